@@ -1,0 +1,303 @@
+//! The fleet as data.
+//!
+//! Domains are numbered level by level (all sites, then all blocks, …) and, within a level, depth first; nodes are
+//! numbered depth first. So the children of a domain, its descendants at any level, and its nodes are each one
+//! contiguous range. A level that a part of the tree skips is filled with a domain of the same content and the same
+//! name as its only child, so that the depth of a domain is its level.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use offtake_units::{CpuMilli, Mebibytes, Ppm, VoltAmperes, Watts};
+use serde::{Deserialize, Serialize};
+
+macro_rules! index {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u32);
+
+        impl $name {
+            /// The position in the table.
+            pub const fn ix(self) -> usize {
+                self.0 as usize
+            }
+        }
+    )*};
+}
+index!(
+    /// Position of a site in [`Fleet::sites`]; also the number of its domain.
+    SiteIx,
+    /// Position of a domain in [`Fleet::domains`].
+    DomainIx,
+    /// Position of a level in [`Fleet::levels`]; 0 is the widest, `site`.
+    LevelIx,
+    /// Position of a node in [`Fleet::nodes`].
+    NodeIx,
+    /// Position of a node kind in [`Fleet::node_kinds`].
+    NodeKindIx,
+    /// Position of an accelerator kind in [`Fleet::accelerators`].
+    AcceleratorKindIx,
+    /// Position of a circuit in [`Fleet::circuits`].
+    CircuitIx,
+);
+
+/// Everything that can run work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    /// The fleet's name.
+    pub name: String,
+    /// Names of the levels of the domain tree, widest first; the first is `site`.
+    pub levels: Vec<String>,
+    /// Kinds of accelerator.
+    pub accelerators: Vec<AcceleratorKind>,
+    /// Kinds of node.
+    pub node_kinds: Vec<NodeKind>,
+    /// Sites, in the order of their domains.
+    pub sites: Vec<Site>,
+    /// Domains, level by level; the first `sites.len()` are the sites' own.
+    pub domains: Vec<Domain>,
+    /// Nodes, depth first.
+    pub nodes: Vec<Node>,
+    /// Names of nodes that a node list names; other nodes are named by their place in their domain.
+    pub node_names: BTreeMap<NodeIx, String>,
+    /// Circuits.
+    pub circuits: Vec<Circuit>,
+    /// Caps on domains and circuits, the circuits' own ratings included.
+    pub caps: Vec<Cap>,
+}
+
+/// One place behind one grid connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// Unique name.
+    pub name: String,
+    /// Who runs it: the own company, a cloud.
+    pub provider: Option<String>,
+    /// The provider's region.
+    pub region: Option<String>,
+    /// Electricity price zone, as signals name it.
+    pub price_zone: Option<String>,
+    /// Carbon intensity zone, as signals name it.
+    pub carbon_zone: Option<String>,
+    /// Law that holds there: an ISO 3166 code.
+    pub jurisdiction: Option<String>,
+    /// Facility power over IT power (ISO/IEC 30134-2).
+    pub pue: Ppm,
+}
+
+/// A domain of the containment tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domain {
+    /// Name within its parent.
+    pub name: String,
+    /// Its level.
+    pub level: LevelIx,
+    /// The domain around it; none for a site.
+    pub parent: Option<DomainIx>,
+    /// The site it belongs to.
+    pub site: SiteIx,
+    /// Its children; empty where nodes hang directly below.
+    pub children: Range<u32>,
+    /// All nodes in it, at any depth.
+    pub nodes: Range<u32>,
+}
+
+/// A host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// What it is.
+    pub kind: NodeKindIx,
+    /// The innermost domain that holds it.
+    pub domain: DomainIx,
+}
+
+/// A kind of node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeKind {
+    /// Unique name.
+    pub name: String,
+    /// Its accelerators; none for a host without any.
+    pub accelerator: Option<AcceleratorKindIx>,
+    /// Number of accelerators, at most [`NodeKind::MAX_CHIPS`].
+    pub chips: u16,
+    /// Processor cores for work.
+    pub cpu: CpuMilli,
+    /// Memory for work.
+    pub memory: Mebibytes,
+    /// What the powered host draws without its accelerators.
+    pub base: Watts,
+    /// Firmware, driver, image and other attributes that jobs may require.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl NodeKind {
+    /// The most accelerators that a node may have.
+    pub const MAX_CHIPS: u16 = 64;
+}
+
+/// A kind of accelerator: one chip.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceleratorKind {
+    /// Unique name, such as `h100` or `tpu-v5p`.
+    pub name: String,
+    /// Draw of a chip without work.
+    pub idle: Watts,
+    /// Expected draw of a chip at work, between idle and peak: what `contract` caps count.
+    pub operating: Watts,
+    /// The most a chip can be made to draw: what `breaker` caps count, and the nameplate.
+    pub peak: Watts,
+    /// Memory of one chip, where stated.
+    pub memory: Option<Mebibytes>,
+    /// Points of its power curve, from the highest power to the lowest.
+    pub power_levels: Vec<PowerLevel>,
+}
+
+/// A point of a chip's curve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PowerLevel {
+    /// Name, unique within the chip.
+    pub name: String,
+    /// Share of peak power.
+    pub power: Ppm,
+    /// Share of full speed.
+    pub speed: Ppm,
+    /// Whether it was measured.
+    pub basis: Basis,
+    /// Where it comes from.
+    pub source: String,
+}
+
+/// How a figure is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// Measured, by the named source.
+    Measured,
+    /// Assumed.
+    Assumed,
+}
+
+/// An electrical path that feeds domains across the tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Circuit {
+    /// Unique name.
+    pub name: String,
+    /// Rating.
+    pub rating: VoltAmperes,
+    /// Real over apparent power.
+    pub power_factor: Ppm,
+    /// Share of the rating for continuous load (0.8 unless 100 %-rated, NEC 210.20).
+    pub continuous_load_factor: Ppm,
+    /// Circuits of one group stand in for each other.
+    pub redundancy_group: Option<String>,
+    /// The topmost domains it feeds, none inside another.
+    pub feeds: Vec<Feed>,
+}
+
+/// A domain on a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feed {
+    /// The domain.
+    pub domain: DomainIx,
+    /// The share of the domain's power that comes over this circuit.
+    pub share: Ppm,
+}
+
+/// A limit in watts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cap {
+    /// Unique name.
+    pub name: String,
+    /// What it limits.
+    pub target: CapTarget,
+    /// The limit.
+    pub watts: Watts,
+    /// Where it is measured.
+    pub meter: Meter,
+    /// Which draw it counts.
+    pub kind: CapKind,
+}
+
+/// What a cap limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CapTarget {
+    /// A domain; a site is the widest.
+    Domain(DomainIx),
+    /// A circuit.
+    Circuit(CircuitIx),
+}
+
+/// Where a cap is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Meter {
+    /// At the servers.
+    It,
+    /// At the grid connection: IT power times the site's PUE.
+    Facility,
+}
+
+/// Which draw a cap counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CapKind {
+    /// The sum of expected draws.
+    Contract,
+    /// The sum of what can be enforced: idle draw of powered nodes plus the peak of chips at work.
+    Breaker,
+}
+
+impl Fleet {
+    /// The accelerators of all nodes.
+    pub fn chips(&self) -> u64 {
+        self.nodes.iter().map(|node| u64::from(self.kind(*node).chips)).sum()
+    }
+
+    /// The kind of a node.
+    pub fn kind(&self, node: Node) -> &NodeKind {
+        &self.node_kinds[node.kind.ix()]
+    }
+
+    /// The accelerator kind of a node kind; none for hosts without any.
+    pub fn accelerator(&self, kind: &NodeKind) -> Option<&AcceleratorKind> {
+        kind.accelerator.map(|ix| &self.accelerators[ix.ix()])
+    }
+
+    /// The level of a name, `site` being 0.
+    pub fn level(&self, name: &str) -> Option<LevelIx> {
+        self.levels.iter().position(|level| level == name).map(|ix| LevelIx(ix as u32))
+    }
+
+    /// The domains of one level, in order.
+    pub fn domains_at(&self, level: LevelIx) -> Range<u32> {
+        let start = self.domains.partition_point(|domain| domain.level < level) as u32;
+        let end = self.domains.partition_point(|domain| domain.level <= level) as u32;
+        start..end
+    }
+
+    /// A domain's name from its site down, joined by `/`; levels that it skips are left out.
+    pub fn path(&self, domain: DomainIx) -> String {
+        let this = &self.domains[domain.ix()];
+        match this.parent {
+            None => this.name.clone(),
+            Some(parent)
+                if self.domains[parent.ix()].nodes == this.nodes && self.domains[parent.ix()].name == this.name =>
+            {
+                self.path(parent)
+            }
+            Some(parent) => format!("{}/{}", self.path(parent), this.name),
+        }
+    }
+
+    /// A node's name: as its node list gives it, otherwise its domain's path and its place there.
+    pub fn node_name(&self, node: NodeIx) -> String {
+        if let Some(name) = self.node_names.get(&node) {
+            return name.clone();
+        }
+        let domain = self.nodes[node.ix()].domain;
+        format!("{}/n{}", self.path(domain), node.0 - self.domains[domain.ix()].nodes.start)
+    }
+}

@@ -1,0 +1,162 @@
+//! Jobs and services as data, in the words of people: kinds, levels and attributes are names here, and are resolved
+//! against a fleet by the engine.
+
+use std::collections::BTreeMap;
+
+use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Ppm, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// All work of a scenario.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Jobs in the order of submission.
+    pub jobs: Vec<Job>,
+    /// Services.
+    pub services: Vec<Service>,
+}
+
+/// Work that ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name in the trace or job file.
+    pub name: String,
+    /// Who pays.
+    pub tenant: String,
+    /// Who may displace whom.
+    pub tier: Tier,
+    /// When it is submitted.
+    pub submitted: Timestamp,
+    /// How long it runs once it is placed; none when its end is not known, in which case it never counts as future
+    /// free capacity.
+    pub duration: Option<Duration>,
+    /// When it must have ended.
+    pub deadline: Option<Timestamp>,
+    /// How it saves its work.
+    pub checkpoint: Option<Checkpoint>,
+    /// Whether it may be stopped for others.
+    pub preemptible: bool,
+    /// Its gangs, which all start together; at least one.
+    pub gangs: Vec<Gang>,
+}
+
+/// Work that stays: replicas that follow a demand curve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Who pays.
+    pub tenant: String,
+    /// Who may displace whom.
+    pub tier: Tier,
+    /// One replica.
+    pub replica: Gang,
+    /// Replicas that always run.
+    pub minimum: u32,
+    /// Replicas at the top of the demand curve.
+    pub maximum: u32,
+    /// Share of `maximum` wanted in each hour of the day, UTC; 24 values.
+    pub demand: Vec<Ppm>,
+}
+
+/// A set of equal workers that start together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Gang {
+    /// Number of workers, at least 1.
+    pub workers: u32,
+    /// Accelerators of one worker.
+    pub chips: ChipRequest,
+    /// Processor of one worker.
+    pub cpu: CpuMilli,
+    /// Memory of one worker.
+    pub memory: Mebibytes,
+    /// Names of the accelerator kinds that it may use; empty for any.
+    pub accelerators: Vec<String>,
+    /// Attributes that its nodes must have.
+    pub attributes: BTreeMap<String, String>,
+    /// Where its workers must or should lie.
+    pub topology: Option<Topology>,
+}
+
+/// Accelerators of one worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChipRequest {
+    /// None: the worker needs a host only.
+    None,
+    /// A part of one chip, less than the whole.
+    Share(ChipMilli),
+    /// Whole chips of one node, at least 1.
+    Whole(u16),
+}
+
+/// Where the workers of a gang lie.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Topology {
+    /// Name of the level of the one domain that holds them all.
+    pub level: String,
+    /// Whether wider will do.
+    pub strength: Strength,
+}
+
+/// Whether a topology request binds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strength {
+    /// In one domain of the level, or not at all.
+    Required,
+    /// In one domain of the level if one fits now, otherwise in the narrowest wider one that fits.
+    Preferred,
+}
+
+/// How a job saves its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Time between two checkpoints.
+    pub interval: Duration,
+    /// Size of one, over all workers.
+    pub bytes: u64,
+}
+
+/// Who may displace whom; the first is the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Paid for whether used or not.
+    Reserved,
+    /// Promised.
+    Guaranteed,
+    /// The ordinary.
+    Standard,
+    /// What is left.
+    Spot,
+}
+
+impl Tier {
+    /// All tiers, the strongest first.
+    pub const ALL: [Self; 4] = [Self::Reserved, Self::Guaranteed, Self::Standard, Self::Spot];
+}
+
+impl ChipRequest {
+    /// The chips in thousandths.
+    pub fn milli(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Share(share) => u64::from(share.get()),
+            Self::Whole(chips) => u64::from(chips) * u64::from(ChipMilli::WHOLE.get()),
+        }
+    }
+}
+
+impl Gang {
+    /// The chips of all workers in thousandths.
+    pub fn chip_milli(&self) -> u64 {
+        u64::from(self.workers) * self.chips.milli()
+    }
+}
+
+impl Job {
+    /// The chips of all gangs in thousandths.
+    pub fn chip_milli(&self) -> u64 {
+        self.gangs.iter().map(Gang::chip_milli).sum()
+    }
+}
