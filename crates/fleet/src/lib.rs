@@ -1,10 +1,18 @@
 //! What exists: sites, the domain tree, nodes, accelerators, circuits and caps.
 //!
 //! [`Fleet`] is the model that the engine loads; it is dense and immutable, so that a million chips fit in a few
-//! megabytes.
+//! megabytes. [`read`] makes one from a fleet file, [`account()`] adds up what it draws against its caps, and [`show`]
+//! puts that on a page.
 
+pub mod account;
+mod error;
+mod file;
 mod model;
+pub mod show;
 
+pub use account::account;
+pub use error::FleetError;
+pub use file::{MAX_DOMAINS, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_NODES, parse, read};
 pub use model::{
     AcceleratorKind, AcceleratorKindIx, Basis, Cap, CapKind, CapTarget, Circuit, CircuitIx, Domain, DomainIx, Feed,
     Fleet, LevelIx, Meter, Node, NodeIx, NodeKind, NodeKindIx, PowerLevel, Site, SiteIx,

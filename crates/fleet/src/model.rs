@@ -44,7 +44,7 @@ index!(
 );
 
 /// Everything that can run work.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fleet {
     /// The fleet's name.
     pub name: String,

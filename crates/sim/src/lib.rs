@@ -1,1 +1,12 @@
-//! sim
+//! Virtual time over the engine: scenarios in, outcomes and reports out.
+
+mod picture;
+pub mod report;
+mod results;
+mod run;
+mod scenario;
+
+pub use picture::Snapshot;
+pub use results::{report_data, summary, write_jobs, write_timeline};
+pub use run::{Broken, JobOutcome, Observer, Outcome, Sample, Setup, Signal, SignalValue, run};
+pub use scenario::{Overrides, Scenario, ScenarioError, read};

@@ -1,5 +1,21 @@
 //! What is asked for: jobs that end and services that stay.
+//!
+//! The model is data ([`Workload`], [`Job`], [`Service`]). It is read from traces and our own formats ([`read`],
+//! described in `docs/workload.md`), made up from a description ([`synthetic`]), or drawn anew from a trace at a given
+//! load ([`resample`]). Whatever is read has passed [`check`], so that the engine meets no impossible request.
 
+pub mod check;
+mod error;
+mod fixed;
+pub mod human;
+pub mod input;
 mod model;
+pub mod output;
+pub mod resample;
+pub mod rng;
+pub mod synthetic;
+mod trace;
 
+pub use error::{NotYet, TraceError, WriteError};
 pub use model::{Checkpoint, ChipRequest, Gang, Job, Service, Strength, Tier, Topology, Workload};
+pub use trace::{ServiceText, TraceFormat, read, read_from, write, write_csv, write_jsonl};

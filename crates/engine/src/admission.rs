@@ -1,0 +1,72 @@
+//! Admission: whether a request could run on the fleet at all, if nothing else did.
+
+use std::sync::Arc;
+
+use offtake_fleet::{DomainIx, Fleet, LevelIx};
+use offtake_workload::{Gang, Strength};
+
+use crate::capacity::Capacity;
+use crate::request::{Refusal, Request, Shape};
+
+/// Judges requests against a fleet before any work is there.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    capacity: Capacity,
+}
+
+impl Admission {
+    /// For a fleet.
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        Self { capacity: Capacity::new(fleet) }
+    }
+
+    /// Whether gangs that start together could ever run.
+    ///
+    /// # Errors
+    /// Why they never can.
+    pub fn placeable(&self, gangs: &[Gang]) -> Result<(), Refusal> {
+        resolve(&self.capacity, gangs).map(drop)
+    }
+}
+
+/// Resolves the gangs of a job, and refuses what can never run.
+///
+/// # Errors
+/// Why it never can.
+pub fn resolve(capacity: &Capacity, gangs: &[Gang]) -> Result<Shape, Refusal> {
+    let fleet = capacity.fleet();
+    let gangs = gangs.iter().map(|gang| Request::resolve(gang, fleet)).collect::<Result<Vec<_>, _>>()?;
+    for gang in &gangs {
+        let level = match gang.topology {
+            Some((level, Strength::Required)) => level,
+            _ => LevelIx(0),
+        };
+        let (most, powered) = largest_holding(capacity, gang, level);
+        let name = || fleet.levels[level.ix()].clone();
+        if most < u64::from(gang.workers) {
+            return Err(Refusal::TooLarge { level: name(), workers: gang.workers, most });
+        }
+        if !powered {
+            return Err(Refusal::TooHungry { level: name(), workers: gang.workers });
+        }
+    }
+    Ok(Shape { gangs })
+}
+
+/// The most workers that a domain of a level takes when it is empty, and whether one that takes the gang can power it.
+fn largest_holding(capacity: &Capacity, gang: &Request, level: LevelIx) -> (u64, bool) {
+    let chips = u32::from(gang.whole_chips()).saturating_mul(gang.workers);
+    let (mut most, mut powered) = (0, false);
+    for domain in capacity.fleet().domains_at(level).map(DomainIx) {
+        let (mut workers, mut can_power) = (0, false);
+        for (kind, per_node) in &gang.kinds {
+            if let Some(cell) = capacity.cell_of(domain, *kind) {
+                workers += u64::from(capacity.cell(cell).nodes) * u64::from(*per_node);
+                can_power |= capacity.could_power(domain, capacity.chip_draw(*kind), chips);
+            }
+        }
+        most = most.max(workers);
+        powered |= workers >= u64::from(gang.workers) && can_power;
+    }
+    (most, powered)
+}

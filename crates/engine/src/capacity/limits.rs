@@ -1,0 +1,153 @@
+//! Caps as running accounts: what is drawn under each, and how much more each can power.
+
+use offtake_fleet::{CapKind, CapTarget, DomainIx, Fleet, Meter};
+use offtake_units::{Ppm, Watts};
+
+use super::classes::Draw;
+
+/// Power in millionths of a watt: watts times a share in parts per million, exactly.
+type MicroWatts = i64;
+
+const PER_WATT: MicroWatts = 1_000_000;
+
+/// Position of a limit; the same as its cap's in the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LimitIx(pub u32);
+
+impl LimitIx {
+    /// The position in a table by limit.
+    pub const fn ix(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A limit on a domain, with the share of the domain's draw that it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// The limit.
+    pub limit: LimitIx,
+    /// The domain that it lies on.
+    pub domain: DomainIx,
+    /// Share of the domain's IT draw that comes under it, PUE included.
+    pub factor: Ppm,
+}
+
+/// One cap's account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    capacity: MicroWatts,
+    used: MicroWatts,
+    /// What it carries without any work.
+    idle: MicroWatts,
+    /// What it would carry with every chip at work.
+    full: MicroWatts,
+    kind: CapKind,
+    /// The topmost domains under it.
+    pub domains: Vec<(DomainIx, Ppm)>,
+}
+
+impl Limit {
+    /// The part of a draw that this limit counts.
+    pub const fn counted(&self, draw: Draw) -> Watts {
+        match self.kind {
+            CapKind::Contract => draw.expected,
+            CapKind::Breaker => draw.enforceable,
+        }
+    }
+
+    /// How many further draws of this size, times the factor, the limit can power.
+    pub fn allowance(&self, draw: Draw, factor: Ppm) -> u32 {
+        self.count_in(self.capacity - self.used, draw, factor)
+    }
+
+    /// How many draws of this size, times the factor, the limit could power if nothing else ran.
+    pub fn allowance_when_idle(&self, draw: Draw, factor: Ppm) -> u32 {
+        self.count_in(self.capacity - self.idle, draw, factor)
+    }
+
+    fn count_in(&self, left: MicroWatts, draw: Draw, factor: Ppm) -> u32 {
+        let each = self.counted(draw).get() * i64::from(factor.parts());
+        if each <= 0 {
+            return u32::MAX;
+        }
+        if left < each { 0 } else { u32::try_from(left / each).unwrap_or(u32::MAX) }
+    }
+
+    /// Whether it can ever bind.
+    pub const fn can_bind(&self) -> bool {
+        self.full > self.capacity
+    }
+
+    /// Whether it is exceeded.
+    pub const fn is_breached(&self) -> bool {
+        self.used > self.capacity
+    }
+
+    /// What it carries now, in watts, rounded up.
+    pub const fn load(&self) -> Watts {
+        Watts::new(self.used.div_euclid(PER_WATT) + (self.used.rem_euclid(PER_WATT) != 0) as i64)
+    }
+
+    /// What it can still carry, in watts, rounded down.
+    pub const fn headroom(&self) -> Watts {
+        Watts::new((self.capacity - self.used).div_euclid(PER_WATT))
+    }
+
+    /// Books a change of draw.
+    pub fn add(&mut self, watts: i64, factor: Ppm) {
+        self.used += watts * i64::from(factor.parts());
+    }
+
+    /// The account in millionths of a watt, to compare with a recount.
+    pub const fn used(&self) -> i64 {
+        self.used
+    }
+}
+
+/// The limits of a fleet with every powered node idle, and for each domain those that lie directly on it.
+pub fn open_accounts(fleet: &Fleet) -> (Vec<Limit>, Vec<Vec<Feed>>) {
+    let mut on_domain = vec![Vec::new(); fleet.domains.len()];
+    let mut limits = Vec::with_capacity(fleet.caps.len());
+    for (index, cap) in fleet.caps.iter().enumerate() {
+        let feeds: Vec<(DomainIx, Ppm)> = match cap.target {
+            CapTarget::Domain(domain) => vec![(domain, Ppm::ONE)],
+            CapTarget::Circuit(circuit) => {
+                fleet.circuits[circuit.ix()].feeds.iter().map(|feed| (feed.domain, feed.share)).collect()
+            }
+        };
+        let domains: Vec<(DomainIx, Ppm)> = feeds
+            .into_iter()
+            .map(|(domain, share)| {
+                let pue = match cap.meter {
+                    Meter::It => Ppm::ONE,
+                    Meter::Facility => fleet.sites[fleet.domains[domain.ix()].site.ix()].pue,
+                };
+                (domain, product_up(share, pue))
+            })
+            .collect();
+        let (mut used, mut full) = (0, 0);
+        for (domain, factor) in &domains {
+            on_domain[domain.ix()].push(Feed { limit: LimitIx(index as u32), domain: *domain, factor: *factor });
+            let range = &fleet.domains[domain.ix()].nodes;
+            for node in &fleet.nodes[range.start as usize..range.end as usize] {
+                let kind = fleet.kind(*node);
+                let accelerator = fleet.accelerator(kind);
+                let chips = i64::from(kind.chips);
+                let idle = kind.base.get() + accelerator.map_or(0, |chip| chip.idle.get() * chips);
+                let busy = accelerator.map_or(0, |chip| match cap.kind {
+                    CapKind::Contract => (chip.operating.get() - chip.idle.get()) * chips,
+                    CapKind::Breaker => (chip.peak.get() - chip.idle.get()) * chips,
+                });
+                used += idle * i64::from(factor.parts());
+                full += (idle + busy) * i64::from(factor.parts());
+            }
+        }
+        limits.push(Limit { capacity: cap.watts.get() * PER_WATT, used, idle: used, full, kind: cap.kind, domains });
+    }
+    (limits, on_domain)
+}
+
+fn product_up(a: Ppm, b: Ppm) -> Ppm {
+    let product = u64::from(a.parts()) * u64::from(b.parts());
+    Ppm::new(u32::try_from(product.div_ceil(1_000_000)).unwrap_or(u32::MAX))
+}

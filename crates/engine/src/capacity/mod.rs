@@ -1,0 +1,644 @@
+//! The physical account: what every node has left, what every domain can still give, what every cap can still power.
+//!
+//! Placement works on counts. A *cell* is one node kind within one domain; it knows how many of its nodes are *usable*:
+//! wholly free and within what the caps at or below its domain can still power. Cells are numbered level by level and
+//! kind by kind, so that the children of a cell are one contiguous range, and each level keeps its cells in order of
+//! usable nodes. What the caps *above* a cell allow is kept as bits (`open`): set while every one of them can power one
+//! more, so that domains at their cap cost no look.
+
+mod change;
+mod classes;
+mod limits;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use offtake_fleet::{DomainIx, Fleet, LevelIx, NodeIx, NodeKindIx, SiteIx};
+use offtake_units::{ChipMilli, CpuMilli, Mebibytes, Watts};
+
+pub use classes::{Class, ClassIx, Classes, Draw, FreeVector, size_bit};
+pub use limits::{Feed, Limit, LimitIx};
+
+use crate::index::{Bits, Ordered};
+
+/// Position of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellIx(pub u32);
+
+impl CellIx {
+    const NONE: Self = Self(u32::MAX);
+
+    const fn ix(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One node kind within one domain.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// The domain.
+    pub domain: DomainIx,
+    /// The domain's level.
+    pub level: LevelIx,
+    /// The node kind.
+    pub kind: NodeKindIx,
+    /// The cell of the same kind in the domain around; `NONE` for a site's.
+    parent: CellIx,
+    /// The cells of the same kind in the domain's children.
+    pub children: Range<u32>,
+    /// All its nodes, at work or not.
+    pub nodes: u32,
+    /// Wholly free nodes that the domain's children can give, or, at the innermost domain, has.
+    free: u32,
+    /// Where its histogram starts.
+    histogram: u32,
+    /// Whether a cap lies directly on the domain that can ever bind.
+    capped: bool,
+}
+
+/// What work takes of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Take {
+    /// Processor.
+    pub cpu: CpuMilli,
+    /// Memory.
+    pub memory: Mebibytes,
+    /// Whole chips, or the one chip that is shared, as bits.
+    pub chips: u64,
+    /// The share of the one chip; none where chips are taken whole.
+    pub share: Option<ChipMilli>,
+}
+
+/// A chip in shared use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct SharedChip {
+    chip: u8,
+    free: ChipMilli,
+}
+
+#[derive(Clone, Debug)]
+struct NodeState {
+    class: ClassIx,
+    cell: CellIx,
+    /// Chips that nothing uses, as bits.
+    free_chips: u64,
+    /// Chips in shared use, by number; the rest is used whole.
+    shared: Vec<SharedChip>,
+    /// Kept for a blocked job: counted nowhere.
+    withheld: bool,
+}
+
+/// One node kind's orders.
+#[derive(Clone, Debug)]
+struct KindIndex {
+    /// A wholly free node.
+    empty: FreeVector,
+    /// Wholly free nodes that may be used.
+    free: Bits,
+    /// How many they are.
+    free_count: u32,
+    /// Draw of one chip at work.
+    chip_draw: Draw,
+    /// Draw of all chips at work.
+    node_draw: Draw,
+    /// Nodes above which every cap can power one more chip.
+    open: Bits,
+    levels: Vec<LevelIndex>,
+}
+
+impl KindIndex {
+    fn add_free(&mut self, node: u32) {
+        self.free.insert(node);
+        self.free_count += 1;
+    }
+
+    fn remove_free(&mut self, node: u32) {
+        self.free.remove(node);
+        self.free_count -= 1;
+    }
+}
+
+/// The cells of one kind at one level.
+#[derive(Clone, Debug)]
+struct LevelIndex {
+    cells: Range<u32>,
+    order: Ordered,
+    /// Cells above which every cap can power one more node.
+    open: Bits,
+}
+
+/// Whether a limit on one of its domains is closed for a node kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Closed {
+    to_chips: bool,
+    to_nodes: bool,
+}
+
+/// The account of a fleet.
+#[derive(Clone, Debug)]
+pub struct Capacity {
+    fleet: Arc<Fleet>,
+    nodes: Vec<NodeState>,
+    /// Per node, the sizes of the requests that run on it, and how many of each; empty unless they are kept.
+    sizes: Vec<Vec<(u64, u32)>>,
+    classes: Classes,
+    kinds: Vec<KindIndex>,
+    cells: Vec<Cell>,
+    usable: Vec<u32>,
+    /// Per cell, the number of its usable nodes by wholly free chips.
+    histograms: Vec<u32>,
+    /// The cells of each domain.
+    cells_of: Vec<Range<u32>>,
+    cell_list: Vec<CellIx>,
+    limits: Vec<Limit>,
+    /// Limits directly on each domain.
+    on_domain: Vec<Vec<Feed>>,
+    /// Limits on each domain and around it, from the inside out.
+    around: Vec<Box<[Feed]>>,
+    /// Limits on domains inside each domain.
+    inside: Vec<Vec<Feed>>,
+    /// Per limit, per topmost domain under it, per node kind.
+    closed: Vec<Vec<Vec<Closed>>>,
+    /// Expected IT draw of each site.
+    site_draw: Vec<Watts>,
+    /// How often a limit was found exceeded after a change that should have kept it.
+    breaches: u64,
+}
+
+impl Capacity {
+    /// A fleet without work.
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        let (limits, on_domain) = limits::open_accounts(&fleet);
+        let mut capacity = Self {
+            nodes: Vec::with_capacity(fleet.nodes.len()),
+            sizes: Vec::new(),
+            classes: Classes::new(fleet.node_kinds.len(), fleet.nodes.len()),
+            kinds: Vec::new(),
+            cells: Vec::new(),
+            usable: Vec::new(),
+            histograms: Vec::new(),
+            cells_of: Vec::new(),
+            cell_list: Vec::new(),
+            closed: limits
+                .iter()
+                .map(|limit| vec![vec![Closed::default(); fleet.node_kinds.len()]; limit.domains.len()])
+                .collect(),
+            around: feeds_around(&fleet, &on_domain),
+            inside: feeds_inside(&fleet, &on_domain),
+            limits,
+            on_domain,
+            site_draw: vec![Watts::ZERO; fleet.sites.len()],
+            breaches: 0,
+            fleet,
+        };
+        capacity.number_cells();
+        capacity.add_nodes();
+        let all: Vec<CellIx> = (0..capacity.cells.len() as u32).rev().map(CellIx).collect();
+        all.into_iter().for_each(|cell| capacity.refresh(cell));
+        (0..capacity.limits.len() as u32).for_each(|limit| capacity.reopen(LimitIx(limit)));
+        capacity
+    }
+
+    /// Remembers, from now on, the sizes of the requests that run on each node. To be called before any work comes.
+    pub fn keep_sizes(&mut self) {
+        self.sizes = vec![Vec::new(); self.fleet.nodes.len()];
+    }
+
+    /// Whether nodes remember the sizes of the requests that run on them.
+    pub const fn keeps_sizes(&self) -> bool {
+        !self.sizes.is_empty()
+    }
+
+    fn number_cells(&mut self) {
+        let fleet = Arc::clone(&self.fleet);
+        let kinds = fleet.node_kinds.len();
+        // How many nodes of each kind each domain has: nodes lie in their innermost domains, parents add up.
+        let mut counts = vec![std::collections::BTreeMap::<u32, u32>::new(); fleet.domains.len()];
+        for node in &fleet.nodes {
+            *counts[node.domain.ix()].entry(node.kind.0).or_default() += 1;
+        }
+        for domain in (0..fleet.domains.len()).rev() {
+            if let Some(parent) = fleet.domains[domain].parent {
+                let below = counts[domain].clone();
+                below.into_iter().for_each(|(kind, count)| *counts[parent.ix()].entry(kind).or_default() += count);
+            }
+        }
+        let mut cell_at = vec![std::collections::BTreeMap::<u32, CellIx>::new(); fleet.domains.len()];
+        let mut histogram = 0;
+        for kind in 0..kinds as u32 {
+            let node_kind = &fleet.node_kinds[kind as usize];
+            let accelerator = fleet.accelerator(node_kind);
+            let empty = FreeVector {
+                kind: NodeKindIx(kind),
+                cpu: node_kind.cpu,
+                memory: node_kind.memory,
+                whole: node_kind.chips,
+                shared: Box::default(),
+                sizes: 0,
+            };
+            let draw_with = |whole| Draw::of(&FreeVector { whole, ..empty.clone() }, node_kind, accelerator);
+            let mut all_nodes = Bits::new(fleet.nodes.len());
+            all_nodes.fill(0..fleet.nodes.len() as u32, true);
+            let mut index = KindIndex {
+                free: Bits::new(fleet.nodes.len()),
+                free_count: 0,
+                chip_draw: draw_with(node_kind.chips.saturating_sub(1)),
+                node_draw: draw_with(0),
+                open: all_nodes,
+                levels: Vec::new(),
+                empty,
+            };
+            for level in 0..fleet.levels.len() as u32 {
+                let start = self.cells.len() as u32;
+                let mut most = 0;
+                for domain in fleet.domains_at(LevelIx(level)) {
+                    let Some(count) = counts[domain as usize].get(&kind) else { continue };
+                    let cell = CellIx(self.cells.len() as u32);
+                    cell_at[domain as usize].insert(kind, cell);
+                    let parent = fleet.domains[domain as usize]
+                        .parent
+                        .and_then(|parent| cell_at[parent.ix()].get(&kind).copied())
+                        .unwrap_or(CellIx::NONE);
+                    if parent != CellIx::NONE {
+                        let children = &mut self.cells[parent.ix()].children;
+                        *children = if children.start == children.end {
+                            cell.0..cell.0 + 1
+                        } else {
+                            children.start..cell.0 + 1
+                        };
+                    }
+                    self.cells.push(Cell {
+                        domain: DomainIx(domain),
+                        level: LevelIx(level),
+                        kind: NodeKindIx(kind),
+                        parent,
+                        children: 0..0,
+                        nodes: *count,
+                        free: 0,
+                        histogram,
+                        capped: self.on_domain[domain as usize]
+                            .iter()
+                            .any(|feed| self.limits[feed.limit.ix()].can_bind()),
+                    });
+                    histogram += u32::from(node_kind.chips) + 1;
+                    most = most.max(*count);
+                }
+                let cells = start..self.cells.len() as u32;
+                let mut open = Bits::new(cells.len());
+                open.fill(0..cells.len() as u32, true);
+                index.levels.push(LevelIndex { order: Ordered::new(cells.len(), most), cells, open });
+            }
+            self.kinds.push(index);
+        }
+        self.usable = vec![0; self.cells.len()];
+        self.histograms = vec![0; histogram as usize];
+        for cells in &cell_at {
+            let start = self.cell_list.len() as u32;
+            self.cell_list.extend(cells.values());
+            self.cells_of.push(start..self.cell_list.len() as u32);
+        }
+    }
+
+    fn add_nodes(&mut self) {
+        let fleet = Arc::clone(&self.fleet);
+        for (number, node) in fleet.nodes.iter().enumerate() {
+            let kind = fleet.kind(*node);
+            let cell = self
+                .cell_of(node.domain, node.kind)
+                .expect("number_cells makes a cell for every kind that a domain has a node of");
+            let empty = self.kinds[node.kind.ix()].empty.clone();
+            let class = self.classes.intern(empty, |_| Draw::default());
+            self.classes.enter(class, number as u32, true);
+            self.kinds[node.kind.ix()].add_free(number as u32);
+            self.nodes.push(NodeState {
+                class,
+                cell,
+                free_chips: low_bits(kind.chips),
+                shared: Vec::new(),
+                withheld: false,
+            });
+            self.cells[cell.ix()].free += 1;
+            let mut above = cell;
+            while above != CellIx::NONE {
+                self.histograms[(self.cells[above.ix()].histogram + u32::from(kind.chips)) as usize] += 1;
+                above = self.cells[above.ix()].parent;
+            }
+            let idle =
+                kind.base + fleet.accelerator(kind).map_or(Watts::ZERO, |chip| chip.idle.times(kind.chips.into()));
+            self.site_draw[fleet.domains[node.domain.ix()].site.ix()] += idle;
+        }
+    }
+
+    // What there is.
+
+    /// The fleet whose account this is.
+    pub const fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// The classes of nodes.
+    pub const fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    /// The limits, in the order of the fleet's caps.
+    pub fn limits(&self) -> &[Limit] {
+        &self.limits
+    }
+
+    /// The expected IT draw of a site.
+    pub fn site_draw(&self, site: SiteIx) -> Watts {
+        self.site_draw[site.ix()]
+    }
+
+    /// How often a limit was found exceeded after work was added; never, unless an invariant is broken.
+    pub const fn breaches(&self) -> u64 {
+        self.breaches
+    }
+
+    /// A cell.
+    pub fn cell(&self, cell: CellIx) -> &Cell {
+        &self.cells[cell.ix()]
+    }
+
+    /// The cell of a kind in a domain, if the domain has nodes of that kind.
+    pub fn cell_of(&self, domain: DomainIx, kind: NodeKindIx) -> Option<CellIx> {
+        self.cells_in(domain).iter().copied().find(|cell| self.cells[cell.ix()].kind == kind)
+    }
+
+    fn cells_in(&self, domain: DomainIx) -> &[CellIx] {
+        let range = &self.cells_of[domain.ix()];
+        &self.cell_list[range.start as usize..range.end as usize]
+    }
+
+    /// Nodes that a cell can still give whole, as far as the caps at and below its domain go.
+    pub fn usable(&self, cell: CellIx) -> u32 {
+        self.usable[cell.ix()]
+    }
+
+    /// The nodes of a cell's domain, of all kinds.
+    pub fn nodes_of(&self, cell: CellIx) -> Range<u32> {
+        self.fleet.domains[self.cells[cell.ix()].domain.ix()].nodes.clone()
+    }
+
+    /// The cells of a kind at a level.
+    pub fn cells_at(&self, kind: NodeKindIx, level: LevelIx) -> Range<u32> {
+        self.kinds[kind.ix()].levels[level.ix()].cells.clone()
+    }
+
+    /// How many workers of `chips` whole chips each the usable nodes of a cell could take, were processor, memory and
+    /// power no object.
+    pub fn room(&self, cell: CellIx, chips: u16) -> u32 {
+        let entry = &self.cells[cell.ix()];
+        let most = self.kinds[entry.kind.ix()].empty.whole;
+        if chips == 0 {
+            let bars = entry.histogram as usize..(entry.histogram + u32::from(most)) as usize + 1;
+            return self.histograms[bars].iter().sum();
+        }
+        (chips..=most)
+            .map(|free| self.histograms[(entry.histogram + u32::from(free)) as usize] * u32::from(free / chips))
+            .sum()
+    }
+
+    /// Whether some usable node has all its chips free and yet is not wholly free: host-only work lies on it.
+    pub fn has_chips_under_host_work(&self, kind: NodeKindIx) -> bool {
+        let index = &self.kinds[kind.ix()];
+        let sites = index.levels[0].cells.clone();
+        let all_chips: u32 = sites.map(|cell| self.room(CellIx(cell), index.empty.whole.max(1))).sum();
+        all_chips > index.free_count
+    }
+
+    /// Whether every cap on a domain and around it can power `count` more draws of this size.
+    pub fn can_power(&self, domain: DomainIx, draw: Draw, count: u32) -> bool {
+        let feeds = self.around[domain.ix()].iter();
+        feeds.into_iter().all(|feed| self.limits[feed.limit.ix()].allowance(draw, feed.factor) >= count)
+    }
+
+    /// Whether every cap on a domain and around it could power `count` draws of this size if nothing else ran.
+    pub fn could_power(&self, domain: DomainIx, draw: Draw, count: u32) -> bool {
+        let feeds = self.around[domain.ix()].iter();
+        feeds.into_iter().all(|feed| self.limits[feed.limit.ix()].allowance_when_idle(draw, feed.factor) >= count)
+    }
+
+    /// Whether a node lies under a limit.
+    pub fn is_under(&self, node: NodeIx, limit: LimitIx) -> bool {
+        self.around[self.fleet.nodes[node.ix()].domain.ix()].iter().any(|feed| feed.limit == limit)
+    }
+
+    /// Whether a cap directly on a domain leaves no power for one more chip of some kind in it.
+    pub fn is_at_cap(&self, domain: DomainIx) -> bool {
+        self.on_domain[domain.ix()].iter().any(|feed| {
+            self.cells_in(domain).iter().any(|cell| {
+                let draw = self.chip_draw(self.cells[cell.ix()].kind);
+                self.limits[feed.limit.ix()].allowance(draw, feed.factor) == 0
+            })
+        })
+    }
+
+    /// Whether a cap directly on a domain lets it give fewer nodes than it has wholly free.
+    pub fn is_held_back(&self, domain: DomainIx) -> bool {
+        self.cells_in(domain).iter().any(|cell| self.usable[cell.ix()] < self.cells[cell.ix()].free)
+    }
+
+    /// A limit that cannot power `chips` more chips of a kind at work.
+    pub fn tight_limit(&self, kind: NodeKindIx, chips: u32) -> Option<LimitIx> {
+        let draw = self.chip_draw(kind);
+        let is_tight = |limit: &Limit| {
+            let on_kind = |domain: &DomainIx| self.cell_of(*domain, kind).is_some();
+            limit.domains.iter().any(|(domain, factor)| on_kind(domain) && limit.allowance(draw, *factor) < chips)
+        };
+        let place = self.limits.iter().position(|limit| limit.can_bind() && is_tight(limit))?;
+        Some(LimitIx(place as u32))
+    }
+
+    /// Whether a wholly free node of a kind may be used.
+    pub fn is_free(&self, kind: NodeKindIx, node: u32) -> bool {
+        self.kinds[kind.ix()].free.contains(node)
+    }
+
+    /// The draw of one chip of a kind at work.
+    pub fn chip_draw(&self, kind: NodeKindIx) -> Draw {
+        self.kinds[kind.ix()].chip_draw
+    }
+
+    /// The class of a node.
+    pub fn class_of(&self, node: NodeIx) -> &Class {
+        self.classes.get(self.nodes[node.ix()].class)
+    }
+
+    /// The class of a node, by position.
+    pub fn class_ix(&self, node: NodeIx) -> ClassIx {
+        self.nodes[node.ix()].class
+    }
+
+    /// Whether a node is kept for a blocked job.
+    pub fn is_withheld(&self, node: NodeIx) -> bool {
+        self.nodes[node.ix()].withheld
+    }
+
+    /// What a wholly free node of a kind has.
+    pub fn empty(&self, kind: NodeKindIx) -> &FreeVector {
+        &self.kinds[kind.ix()].empty
+    }
+
+    // Looking for a place.
+
+    /// The fullest cell of a kind at a level that can give `need` whole nodes, every cap above it included.
+    pub fn fullest(&self, kind: NodeKindIx, level: LevelIx, need: u32) -> Option<CellIx> {
+        let index = &self.kinds[kind.ix()].levels[level.ix()];
+        let first = index.cells.start;
+        let accept = |member| {
+            let mut above = self.cells[(first + member) as usize].parent;
+            let mut refused = None;
+            while above != CellIx::NONE {
+                if self.usable[above.ix()] < need {
+                    refused = Some(above);
+                }
+                above = self.cells[above.ix()].parent;
+            }
+            // The widest refusing domain refuses the most: go on behind its last cell of this level.
+            refused.map_or(Ok(()), |cell| Err(self.cells_within(kind, level, &self.nodes_of(cell)).end - first))
+        };
+        index.order.fullest(need, 0..index.cells.len() as u32, &index.open, accept).map(|member| CellIx(first + member))
+    }
+
+    /// The cells of a kind at a level whose domains lie in a range of nodes.
+    fn cells_within(&self, kind: NodeKindIx, level: LevelIx, nodes: &Range<u32>) -> Range<u32> {
+        let cells = &self.kinds[kind.ix()].levels[level.ix()].cells;
+        let first_from = |node: u32| {
+            let (mut low, mut high) = (cells.start, cells.end);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if self.nodes_of(CellIx(middle)).start < node {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            low
+        };
+        first_from(nodes.start)..first_from(nodes.end)
+    }
+
+    /// Of a cell's children, the fullest that can give `need` nodes, or else the one that can give the most.
+    pub fn descend(&self, cell: CellIx, need: u32) -> CellIx {
+        let children = self.cells[cell.ix()].children.clone();
+        let mut fits: Option<(u32, u32)> = None;
+        let mut most: (u32, u32) = (0, children.start);
+        for child in children {
+            let usable = self.usable[child as usize];
+            if usable >= need {
+                if fits.is_none_or(|(best, _)| usable < best) {
+                    fits = Some((usable, child));
+                    if usable == need {
+                        break;
+                    }
+                }
+            } else if usable > most.0 {
+                most = (usable, child);
+            }
+        }
+        CellIx(fits.unwrap_or(most).1)
+    }
+
+    /// The lowest wholly free node of a kind in a range.
+    pub fn first_free(&self, kind: NodeKindIx, range: Range<u32>) -> Option<u32> {
+        self.kinds[kind.ix()].free.first_in(range)
+    }
+
+    /// The lowest node of a class in `range` on which `more` draw fits under every cap.
+    pub fn first_powered(&self, class: ClassIx, range: Range<u32>, more: Draw) -> Option<u32> {
+        let entry = self.classes.get(class);
+        let kind = &self.kinds[entry.vector.kind.ix()];
+        if more == Draw::default() || self.limits.is_empty() {
+            return entry.first_node(range, None);
+        }
+        let takes_a_chip = more.enforceable >= kind.chip_draw.enforceable && more.expected >= kind.chip_draw.expected;
+        let mut from = range.start;
+        loop {
+            let node = entry.first_node(from..range.end, takes_a_chip.then_some(&kind.open))?;
+            match self.refusal(NodeIx(node), more) {
+                None => return Some(node),
+                Some(feed) => from = self.fleet.domains[feed.domain.ix()].nodes.end.max(node + 1),
+            }
+        }
+    }
+
+    /// The first limit, from the innermost domain out, that cannot power `more` on a node.
+    pub fn refusal(&self, node: NodeIx, more: Draw) -> Option<Feed> {
+        let feeds = &self.around[self.fleet.nodes[node.ix()].domain.ix()];
+        feeds.iter().find(|feed| self.limits[feed.limit.ix()].allowance(more, feed.factor) == 0).copied()
+    }
+
+    /// What a class's nodes draw more once `whole` chips, or `share` of a chip that has `level` left, are at work.
+    pub fn more_draw(&self, class: ClassIx, whole: u16, share: Option<(ChipMilli, ChipMilli)>) -> Draw {
+        let entry = self.classes.get(class);
+        let chip = self.kinds[entry.vector.kind.ix()].chip_draw;
+        let Some((share, level)) = share else {
+            return Draw {
+                expected: chip.expected.times(whole.into()),
+                enforceable: chip.enforceable.times(whole.into()),
+            };
+        };
+        let scale = i64::from(ChipMilli::WHOLE.get());
+        let drawn = |used: i64| (chip.expected.get() * used + scale - 1).div_euclid(scale);
+        let used = scale - i64::from(level.get());
+        let fresh = level == ChipMilli::WHOLE;
+        Draw {
+            expected: Watts::new(drawn(used + i64::from(share.get())) - drawn(used)),
+            enforceable: if fresh { chip.enforceable } else { Watts::ZERO },
+        }
+    }
+
+    /// The chips of a node that a request takes: `whole` free ones, or the shared or free one that has `level` left.
+    pub fn pick_whole(&self, node: NodeIx, whole: u16) -> u64 {
+        let mut left = self.nodes[node.ix()].free_chips;
+        let mut picked = 0;
+        for _ in 0..whole {
+            let lowest = left & left.wrapping_neg();
+            picked |= lowest;
+            left ^= lowest;
+        }
+        picked
+    }
+
+    /// The lowest chip of a node that has exactly `level` left, as a bit.
+    pub fn pick_shared(&self, node: NodeIx, level: ChipMilli) -> u64 {
+        let state = &self.nodes[node.ix()];
+        if level == ChipMilli::WHOLE {
+            return self.pick_whole(node, 1);
+        }
+        state.shared.iter().find(|chip| chip.free == level).map_or(0, |chip| 1 << chip.chip)
+    }
+}
+
+/// The `count` lowest bits.
+pub const fn low_bits(count: u16) -> u64 {
+    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+fn feeds_around(fleet: &Fleet, on_domain: &[Vec<Feed>]) -> Vec<Box<[Feed]>> {
+    let mut around: Vec<Box<[Feed]>> = Vec::with_capacity(fleet.domains.len());
+    for (index, domain) in fleet.domains.iter().enumerate() {
+        let mut feeds = on_domain[index].clone();
+        if let Some(parent) = domain.parent {
+            feeds.extend_from_slice(&around[parent.ix()]);
+        }
+        around.push(feeds.into_boxed_slice());
+    }
+    around
+}
+
+fn feeds_inside(fleet: &Fleet, on_domain: &[Vec<Feed>]) -> Vec<Vec<Feed>> {
+    let mut inside = vec![Vec::new(); fleet.domains.len()];
+    for (index, feeds) in on_domain.iter().enumerate() {
+        let mut above = fleet.domains[index].parent;
+        while let Some(domain) = above {
+            if !on_domain[domain.ix()].is_empty() {
+                inside[domain.ix()].extend_from_slice(feeds);
+            }
+            above = fleet.domains[domain.ix()].parent;
+        }
+    }
+    inside
+}

@@ -1,0 +1,273 @@
+//! One scheduling pass: admit → scale → place. Each proposal is applied as it is made, so a pass costs what it touches;
+//! a second pass at the same instant proposes nothing.
+
+use std::sync::Arc;
+
+use offtake_fleet::NodeIx;
+use offtake_units::Timestamp;
+
+use crate::fact::{Event, Fact, JobId, NodeRange, Placement};
+use crate::place::{Placing, ShapeIx, could_help, fits};
+use crate::policy::Queue as Discipline;
+use crate::queue::{Blocked, LaneIx};
+use crate::request::Shape;
+use crate::state::{Hold, Phase, State, kinds_of, standing};
+
+/// Decides everything that can be decided at `now`; appends what it decided to `facts`, and has applied it.
+pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
+    state.advance(now);
+    admit(state, facts);
+    scale(state, facts);
+    match state.policy.queue {
+        Discipline::Fifo => in_order(state, facts),
+        Discipline::Backfill => with_backfill(state, facts),
+    }
+}
+
+/// Jobs that can never run are refused.
+fn admit(state: &mut State, facts: &mut Vec<Fact>) {
+    while let Some(job) = state.to_reject.front().copied() {
+        let Some(Phase::Refused(reason)) = state.job(job).map(|work| work.phase.clone()) else {
+            state.to_reject.pop_front();
+            continue;
+        };
+        propose(state, facts, Event::JobRejected { job, reason });
+    }
+}
+
+/// Services get the replicas that they want: new ones wait for a place like any job; of too many, those that still wait
+/// go first, then the youngest.
+fn scale(state: &mut State, facts: &mut Vec<Fact>) {
+    let services: Vec<_> = state.services.keys().copied().collect();
+    for service in services {
+        loop {
+            let known = &state.services[&service];
+            let (have, wanted) = (known.replicas.len(), known.wanted as usize);
+            if have < wanted {
+                let replica = state.next_replica();
+                propose(state, facts, Event::ReplicaAdded { service, replica });
+            } else if have > wanted {
+                let waits = |replica: &&JobId| state.pending_shape(**replica).is_some();
+                let youngest = known.replicas.iter().rev();
+                let Some(replica) = youngest.clone().find(waits).or(known.replicas.back()).copied() else { break };
+                propose(state, facts, Event::ReplicaRetired { service, replica });
+            } else {
+                break;
+            }
+        }
+    }
+}
+
+/// Strict order: whoever is first and does not fit holds everybody up.
+fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
+    while let Some(lane) = state.queue.head() {
+        if state.queue.lane(lane).parked.is_some() {
+            return;
+        }
+        if !try_first(state, lane, facts) {
+            let why = blocked_by(state, lane);
+            state.park(lane, why);
+        }
+    }
+}
+
+/// EASY backfill: the first blocked job of each pool of nodes gets a hold at its earliest start; others go first where
+/// they delay no hold.
+fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
+    let now = state.now();
+    let due: Vec<JobId> = state.holds().iter().filter(|hold| hold.start <= now).map(|hold| hold.job).collect();
+    due.into_iter().for_each(|job| state.wake_job(job));
+    loop {
+        if state.holds_stale {
+            keep_holds(state, facts);
+        }
+        let Some(lane) = state.queue.next() else { return };
+        let progress =
+            try_first(state, lane, facts) || try_own_hold(state, lane, facts) || try_under_hold(state, lane, facts);
+        if !progress {
+            let why = blocked_by(state, lane);
+            state.park(lane, why);
+            state.holds_stale |= lacks_hold(state, lane);
+        }
+    }
+}
+
+fn propose(state: &mut State, facts: &mut Vec<Fact>, event: Event) {
+    let fact = Fact { at: state.now(), event };
+    state.apply(&fact);
+    facts.push(fact);
+}
+
+/// Places the first job of a lane on what no hold keeps.
+fn try_first(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
+    let Some(first) = state.queue.lane(lane).first() else { return false };
+    try_job(state, first.job, state.queue.lane(lane).shape, facts)
+}
+
+fn try_job(state: &mut State, job: JobId, shape_ix: ShapeIx, facts: &mut Vec<Fact>) -> bool {
+    let shape = Arc::clone(state.shape(shape_ix));
+    let Some(placement) = place(state, shape_ix, &shape, job) else { return false };
+    if state.holds.iter().any(|hold| hold.job == job) {
+        propose(state, facts, Event::HoldReleased { job });
+    }
+    let placement = Arc::new(placement);
+    // The nodes are occupied by the attempt itself; the rest of the fold follows.
+    state.start(job, &placement);
+    facts.push(Fact { at: state.now(), event: Event::JobPlaced { job, placement } });
+    true
+}
+
+fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
+    let State { capacity, policy, scores, mix, .. } = state;
+    Placing::new(capacity, policy, scores, mix, job).place(shape_ix, shape)
+}
+
+/// Places the first job of a lane on its own held nodes once they are due.
+fn try_own_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
+    let Some(first) = state.queue.lane(lane).first() else { return false };
+    let now = state.now();
+    if !state.holds.iter().any(|hold| hold.job == first.job && hold.is_ripe(now)) {
+        return false;
+    }
+    propose(state, facts, Event::HoldReleased { job: first.job });
+    try_first(state, lane, facts)
+}
+
+/// Places a job of a lane that ends before some hold begins on the nodes that the hold keeps.
+fn try_under_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
+    let shape_ix = state.queue.lane(lane).shape;
+    let now = state.now();
+    for index in 0..state.holds.len() {
+        let hold = &state.holds[index];
+        let Some(short) = state.queue.lane(lane).first_within(hold.start - now) else { continue };
+        if short.job == hold.job {
+            continue;
+        }
+        let nodes: Vec<NodeIx> = hold.nodes.iter().flat_map(|range| range.numbers()).map(NodeIx).collect();
+        let shape = Arc::clone(state.shape(shape_ix));
+        let room = |node: &NodeIx| {
+            let free = &state.capacity.class_of(*node).vector;
+            shape.gangs.iter().any(|gang| gang.kinds.iter().any(|(kind, _)| *kind == free.kind) && fits(free, gang, 1))
+        };
+        if !nodes.iter().any(room) {
+            continue;
+        }
+        nodes.iter().for_each(|node| state.capacity.offer(*node));
+        let placed = place(state, shape_ix, &shape, short.job);
+        nodes.iter().for_each(|node| state.capacity.withhold(*node));
+        if let Some(placement) = placed {
+            let placement = Arc::new(placement);
+            state.start(short.job, &placement);
+            facts.push(Fact { at: now, event: Event::JobPlaced { job: short.job, placement } });
+            return true;
+        }
+    }
+    false
+}
+
+/// Why the first job of a lane waits.
+fn blocked_by(state: &State, lane: LaneIx) -> Blocked {
+    let shape = state.shape(state.queue.lane(lane).shape);
+    let needy = shape.gangs.iter().flat_map(|gang| gang.kinds.iter().map(move |(kind, _)| (gang, *kind)));
+    for (gang, kind) in needy {
+        if let Some(limit) = state.capacity.tight_limit(kind, u32::from(gang.whole_chips())) {
+            return Blocked::Power(limit);
+        }
+    }
+    Blocked::Room
+}
+
+/// Whether the first job of a parked lane should have a hold: no job before it holds nodes of a kind that it may use.
+fn lacks_hold(state: &State, lane: LaneIx) -> bool {
+    let entry = state.queue.lane(lane);
+    let Some(first) = entry.first() else { return false };
+    let mine = standing(entry);
+    let before = |hold: &Hold| state.standing_of(hold.job).is_some_and(|other| other <= mine);
+    !state.start_unknown.contains(&first.job)
+        && !state.holds.iter().any(|hold| before(hold) && overlap(state, hold, entry.shape))
+}
+
+fn overlap(state: &State, hold: &Hold, shape: ShapeIx) -> bool {
+    state.pending_shape(hold.job).is_some_and(|other| {
+        let mine = state.shape(shape);
+        kinds_of(state.shape(other)).any(|kind| kinds_of(mine).any(|other| other == kind))
+    })
+}
+
+/// Sees to it that the first blocked job of each pool of nodes has its hold, as far as its turn has come.
+fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
+    state.holds_stale = false;
+    let next = state.queue.next().map(|lane| standing(state.queue.lane(lane)));
+    let turn_has_come = |lane: &LaneIx| next.is_none_or(|next| standing(state.queue.lane(*lane)) < next);
+    let lanes: Vec<LaneIx> = state.queue.parked_in_order().take_while(turn_has_come).collect();
+    for lane in lanes {
+        if !lacks_hold(state, lane) {
+            continue;
+        }
+        let (shape_ix, first) = (state.queue.lane(lane).shape, state.queue.lane(lane).first());
+        let Some(job) = first.map(|first| first.job) else { continue };
+        // A stronger job takes over the pool from weaker ones.
+        let weaker: Vec<JobId> =
+            state.holds.iter().filter(|hold| overlap(state, hold, shape_ix)).map(|hold| hold.job).collect();
+        weaker.into_iter().for_each(|job| propose(state, facts, Event::HoldReleased { job }));
+        match earliest_start(state, shape_ix, job) {
+            Some((start, nodes)) => propose(state, facts, Event::HoldPlaced { job, start, nodes }),
+            None => {
+                state.start_unknown.insert(job);
+            }
+        }
+    }
+}
+
+/// When a blocked job can start if running work ends when it is expected to, and on which nodes. Running work is taken
+/// out in the order of its ends until the job fits, and put back.
+///
+/// Work that has outrun its expected end has none any more.
+fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<(Timestamp, Vec<NodeRange>)> {
+    let shape = Arc::clone(state.shape(shape_ix));
+    let now = state.now();
+    let ends: Vec<(Timestamp, JobId)> = state.ends().filter(|(end, _)| *end > now).collect();
+    let mut gone: Vec<(ShapeIx, Arc<Placement>)> = Vec::new();
+    let mut found = None;
+    for (end, other) in ends {
+        let Some(Phase::Running { shape: other_shape, placement, .. }) = state.job(other).map(|work| &work.phase)
+        else {
+            continue;
+        };
+        let (other_shape, placement) = (*other_shape, Arc::clone(placement));
+        let nodes = placement.slots().map(|slot| slot.nodes.first).collect::<Vec<_>>();
+        let fleet = state.fleet();
+        if !nodes.iter().any(|node| kinds_of(&shape).any(|kind| kind == fleet.nodes[node.ix()].kind)) {
+            continue;
+        }
+        state.vacate(other_shape, &placement);
+        gone.push((other_shape, placement));
+        let helps = |node: &NodeIx| shape.gangs.iter().any(|gang| could_help(&state.capacity, gang, *node));
+        if nodes.iter().any(helps)
+            && let Some(trial) = place(state, shape_ix, &shape, job)
+        {
+            state.vacate(shape_ix, &trial);
+            let mut ranges: Vec<NodeRange> = trial.slots().map(|slot| slot.nodes).collect();
+            ranges.sort_unstable();
+            found = Some((end, joined(ranges)));
+            break;
+        }
+    }
+    gone.iter().rev().for_each(|(shape, placement)| state.occupy(*shape, placement));
+    found
+}
+
+/// Overlapping and adjacent ranges as one.
+fn joined(sorted: Vec<NodeRange>) -> Vec<NodeRange> {
+    let mut joined: Vec<NodeRange> = Vec::with_capacity(sorted.len());
+    for range in sorted {
+        match joined.last_mut() {
+            Some(last) if range.first.0 <= last.numbers().end => {
+                let end = last.numbers().end.max(range.numbers().end);
+                last.count = end - last.first.0;
+            }
+            _ => joined.push(range),
+        }
+    }
+    joined
+}

@@ -1,0 +1,174 @@
+//! Facts: what was asked, decided and happened. State is a fold over them.
+
+use std::sync::Arc;
+
+use offtake_fleet::{Fleet, NodeIx};
+use offtake_units::{CarbonIntensity, PricePerMwh, Timestamp};
+use offtake_workload::{Job, Service};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::Policy;
+use crate::request::Refusal;
+
+/// Identity of a job; given by whoever submits, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(pub u64);
+
+/// Identity of a service; given by whoever submits, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServiceId(pub u64);
+
+/// Something that was asked, decided or happened at an instant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub event: Event,
+}
+
+/// The kinds of fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The fleet is known. The first fact of all.
+    FleetLoaded {
+        /// The fleet.
+        fleet: Arc<Fleet>,
+    },
+    /// The policy is set.
+    PolicySet {
+        /// The policy.
+        policy: Policy,
+    },
+    /// A job was asked for.
+    JobSubmitted {
+        /// Its identity.
+        job: JobId,
+        /// What it asks for.
+        spec: Arc<Job>,
+    },
+    /// A job can never run on this fleet.
+    JobRejected {
+        /// The job.
+        job: JobId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// A job has its nodes and starts.
+    JobPlaced {
+        /// The job.
+        job: JobId,
+        /// Where.
+        placement: Arc<Placement>,
+    },
+    /// A job has ended by itself.
+    JobFinished {
+        /// The job.
+        job: JobId,
+    },
+    /// A job was withdrawn, whether it ran or not.
+    JobCancelled {
+        /// The job.
+        job: JobId,
+    },
+    /// A service was asked for.
+    ServiceSubmitted {
+        /// Its identity.
+        service: ServiceId,
+        /// What it asks for.
+        spec: Arc<Service>,
+    },
+    /// A service wants another number of replicas.
+    ServiceScaled {
+        /// The service.
+        service: ServiceId,
+        /// Replicas wanted, the minimum included.
+        replicas: u32,
+    },
+    /// A service gets one more replica, which waits for a place like a job.
+    ReplicaAdded {
+        /// The service.
+        service: ServiceId,
+        /// The replica's identity as a job.
+        replica: JobId,
+    },
+    /// A service gives one replica up.
+    ReplicaRetired {
+        /// The service.
+        service: ServiceId,
+        /// The replica's identity as a job.
+        replica: JobId,
+    },
+    /// Capacity is kept for a blocked job.
+    HoldPlaced {
+        /// The job.
+        job: JobId,
+        /// When it can start at the latest, if running work ends when it is expected to.
+        start: Timestamp,
+        /// The nodes kept.
+        nodes: Vec<NodeRange>,
+    },
+    /// A job's hold is given up: it started, ended, or is to be planned anew.
+    HoldReleased {
+        /// The job.
+        job: JobId,
+    },
+    /// The electricity price of a zone, from now on.
+    PricePublished {
+        /// The zone.
+        zone: String,
+        /// The price.
+        price: PricePerMwh,
+    },
+    /// The carbon intensity of a zone, from now on.
+    CarbonPublished {
+        /// The zone.
+        zone: String,
+        /// The intensity.
+        intensity: CarbonIntensity,
+    },
+}
+
+/// Where a job's gangs run, in the order of the gangs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Each gang's slots.
+    pub gangs: Vec<Vec<Slot>>,
+}
+
+/// Nodes side by side that each run the same number of workers on the same chips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// The nodes.
+    pub nodes: NodeRange,
+    /// Workers on each of them.
+    pub workers: u32,
+    /// The chips that the workers of one node use, as bits.
+    pub chips: u64,
+}
+
+/// Nodes side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeRange {
+    /// The first.
+    pub first: NodeIx,
+    /// How many.
+    pub count: u32,
+}
+
+impl NodeRange {
+    /// The numbers of the nodes.
+    pub const fn numbers(self) -> std::ops::Range<u32> {
+        self.first.0..self.first.0 + self.count
+    }
+}
+
+impl Placement {
+    /// The slots of all gangs.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.gangs.iter().flatten().copied()
+    }
+}

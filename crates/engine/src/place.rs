@@ -1,0 +1,488 @@
+//! Placement: a shape gets all of its workers, or nothing changes.
+//!
+//! A gang of several workers that must stay together takes whole nodes from the fullest domain that still fits, then
+//! descends and does so again. What does not fill a node, and single workers, go to the node that the policy's packing
+//! scores best; nodes with the same free vector are scored once.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use offtake_fleet::{DomainIx, LevelIx, NodeIx, NodeKindIx};
+use offtake_units::ChipMilli;
+use offtake_workload::rng::Rng;
+use offtake_workload::{ChipRequest, Strength};
+
+use crate::capacity::{Capacity, CellIx, ClassIx, FreeVector, low_bits};
+use crate::fact::{JobId, NodeRange, Placement, Slot};
+use crate::policy::{Mix, Packing, Policy, Scored, random};
+use crate::request::{Request, Shape};
+
+/// Position of a shape among all that were ever asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShapeIx(pub u32);
+
+impl ShapeIx {
+    /// The position in a table by shape.
+    pub const fn ix(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Scores of classes for the single worker of a shape, so that each is computed once.
+#[derive(Clone, Debug, Default)]
+pub struct Scores {
+    by_shape: Vec<Vec<Option<(u32, Scored)>>>,
+    values: Values,
+}
+
+/// What the classes are worth by themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Values {
+    by_class: Vec<Option<(u32, i64)>>,
+}
+
+impl Values {
+    fn get(&mut self, class: ClassIx, generation: u32, value: impl FnOnce() -> i64) -> i64 {
+        if self.by_class.len() <= class.ix() {
+            self.by_class.resize(class.ix() + 1, None);
+        }
+        match self.by_class[class.ix()] {
+            Some((known, value)) if known == generation => value,
+            _ => {
+                let value = value();
+                self.by_class[class.ix()] = Some((generation, value));
+                value
+            }
+        }
+    }
+}
+
+impl Scores {
+    fn get(
+        &mut self,
+        shape: ShapeIx,
+        class: ClassIx,
+        generation: u32,
+        score: impl FnOnce(&mut Values) -> Scored,
+    ) -> Scored {
+        if self.by_shape.len() <= shape.ix() {
+            self.by_shape.resize_with(shape.ix() + 1, Vec::new);
+        }
+        let classes = &mut self.by_shape[shape.ix()];
+        if classes.len() <= class.ix() {
+            classes.resize(class.ix() + 1, None);
+        }
+        match classes[class.ix()] {
+            Some((known, scored)) if known == generation => scored,
+            _ => {
+                let scored = score(&mut self.values);
+                classes[class.ix()] = Some((generation, scored));
+                scored
+            }
+        }
+    }
+
+    /// Forgets all scores: what they depend on has changed.
+    pub fn clear(&mut self) {
+        self.by_shape.clear();
+        self.values.by_class.clear();
+    }
+}
+
+/// One attempt to place a job.
+pub struct Placing<'a> {
+    /// Where it is placed; holds the placement once it succeeded.
+    pub capacity: &'a mut Capacity,
+    /// By what rule.
+    pub policy: &'a Policy,
+    /// Known scores.
+    pub scores: &'a mut Scores,
+    /// What has been asked for so far.
+    pub mix: &'a Mix,
+    /// The job, for what is drawn at random.
+    pub job: JobId,
+    /// The shape whose scores are kept: one of a single worker, which are the many.
+    scored: Option<ShapeIx>,
+    /// Where the job draws from, once it does.
+    random: Option<Rng>,
+}
+
+/// Where a worker may go: a range of nodes, and the cell it came from.
+#[derive(Clone, Debug)]
+struct Within {
+    nodes: Range<u32>,
+    cell: Option<CellIx>,
+}
+
+impl<'a> Placing<'a> {
+    /// An attempt for one job.
+    pub const fn new(
+        capacity: &'a mut Capacity,
+        policy: &'a Policy,
+        scores: &'a mut Scores,
+        mix: &'a Mix,
+        job: JobId,
+    ) -> Self {
+        Self { capacity, policy, scores, mix, job, scored: None, random: None }
+    }
+
+    /// Places all gangs of a shape and occupies their nodes, or changes nothing.
+    pub fn place(&mut self, shape_ix: ShapeIx, shape: &Shape) -> Option<Placement> {
+        let mut placement = Placement { gangs: Vec::with_capacity(shape.gangs.len()) };
+        self.scored = (shape.gangs.len() == 1 && shape.gangs[0].workers == 1).then_some(shape_ix);
+        for gang in &shape.gangs {
+            let mut slots = Vec::new();
+            if self.place_gang(gang, &mut slots) {
+                placement.gangs.push(slots);
+            } else {
+                debug_assert!(slots.is_empty(), "a gang that does not fit leaves nothing behind");
+                for (slots, gang) in placement.gangs.iter().zip(&shape.gangs) {
+                    self.release(gang, slots);
+                }
+                return None;
+            }
+        }
+        Some(placement)
+    }
+
+    fn release(&mut self, gang: &Request, slots: &[Slot]) {
+        slots.iter().for_each(|slot| self.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips)));
+    }
+
+    fn place_gang(&mut self, gang: &Request, slots: &mut Vec<Slot>) -> bool {
+        if gang.workers == 1 {
+            let all = 0..self.capacity.fleet().nodes.len() as u32;
+            return self.pack(gang, 1, &Within { nodes: all, cell: None }, slots);
+        }
+        let (innermost, outermost) = match gang.topology {
+            None => (0, 0),
+            Some((level, Strength::Required)) => (level.0, level.0),
+            Some((level, Strength::Preferred)) => (level.0, 0),
+        };
+        (outermost..=innermost)
+            .rev()
+            .map(LevelIx)
+            .any(|level| self.place_whole_nodes(gang, level, slots) || self.place_anywhere(gang, level, slots))
+    }
+
+    /// Fills whole nodes of the fullest domain at a level; the workers that do not fill one go to any node there.
+    fn place_whole_nodes(&mut self, gang: &Request, level: LevelIx, slots: &mut Vec<Slot>) -> bool {
+        if gang.whole_chips() == 0 {
+            return false;
+        }
+        for (kind, per_node) in &gang.kinds {
+            let (full, rest) = (gang.workers / per_node, gang.workers % per_node);
+            let needs = if rest == 0 { full..=full } else { full..=full + 1 };
+            for need in needs.filter(|need| *need > 0) {
+                let Some(cell) = self.capacity.fullest(*kind, level, need) else { break };
+                if self.take_nodes(cell, full, gang, *per_node, slots)
+                    && (rest == 0 || {
+                        let nodes = self.capacity.nodes_of(cell);
+                        self.pack(gang, rest, &Within { nodes, cell: Some(cell) }, slots)
+                    })
+                {
+                    return true;
+                }
+                self.undo(gang, slots);
+            }
+        }
+        false
+    }
+
+    fn undo(&mut self, gang: &Request, slots: &mut Vec<Slot>) {
+        self.release(gang, slots);
+        slots.clear();
+    }
+
+    /// Takes `count` whole nodes of a cell: all from one child if one can give them, otherwise from the children that
+    /// can give the most.
+    fn take_nodes(&mut self, cell: CellIx, count: u32, gang: &Request, per_node: u32, slots: &mut Vec<Slot>) -> bool {
+        let mut left = count;
+        if self.capacity.cell(cell).children.start < self.capacity.cell(cell).children.end {
+            while left > 0 {
+                let child = self.capacity.descend(cell, left);
+                let given = self.capacity.usable(child).min(left);
+                if given == 0 || !self.take_nodes(child, given, gang, per_node, slots) {
+                    return false;
+                }
+                left -= given;
+            }
+            return true;
+        }
+        let kind = self.capacity.cell(cell).kind;
+        let chips = low_bits(per_node as u16 * gang.whole_chips());
+        let take = gang.take(per_node, chips);
+        let mut nodes = self.capacity.nodes_of(cell);
+        while left > 0 {
+            let Some(first) = self.capacity.first_free(kind, nodes.clone()) else { return false };
+            let most = (first + left).min(nodes.end);
+            let end = (first + 1..most).find(|node| !self.capacity.is_free(kind, *node)).unwrap_or(most);
+            self.capacity.occupy(first..end, &take);
+            push(
+                slots,
+                Slot { nodes: NodeRange { first: NodeIx(first), count: end - first }, workers: per_node, chips },
+            );
+            left -= end - first;
+            nodes.start = end;
+        }
+        true
+    }
+
+    /// Puts `workers` workers together on the node in `nodes` that scores best.
+    fn pack(&mut self, gang: &Request, workers: u32, within: &Within, slots: &mut Vec<Slot>) -> bool {
+        let Some((node, level)) = self.best_node(gang, workers, within) else { return false };
+        let chips = match gang.chips {
+            ChipRequest::None => 0,
+            ChipRequest::Share(_) => self.capacity.pick_shared(NodeIx(node), level),
+            ChipRequest::Whole(chips) => self.capacity.pick_whole(NodeIx(node), chips * workers as u16),
+        };
+        self.capacity.occupy(node..node + 1, &gang.take(workers, chips));
+        push(slots, Slot { nodes: NodeRange { first: NodeIx(node), count: 1 }, workers, chips });
+        true
+    }
+
+    /// The node that scores best, equal scores by number, with the level of the chip to share.
+    fn best_node(&mut self, gang: &Request, workers: u32, within: &Within) -> Option<(u32, ChipMilli)> {
+        let nodes = &within.nodes;
+        let all = self.capacity.fleet().nodes.len() as u32;
+        let mut origin = 0;
+        if self.policy.packing == Packing::Random {
+            match self.draw_node(gang, workers, &within.nodes) {
+                Ok(drawn) => return Some(drawn),
+                Err(last) => origin = last,
+            }
+        }
+        let whole = gang.whole_chips() * workers as u16;
+        let mut best: Option<(i64, u32, ChipMilli, ClassIx)> = None;
+        for (kind, per_node) in &gang.kinds {
+            if *per_node < workers {
+                continue;
+            }
+            for class in self.capacity.classes().of_kind(*kind) {
+                let entry = self.capacity.classes().get(*class);
+                if entry.is_withheld() || !fits(&entry.vector, gang, workers) {
+                    continue;
+                }
+                let node_kind = &self.capacity.fleet().node_kinds[kind.ix()];
+                let (packing, mix) = (self.policy.packing, self.mix);
+                let compute = |values: &mut Values| {
+                    let value = values.get(*class, entry.generation, || packing.value(mix, &entry.vector));
+                    packing.score(mix, &entry.vector, value, node_kind, gang, workers)
+                };
+                let standing = match self.scored {
+                    Some(shape) => self.scores.get(shape, *class, entry.generation, compute),
+                    None => compute(&mut self.scores.values),
+                };
+                if best.is_some_and(|(score, ..)| score < standing.score) {
+                    continue;
+                }
+                let share = match gang.chips {
+                    ChipRequest::Share(share) => Some((share, standing.level)),
+                    ChipRequest::None | ChipRequest::Whole(_) => None,
+                };
+                let more = self.capacity.more_draw(*class, whole, share);
+                let above = nodes.start.max(origin)..nodes.end;
+                let below = nodes.start..nodes.end.min(origin);
+                let Some(node) = self
+                    .capacity
+                    .first_powered(*class, above, more)
+                    .or_else(|| self.capacity.first_powered(*class, below, more))
+                else {
+                    continue;
+                };
+                let distance = if node >= origin { node - origin } else { all - origin + node };
+                let better = best.is_none_or(|(score, other, ..)| (standing.score, distance) < (score, other));
+                if better {
+                    best = Some((standing.score, distance, standing.level, *class));
+                }
+            }
+        }
+        let (_, distance, level, class) = best?;
+        let node = if distance < all - origin { origin + distance } else { distance - (all - origin) };
+        let vector = &self.capacity.classes().get(class).vector;
+        if self.policy.packing.keeps_domains_whole() && *vector == *self.capacity.empty(vector.kind) {
+            return Some((self.fresh_node(vector.kind, within.cell).unwrap_or(node), level));
+        }
+        Some((node, level))
+    }
+
+    /// A node drawn from all that can take the workers; or else, where few can, the node from which to look for one.
+    fn draw_node(&mut self, gang: &Request, workers: u32, nodes: &Range<u32>) -> Result<(u32, ChipMilli), u32> {
+        let (seed, job) = (self.policy.seed, self.job);
+        let rng = self.random.get_or_insert_with(|| random::source(seed, job));
+        let mut node = nodes.start;
+        for _ in 0..random::DRAWS {
+            node = nodes.start + rng.below(nodes.len() as u64) as u32;
+            let class = self.capacity.class_ix(NodeIx(node));
+            let free = &self.capacity.classes().get(class).vector;
+            let may = gang.kinds.iter().any(|(kind, per_node)| *kind == free.kind && *per_node >= workers);
+            if !may || !fits(free, gang, workers) {
+                continue;
+            }
+            let (level, share) = match gang.chips {
+                ChipRequest::Share(share) => {
+                    let level = random::level(free, share, rng);
+                    (level, Some((share, level)))
+                }
+                ChipRequest::None | ChipRequest::Whole(_) => (ChipMilli::WHOLE, None),
+            };
+            let more = self.capacity.more_draw(class, gang.whole_chips() * workers as u16, share);
+            if self.capacity.first_powered(class, node..node + 1, more).is_some() {
+                return Ok((node, level));
+            }
+        }
+        Err(node)
+    }
+
+    /// A wholly free node, from the fullest domain at every level.
+    fn fresh_node(&self, kind: NodeKindIx, within: Option<CellIx>) -> Option<u32> {
+        let mut cell = match within {
+            Some(cell) if self.capacity.cell(cell).kind == kind && self.capacity.usable(cell) > 0 => cell,
+            Some(_) => return None,
+            None => self.capacity.fullest(kind, LevelIx(0), 1)?,
+        };
+        while self.capacity.cell(cell).children.start < self.capacity.cell(cell).children.end {
+            cell = self.capacity.descend(cell, 1);
+        }
+        self.capacity.first_free(kind, self.capacity.nodes_of(cell))
+    }
+
+    /// Puts workers wherever the nodes of one domain have room, as many together as possible, on one accelerator kind.
+    fn place_anywhere(&mut self, gang: &Request, level: LevelIx, slots: &mut Vec<Slot>) -> bool {
+        let chips = gang.whole_chips();
+        let fleet = Arc::clone(self.capacity.fleet());
+        let accelerator = |kind: NodeKindIx| fleet.node_kinds[kind.ix()].accelerator;
+        let mut tried = Vec::new();
+        for (first, _) in &gang.kinds {
+            if tried.contains(&accelerator(*first)) {
+                continue;
+            }
+            tried.push(accelerator(*first));
+            let kinds: Vec<(NodeKindIx, u32)> =
+                gang.kinds.iter().copied().filter(|(kind, _)| accelerator(*kind) == accelerator(*first)).collect();
+            // Workers that fill a node gain nothing over whole nodes unless host-only work lies on free chips.
+            let fills = |(kind, per_node): &(NodeKindIx, u32)| {
+                *per_node == 1 && fleet.node_kinds[kind.ix()].chips == chips && chips > 0
+            };
+            if kinds.iter().all(|kind| fills(kind) && !self.capacity.has_chips_under_host_work(kind.0))
+                && kinds.len() == 1
+            {
+                continue;
+            }
+            let request = Request { kinds, ..gang.clone() };
+            let mut domains = Vec::new();
+            for site in 0..fleet.sites.len() as u32 {
+                self.domains_with_room(&request, DomainIx(site), level, &mut domains);
+            }
+            domains.sort_unstable();
+            for (_, domain) in domains {
+                let nodes = fleet.domains[domain.ix()].nodes.clone();
+                if self.fill(&request, nodes, slots) {
+                    return true;
+                }
+                self.undo(gang, slots);
+            }
+        }
+        false
+    }
+
+    fn fill(&mut self, gang: &Request, nodes: Range<u32>, slots: &mut Vec<Slot>) -> bool {
+        let shares = matches!(gang.chips, ChipRequest::Share(_));
+        let most = gang.kinds.iter().map(|(_, per_node)| *per_node).max().unwrap_or(0);
+        let mut together = if shares { 1 } else { most };
+        let mut left = gang.workers;
+        let within = Within { nodes, cell: None };
+        while left > 0 && together > 0 {
+            together = together.min(left);
+            if self.pack(gang, together, &within, slots) {
+                left -= together;
+            } else {
+                together -= 1;
+            }
+        }
+        left == 0
+    }
+
+    /// Domains at a level that may hold all workers, by room; parts of the tree without room or power are passed over.
+    fn domains_with_room(&self, gang: &Request, domain: DomainIx, level: LevelIx, found: &mut Vec<(u32, DomainIx)>) {
+        let chips = gang.whole_chips();
+        let shares = matches!(gang.chips, ChipRequest::Share(_));
+        let mut room = 0;
+        let mut powered = false;
+        for (kind, per_node) in &gang.kinds {
+            let Some(cell) = self.capacity.cell_of(domain, *kind) else { continue };
+            room += if shares || chips == 0 {
+                self.capacity.room(cell, 0) * per_node
+            } else {
+                self.capacity.room(cell, chips)
+            };
+            powered |= self.capacity.can_power(domain, self.capacity.chip_draw(*kind), gang.workers * u32::from(chips));
+        }
+        if room < gang.workers || !powered {
+            return;
+        }
+        let entry = &self.capacity.fleet().domains[domain.ix()];
+        if entry.level == level {
+            found.push((room, domain));
+            return;
+        }
+        for child in entry.children.clone() {
+            self.domains_with_room(gang, DomainIx(child), level, found);
+        }
+    }
+}
+
+/// Whether workers fit a free vector; power is looked at per node.
+pub fn fits(free: &FreeVector, gang: &Request, workers: u32) -> bool {
+    let chips = match gang.chips {
+        ChipRequest::None => true,
+        ChipRequest::Share(share) => free.whole > 0 || free.shared.first().is_some_and(|most| *most >= share.get()),
+        ChipRequest::Whole(chips) => u32::from(free.whole) >= u32::from(chips) * workers,
+    };
+    chips
+        && u64::from(free.cpu.get()) >= u64::from(gang.cpu.get()) * u64::from(workers)
+        && free.memory.get() >= gang.memory.get() * u64::from(workers)
+}
+
+/// Appends a slot, joined to the one before where they lie side by side and are alike.
+fn push(slots: &mut Vec<Slot>, slot: Slot) {
+    if let Some(last) = slots.last_mut()
+        && last.nodes.numbers().end == slot.nodes.first.0
+        && (last.workers, last.chips) == (slot.workers, slot.chips)
+    {
+        last.nodes.count += slot.nodes.count;
+        return;
+    }
+    slots.push(slot);
+}
+
+/// Whether capacity on a node, just given back, could let a gang fit that did not fit before.
+pub fn could_help(capacity: &Capacity, gang: &Request, node: NodeIx) -> bool {
+    let free = &capacity.class_of(node).vector;
+    if !gang.kinds.iter().any(|(kind, _)| *kind == free.kind) || !fits(free, gang, 1) {
+        return false;
+    }
+    if gang.workers == 1 {
+        return true;
+    }
+    // All workers in the domain around, as far as whole chips tell; caps and processors are looked at when it is tried.
+    let level = match gang.topology {
+        Some((level, Strength::Required)) => level,
+        _ => LevelIx(0),
+    };
+    let fleet = capacity.fleet();
+    let mut domain = fleet.nodes[node.ix()].domain;
+    while fleet.domains[domain.ix()].level > level {
+        let Some(parent) = fleet.domains[domain.ix()].parent else { break };
+        domain = parent;
+    }
+    if fleet.domains[domain.ix()].level < level {
+        return false;
+    }
+    let chips = gang.whole_chips();
+    if chips == 0 {
+        return true;
+    }
+    let room = gang.kinds.iter().filter_map(|(kind, _)| capacity.cell_of(domain, *kind));
+    room.map(|cell| capacity.room(cell, chips)).sum::<u32>() >= gang.workers
+}

@@ -1,0 +1,197 @@
+//! The mix of requests that has been asked for, learned from what is submitted.
+//!
+//! Counting is all that a submission costs. What packings need of the mix is derived from the counts anew after 16, 64,
+//! 256, … submissions: on the openb lists a mix learned so loses nothing against one known beforehand, and the work per
+//! submission stays bounded. It is a function of the facts alone.
+
+use std::collections::{BTreeMap, btree_map};
+use std::sync::Arc;
+
+use offtake_fleet::{Fleet, NodeKindIx};
+
+use super::Packing;
+use super::fgd::Typical;
+use super::replays::Replays;
+use super::room::{Need, Room, Yardstick};
+use crate::capacity::Classes;
+use crate::place::ShapeIx;
+use crate::request::{Request, Shape};
+
+/// Submissions before the mix is first used; each time it is used, the number grows by [`GROWTH`].
+const FIRST: u64 = 16;
+
+/// Twice as fast a rhythm gains nothing on the openb lists.
+const GROWTH: u64 = 4;
+
+/// A gang counts as its workers, as far as this: one of 100,000 must not drown what all others ask for.
+const MOST_WORKERS: u32 = 1024;
+
+/// Distinct requests that are looked at, the most frequent: the tail beyond weighs nothing in a sample of 2,048.
+const MOST_ITEMS: usize = 4096;
+
+/// A set of node kinds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KindSet(Box<[u64]>);
+
+impl KindSet {
+    fn of(kinds: &[(NodeKindIx, u32)], all: usize) -> Self {
+        let mut words = vec![0; all.div_ceil(64)];
+        kinds.iter().for_each(|(kind, _)| words[kind.ix() / 64] |= 1 << (kind.ix() % 64));
+        Self(words.into_boxed_slice())
+    }
+
+    /// Whether a kind is in it.
+    pub fn contains(&self, kind: NodeKindIx) -> bool {
+        self.0[kind.ix() / 64] >> (kind.ix() % 64) & 1 == 1
+    }
+}
+
+/// What one worker asks for. In order: the fewest chips first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Item {
+    /// How much.
+    pub need: Need,
+    /// On which node kinds.
+    pub kinds: KindSet,
+}
+
+/// Requests and how often each was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand(BTreeMap<Item, i64>);
+
+impl Demand {
+    /// Adds to a request's count.
+    pub fn add(&mut self, item: Item, count: i64) {
+        *self.0.entry(item).or_insert(0) += count;
+    }
+
+    /// A request's count.
+    pub fn count(&self, item: &Item) -> i64 {
+        self.0.get(item).copied().unwrap_or(0)
+    }
+
+    /// Requests and counts, the fewest chips first.
+    pub fn iter(&self) -> btree_map::Iter<'_, Item, i64> {
+        self.0.iter()
+    }
+
+    fn keep_most_frequent(&mut self) {
+        if self.0.len() > MOST_ITEMS {
+            let mut list: Vec<_> = std::mem::take(&mut self.0).into_iter().collect();
+            list.sort_by(|(a, many), (b, few)| few.cmp(many).then_with(|| b.cmp(a)));
+            list.truncate(MOST_ITEMS);
+            self.0 = list.into_iter().collect();
+        }
+    }
+}
+
+impl IntoIterator for Demand {
+    type Item = (Item, i64);
+    type IntoIter = btree_map::IntoIter<Item, i64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// What has been asked for so far.
+#[derive(Clone, Debug, Default)]
+pub struct Mix {
+    yardstick: Yardstick,
+    kinds: usize,
+    submitted: u64,
+    next: u64,
+    /// Submissions of each shape.
+    counts: Vec<i64>,
+    typical: Typical,
+    replays: Option<Arc<Replays>>,
+}
+
+impl Mix {
+    /// Nothing yet, on a fleet.
+    pub fn new(fleet: &Fleet) -> Self {
+        Self { yardstick: Yardstick::of(fleet), kinds: fleet.node_kinds.len(), next: FIRST, ..Self::default() }
+    }
+
+    /// Counts a submitted shape; true when scores that were computed before no longer hold.
+    pub fn learn(&mut self, packing: Packing, shape: ShapeIx, shapes: &[Arc<Shape>]) -> bool {
+        if self.counts.len() <= shape.ix() {
+            self.counts.resize(shape.ix() + 1, 0);
+        }
+        self.counts[shape.ix()] += 1;
+        self.submitted += 1;
+        if self.submitted < self.next {
+            return false;
+        }
+        self.next = self.submitted.saturating_mul(GROWTH);
+        self.derive(packing, shapes)
+    }
+
+    /// Derives from the counts what a packing needs; true when scores that were computed before no longer hold.
+    pub fn derive(&mut self, packing: Packing, shapes: &[Arc<Shape>]) -> bool {
+        let mut demand = Demand::default();
+        for (shape, count) in shapes.iter().zip(&self.counts).filter(|(_, count)| **count > 0) {
+            for gang in &shape.gangs {
+                demand.add(self.item(gang), count * i64::from(gang.workers.min(MOST_WORKERS)));
+            }
+        }
+        demand.keep_most_frequent();
+        self.take(packing, &demand)
+    }
+
+    fn take(&mut self, packing: Packing, demand: &Demand) -> bool {
+        self.typical = Typical::of(demand);
+        match packing {
+            Packing::Fgd => true,
+            Packing::Offtake => {
+                match Replays::draw(demand, &self.yardstick, self.kinds, self.replays.as_deref()) {
+                    Some(drawn) => {
+                        self.replays = Some(Arc::new(drawn));
+                        true
+                    }
+                    None => false,
+                }
+            }
+            _ => false,
+        }
+    }
+
+    fn item(&self, gang: &Request) -> Item {
+        Item { need: Need::of(gang, 1), kinds: KindSet::of(&gang.kinds, self.kinds) }
+    }
+
+    /// A mix that is known beforehand: requests and how often each is made.
+    #[cfg(test)]
+    pub fn given(fleet: &Fleet, packing: Packing, requests: &[(Request, i64)]) -> Self {
+        let mut mix = Self::new(fleet);
+        let mut demand = Demand::default();
+        requests.iter().for_each(|(request, count)| demand.add(mix.item(request), *count));
+        mix.take(packing, &demand);
+        mix
+    }
+
+    /// The fleet's measures.
+    pub const fn yardstick(&self) -> &Yardstick {
+        &self.yardstick
+    }
+
+    /// The typical requests.
+    pub const fn typical(&self) -> &Typical {
+        &self.typical
+    }
+
+    /// Samples of the demand; none before any was learned.
+    pub fn replays(&self) -> Option<&Replays> {
+        self.replays.as_deref()
+    }
+
+    /// Free chips, in thousandths, that the typical request could not use because of where they are: the fragmentation
+    /// of Weng et al. (USENIX ATC 2023, section 4). None before any request is known.
+    pub fn fragmented(&self, classes: &Classes) -> u64 {
+        let of_class = |class: &crate::capacity::Class| {
+            i128::from(self.typical.fragmented(&Room::of(&class.vector))) * i128::from(class.nodes())
+        };
+        let sum: i128 = classes.iter().map(of_class).sum();
+        (sum / i128::from(self.typical.total().max(1))) as u64
+    }
+}

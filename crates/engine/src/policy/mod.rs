@@ -1,0 +1,181 @@
+//! Policies: in which order jobs are tried, and which of several possible nodes a worker gets.
+//!
+//! A packing is a pure function: it sees what a node has left, the request and the mix of requests so far, and gives a
+//! score, the lowest of which wins. Nodes with the same free vector get the same score, so it is computed once for all
+//! of them. The published packings are those compared by Weng et al., "Beware of Fragmentation" (USENIX ATC 2023);
+//! docs/policies.md says what each is good for.
+
+mod bestfit;
+mod clustering;
+mod dotprod;
+mod fgd;
+mod mix;
+mod offtake;
+mod packing;
+pub mod random;
+mod replays;
+mod room;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use offtake_fleet::NodeKind;
+use offtake_units::ChipMilli;
+use serde::{Deserialize, Serialize};
+
+use crate::capacity::FreeVector;
+use crate::request::Request;
+
+pub use mix::Mix;
+use room::{Need, Room};
+
+/// How jobs are ordered and placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// What happens behind a blocked job.
+    pub queue: Queue,
+    /// Which node a worker gets.
+    pub packing: Packing,
+    /// Seed of what is drawn at random.
+    pub seed: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { queue: Queue::Backfill, packing: Packing::FirstFit, seed: 0 }
+    }
+}
+
+/// What happens behind a blocked job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Queue {
+    /// Everything waits.
+    Fifo,
+    /// Jobs that do not delay its start go first (EASY: Lifka, JSSPP 1995).
+    Backfill,
+}
+
+/// Which node a worker gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Packing {
+    /// The lowest-numbered that fits.
+    FirstFit,
+    /// Any that fits, all equally likely.
+    Random,
+    /// The one whose free resources point least along the request.
+    DotProd,
+    /// One that runs requests of the same size.
+    Clustering,
+    /// One that is in use, on chips that are in use.
+    Packing,
+    /// The one with the least left.
+    BestFit,
+    /// The one on which free chips become useless to the typical request the least.
+    Fgd,
+    /// The one that loses the least of what it could still take.
+    Offtake,
+}
+
+/// The policies that have a name.
+const NAMED: [(&str, Queue, Packing); 9] = [
+    ("fifo", Queue::Fifo, Packing::FirstFit),
+    ("backfill", Queue::Backfill, Packing::FirstFit),
+    ("random", Queue::Backfill, Packing::Random),
+    ("dotprod", Queue::Backfill, Packing::DotProd),
+    ("clustering", Queue::Backfill, Packing::Clustering),
+    ("packing", Queue::Backfill, Packing::Packing),
+    ("bestfit", Queue::Backfill, Packing::BestFit),
+    ("fgd", Queue::Backfill, Packing::Fgd),
+    ("offtake", Queue::Backfill, Packing::Offtake),
+];
+
+impl Policy {
+    /// The names that [`Policy::named`] knows.
+    pub const NAMES: [&str; NAMED.len()] = {
+        let mut names = [""; NAMED.len()];
+        let mut place = 0;
+        while place < names.len() {
+            names[place] = NAMED[place].0;
+            place += 1;
+        }
+        names
+    };
+
+    /// The policy of a name.
+    pub fn named(name: &str, seed: u64) -> Option<Self> {
+        let (_, queue, packing) = NAMED.iter().find(|(known, ..)| *known == name)?;
+        Some(Self { queue: *queue, packing: *packing, seed })
+    }
+
+    /// Its name; none for a combination that has none.
+    pub fn name(&self) -> Option<&'static str> {
+        let (name, ..) = NAMED.iter().find(|(_, queue, packing)| (*queue, *packing) == (self.queue, self.packing))?;
+        Some(name)
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{:?} with {:?}", self.queue, self.packing),
+        }
+    }
+}
+
+/// A node's standing for a request; the lowest score wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scored {
+    /// The lower, the better.
+    pub score: i64,
+    /// For a share of a chip: what the chip to take has left.
+    pub level: ChipMilli,
+}
+
+impl Packing {
+    /// What a free vector is worth by itself: the part of a score that no request changes.
+    pub fn value(self, mix: &Mix, free: &FreeVector) -> i64 {
+        match self {
+            Self::Fgd => mix.typical().fragmented(&Room::of(free)),
+            Self::Offtake => mix.replays().map_or(0, |replays| replays.value(&Room::of(free))),
+            _ => 0,
+        }
+    }
+
+    /// The standing of nodes with a free vector of this value for `workers` workers of a request that fits on them.
+    pub fn score(
+        self,
+        mix: &Mix,
+        free: &FreeVector,
+        value: i64,
+        kind: &NodeKind,
+        request: &Request,
+        workers: u32,
+    ) -> Scored {
+        let (room, need) = (Room::of(free), Need::of(request, workers));
+        let yardstick = mix.yardstick();
+        let scored = |score| Scored { score, level: ChipMilli::new(room.tightest(&need)) };
+        match self {
+            Self::FirstFit | Self::Random => scored(0),
+            Self::DotProd => scored(dotprod::score(&room, &need, yardstick)),
+            Self::Clustering => scored(clustering::score(free.sizes, &room, &need, yardstick)),
+            Self::Packing => scored(packing::score(&room, &need, kind.chips)),
+            Self::BestFit => scored(bestfit::score(&room, &need, yardstick)),
+            Self::Fgd => fgd::score(mix.typical(), value, &room, &need),
+            Self::Offtake => offtake::score(mix.replays(), yardstick, value, &room, &need),
+        }
+    }
+
+    /// Whether nodes remember the sizes of the requests that run on them.
+    pub const fn keeps_sizes(self) -> bool {
+        matches!(self, Self::Clustering)
+    }
+
+    /// Whether a worker that needs a fresh node takes it from the fullest domain.
+    pub const fn keeps_domains_whole(self) -> bool {
+        !matches!(self, Self::Random)
+    }
+}

@@ -1,0 +1,36 @@
+//! `offtake`: a node is worth the work it would still take.
+//!
+//! The demand so far is kept as replays: short sequences of requests drawn from it (see [`super::replays`]). A node's
+//! value is the chip time that it alone would take off them, from its free processor, memory and chips, with each
+//! request on the tightest chip. A placement costs the value that it destroys beyond what it uses; as what it uses is
+//! the same on every node, the node is best where the value falls the least.
+//!
+//! Fragmentation measures ask which one request still fits; replays ask which *combination* still does, so a core that
+//! stands between a free chip and its next request counts for what it costs. Of equal losses, the node with the least
+//! left wins: before anything is learned this is best fit.
+
+use offtake_units::ChipMilli;
+
+use super::Scored;
+use super::replays::Replays;
+use super::room::{Need, Room, Yardstick};
+
+/// Room for what is left, in parts of the largest node, below the loss.
+const TIE_BITS: u32 = 21;
+
+/// Parts of the largest node.
+const PARTS: i64 = 1_000_000;
+
+/// The chip on which the value falls the least, the tightest of equals; `value` is the value before.
+pub fn score(replays: Option<&Replays>, yardstick: &Yardstick, value: i64, room: &Room, need: &Need) -> Scored {
+    let mut best = Scored { score: i64::MAX, level: ChipMilli::WHOLE };
+    for level in room.choices(need) {
+        let loss = value - replays.map_or(0, |replays| replays.value(&room.after(need, level)));
+        if loss < best.score {
+            best = Scored { score: loss, level: ChipMilli::new(level) };
+        }
+    }
+    let chips = (room.left() - need.chip_milli()) * PARTS / yardstick.node_chips;
+    let cpu = (room.cpu - need.cpu) * PARTS / yardstick.node_cpu;
+    Scored { score: (best.score << TIE_BITS) + chips + cpu, level: best.level }
+}

@@ -1,0 +1,273 @@
+//! Waiting work. Jobs of one shape and tier wait in one *lane*; a lane whose first job does not fit is parked until
+//! something happens that could help exactly that shape, so that a pass costs what changed and not what waits.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use offtake_fleet::NodeKindIx;
+use offtake_units::Duration;
+use offtake_workload::Tier;
+use rustc_hash::FxHashMap;
+
+use crate::capacity::LimitIx;
+use crate::fact::JobId;
+use crate::place::ShapeIx;
+
+/// A waiting job's place in the order of submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Turn(pub u64);
+
+/// Position of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneIx(u32);
+
+/// Why a job waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// No domain has room for it.
+    Room,
+    /// A cap leaves too little power where there would be room.
+    Power(LimitIx),
+    /// It would delay the job that capacity is held for, or comes after it.
+    Behind(JobId),
+}
+
+/// A waiting job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its turn.
+    pub turn: Turn,
+    /// The job.
+    pub job: JobId,
+    /// How long it will run; [`Duration`] of `i64::MAX` when nobody knows.
+    pub duration: Duration,
+}
+
+/// The waiting jobs of one shape and tier, in the order of their turns.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    /// Their shape.
+    pub shape: ShapeIx,
+    /// Their tier.
+    pub tier: Tier,
+    /// Why the first of them waits; none while it is to be tried.
+    pub parked: Option<Blocked>,
+    chunks: VecDeque<Chunk>,
+}
+
+/// A stretch of a lane with its shortest duration, so that a job short enough is found without looking at each.
+#[derive(Clone, Debug)]
+struct Chunk {
+    jobs: Vec<Waiting>,
+    shortest: Duration,
+}
+
+/// A chunk this long is still quicker to move than to split.
+const CHUNK: usize = 64;
+
+impl Chunk {
+    fn measure(&mut self) {
+        self.shortest = self.jobs.iter().map(|job| job.duration).min().unwrap_or_default();
+    }
+}
+
+impl Lane {
+    /// The job whose turn it is.
+    pub fn first(&self) -> Option<Waiting> {
+        self.chunks.front().and_then(|chunk| chunk.jobs.first().copied())
+    }
+
+    /// The first job that runs no longer than `longest`.
+    pub fn first_within(&self, longest: Duration) -> Option<Waiting> {
+        let chunk = self.chunks.iter().find(|chunk| chunk.shortest <= longest)?;
+        chunk.jobs.iter().find(|job| job.duration <= longest).copied()
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        match self.chunks.back_mut() {
+            Some(chunk) if chunk.jobs.len() < CHUNK => {
+                chunk.shortest = chunk.shortest.min(waiting.duration);
+                chunk.jobs.push(waiting);
+            }
+            _ => self.chunks.push_back(Chunk { jobs: vec![waiting], shortest: waiting.duration }),
+        }
+    }
+
+    fn remove(&mut self, turn: Turn) {
+        let place = self.chunks.partition_point(|chunk| chunk.jobs.last().is_some_and(|job| job.turn < turn));
+        let Some(chunk) = self.chunks.get_mut(place) else { return };
+        chunk.jobs.retain(|job| job.turn != turn);
+        chunk.measure();
+        if chunk.jobs.is_empty() {
+            self.chunks.remove(place);
+        }
+    }
+}
+
+/// All waiting work.
+#[derive(Clone, Debug, Default)]
+pub struct Queue {
+    lanes: Vec<Lane>,
+    by_shape: FxHashMap<(ShapeIx, Tier), LaneIx>,
+    /// Lanes with jobs that are not parked, by tier and the turn of their first job.
+    ready: BTreeSet<(Tier, Turn, LaneIx)>,
+    /// Lanes with jobs, parked or not.
+    waiting: BTreeSet<(Tier, Turn, LaneIx)>,
+    /// Parked lanes by the node kinds that their shape may use.
+    parked_on: Vec<BTreeSet<LaneIx>>,
+    jobs: u64,
+    chip_milli: u64,
+}
+
+impl Queue {
+    /// An empty queue for a fleet of so many node kinds.
+    pub fn new(kinds: usize) -> Self {
+        Self { parked_on: vec![BTreeSet::new(); kinds], ..Self::default() }
+    }
+
+    /// Number of waiting jobs.
+    pub const fn jobs(&self) -> u64 {
+        self.jobs
+    }
+
+    /// Chips that waiting jobs ask for, in thousandths.
+    pub const fn chip_milli(&self) -> u64 {
+        self.chip_milli
+    }
+
+    /// A lane.
+    pub fn lane(&self, lane: LaneIx) -> &Lane {
+        &self.lanes[lane.0 as usize]
+    }
+
+    /// The lane of a shape and tier, if any job of it ever waited.
+    pub fn lane_of(&self, shape: ShapeIx, tier: Tier) -> Option<LaneIx> {
+        self.by_shape.get(&(shape, tier)).copied()
+    }
+
+    /// The lane to try next: the strongest tier, then the earliest turn.
+    pub fn next(&self) -> Option<LaneIx> {
+        self.ready.first().map(|(_, _, lane)| *lane)
+    }
+
+    /// The lane of the job that has waited longest in the strongest tier, parked or not.
+    pub fn head(&self) -> Option<LaneIx> {
+        self.waiting.first().map(|(_, _, lane)| *lane)
+    }
+
+    /// Parked lanes with jobs, the strongest tier and the earliest turn first.
+    pub fn parked_in_order(&self) -> impl Iterator<Item = LaneIx> + '_ {
+        self.waiting.iter().map(|(_, _, lane)| *lane).filter(|lane| self.lane(*lane).parked.is_some())
+    }
+
+    /// Parked lanes whose shape may use a node kind.
+    pub fn parked_on(&self, kind: NodeKindIx) -> impl Iterator<Item = LaneIx> + '_ {
+        self.parked_on[kind.ix()].iter().copied()
+    }
+
+    /// Adds a job at the end of its lane.
+    pub fn push(&mut self, shape: ShapeIx, tier: Tier, waiting: Waiting, chip_milli: u64) -> LaneIx {
+        let lanes = &mut self.lanes;
+        let lane = *self.by_shape.entry((shape, tier)).or_insert_with(|| {
+            lanes.push(Lane { shape, tier, parked: None, chunks: VecDeque::new() });
+            LaneIx(lanes.len() as u32 - 1)
+        });
+        let entry = &mut self.lanes[lane.0 as usize];
+        let was_empty = entry.chunks.is_empty();
+        entry.push(waiting);
+        if was_empty {
+            self.waiting.insert((tier, waiting.turn, lane));
+            if self.lanes[lane.0 as usize].parked.is_none() {
+                self.ready.insert((tier, waiting.turn, lane));
+            }
+        }
+        self.jobs += 1;
+        self.chip_milli += chip_milli;
+        lane
+    }
+
+    /// Takes a job out of its lane.
+    pub fn remove(&mut self, lane: LaneIx, turn: Turn, chip_milli: u64) {
+        let entry = &mut self.lanes[lane.0 as usize];
+        let first = entry.first().map(|job| job.turn);
+        entry.remove(turn);
+        self.jobs -= 1;
+        self.chip_milli -= chip_milli;
+        if first != Some(turn) {
+            return;
+        }
+        let (tier, parked, next) = (entry.tier, entry.parked.is_some(), entry.first().map(|job| job.turn));
+        self.ready.remove(&(tier, turn, lane));
+        self.waiting.remove(&(tier, turn, lane));
+        if let Some(next) = next {
+            self.waiting.insert((tier, next, lane));
+            if !parked {
+                self.ready.insert((tier, next, lane));
+            }
+        }
+    }
+
+    /// Parks a lane until it is woken.
+    pub fn park(&mut self, lane: LaneIx, why: Blocked, kinds: impl Iterator<Item = NodeKindIx>) {
+        let entry = &mut self.lanes[lane.0 as usize];
+        entry.parked = Some(why);
+        if let Some(first) = entry.first() {
+            self.ready.remove(&(entry.tier, first.turn, lane));
+        }
+        kinds.for_each(|kind| {
+            self.parked_on[kind.ix()].insert(lane);
+        });
+    }
+
+    /// Lets a parked lane be tried again.
+    pub fn wake(&mut self, lane: LaneIx, kinds: impl Iterator<Item = NodeKindIx>) {
+        let entry = &mut self.lanes[lane.0 as usize];
+        if entry.parked.take().is_none() {
+            return;
+        }
+        if let Some(first) = entry.first() {
+            self.ready.insert((entry.tier, first.turn, lane));
+        }
+        kinds.for_each(|kind| {
+            self.parked_on[kind.ix()].remove(&lane);
+        });
+    }
+
+    /// All lanes, parked or not, with or without jobs.
+    pub fn lanes(&self) -> impl Iterator<Item = LaneIx> + use<> {
+        (0..self.lanes.len() as u32).map(LaneIx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_lane_finds_the_first_short_enough(ops in prop::collection::vec((any::<bool>(), 0i64..50), 1..400)) {
+            let mut queue = Queue::new(1);
+            let mut truth: Vec<Waiting> = Vec::new();
+            let mut lane = None;
+            for (turn, (push, number)) in ops.into_iter().enumerate() {
+                if push || truth.is_empty() {
+                    let duration = Duration::from_secs(number);
+                    let waiting = Waiting { turn: Turn(turn as u64), job: JobId(turn as u64), duration };
+                    truth.push(waiting);
+                    lane = Some(queue.push(ShapeIx(0), Tier::Standard, waiting, 1000));
+                } else if let Some(lane) = lane {
+                    let gone = truth.remove(number as usize % truth.len());
+                    queue.remove(lane, gone.turn, 1000);
+                }
+                let Some(lane) = lane else { continue };
+                let longest = Duration::from_secs(number);
+                prop_assert_eq!(queue.lane(lane).first(), truth.first().copied());
+                let expected = truth.iter().find(|job| job.duration <= longest).copied();
+                prop_assert_eq!(queue.lane(lane).first_within(longest), expected);
+                prop_assert_eq!(queue.jobs(), truth.len() as u64);
+                prop_assert_eq!(queue.next().is_some(), !truth.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Requests as the engine sees them: names resolved against the fleet, so that equal requests are one *shape*.
+
+use offtake_fleet::{Fleet, LevelIx, NodeKind, NodeKindIx};
+use offtake_units::{ChipMilli, CpuMilli, Mebibytes};
+use offtake_workload::{ChipRequest, Gang, Strength};
+use serde::{Deserialize, Serialize};
+
+use crate::capacity::Take;
+
+/// What a job asks for, all of its gangs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Its gangs; at least one.
+    pub gangs: Vec<Request>,
+}
+
+/// What one gang asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Request {
+    /// Number of workers.
+    pub workers: u32,
+    /// Accelerators of one worker.
+    pub chips: ChipRequest,
+    /// Processor of one worker.
+    pub cpu: CpuMilli,
+    /// Memory of one worker.
+    pub memory: Mebibytes,
+    /// The node kinds that can take at least one worker, with how many workers an empty node of it takes.
+    pub kinds: Vec<(NodeKindIx, u32)>,
+    /// The level at which one domain must or should hold all workers.
+    pub topology: Option<(LevelIx, Strength)>,
+}
+
+/// Why a request can never run on a fleet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// No accelerator kind of that name.
+    #[error("the fleet has no accelerator `{name}`; it has {known}")]
+    UnknownAccelerator {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// No level of that name.
+    #[error("the fleet has no level `{name}`; its levels are {known}")]
+    UnknownLevel {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// No kind of node takes even one worker.
+    #[error("no node takes one worker of {worker}: {reason}")]
+    NoSuchNode {
+        /// The worker.
+        worker: String,
+        /// What excludes all kinds of node.
+        reason: String,
+    },
+    /// No domain of the level has room for all workers, even when it is empty.
+    #[error("no {level} holds {workers} workers even when it is empty; the largest holds {most}")]
+    TooLarge {
+        /// The level.
+        level: String,
+        /// Workers asked for.
+        workers: u32,
+        /// Workers that the largest domain takes.
+        most: u64,
+    },
+    /// Caps leave too little power for the gang, even when nothing else runs.
+    #[error("no {level} can power {workers} workers under its caps, even when nothing else runs")]
+    TooHungry {
+        /// The level.
+        level: String,
+        /// Workers asked for.
+        workers: u32,
+    },
+}
+
+impl Request {
+    /// Resolves a gang's names.
+    ///
+    /// # Errors
+    /// [`Refusal`] when no node of the fleet can ever take one of its workers.
+    pub fn resolve(gang: &Gang, fleet: &Fleet) -> Result<Self, Refusal> {
+        let known = || fleet.accelerators.iter().map(|chip| chip.name.as_str()).collect::<Vec<_>>().join(", ");
+        let has_any = |name: &String| fleet.accelerators.iter().any(|chip| chip.name == *name);
+        if !gang.accelerators.is_empty() && !gang.accelerators.iter().any(has_any) {
+            return Err(Refusal::UnknownAccelerator { name: gang.accelerators.join("|"), known: known() });
+        }
+        let topology = match &gang.topology {
+            None => None,
+            Some(topology) => match fleet.level(&topology.level) {
+                Some(level) => Some((level, topology.strength)),
+                None => {
+                    let known = fleet.levels.join(", ");
+                    return Err(Refusal::UnknownLevel { name: topology.level.clone(), known });
+                }
+            },
+        };
+        let mut kinds = Vec::new();
+        for (index, kind) in fleet.node_kinds.iter().enumerate() {
+            let accelerator = fleet.accelerator(kind).map(|chip| &chip.name);
+            let allowed =
+                gang.accelerators.is_empty() || accelerator.is_some_and(|name| gang.accelerators.contains(name));
+            let attributes = gang.attributes.iter().all(|(name, value)| kind.attributes.get(name) == Some(value));
+            let per_node = workers_per_node(gang, kind);
+            if allowed && attributes && per_node > 0 {
+                kinds.push((NodeKindIx(index as u32), per_node));
+            }
+        }
+        if kinds.is_empty() {
+            return Err(Refusal::NoSuchNode { worker: describe_worker(gang), reason: why_no_kind(gang, fleet) });
+        }
+        Ok(Self { workers: gang.workers, chips: gang.chips, cpu: gang.cpu, memory: gang.memory, kinds, topology })
+    }
+
+    /// What `workers` workers take of one node, on the chips given as bits.
+    pub fn take(&self, workers: u32, chips: u64) -> Take {
+        Take {
+            cpu: CpuMilli::new(self.cpu.get() * workers),
+            memory: Mebibytes::new(self.memory.get() * u64::from(workers)),
+            chips,
+            share: match self.chips {
+                ChipRequest::Share(share) => Some(share),
+                ChipRequest::None | ChipRequest::Whole(_) => None,
+            },
+        }
+    }
+
+    /// Whole chips of one worker.
+    pub const fn whole_chips(&self) -> u16 {
+        match self.chips {
+            ChipRequest::Whole(chips) => chips,
+            ChipRequest::None | ChipRequest::Share(_) => 0,
+        }
+    }
+}
+
+fn workers_per_node(gang: &Gang, kind: &NodeKind) -> u32 {
+    let whole = u32::from(ChipMilli::WHOLE.get());
+    let by_chips = match gang.chips {
+        ChipRequest::None => u32::MAX,
+        ChipRequest::Share(share) => u32::from(kind.chips) * (whole / u32::from(share.get()).max(1)),
+        ChipRequest::Whole(chips) => u32::from(kind.chips / chips.max(1)),
+    };
+    let by_cpu = kind.cpu.get().checked_div(gang.cpu.get()).unwrap_or(u32::MAX);
+    let by_memory = kind.memory.get().checked_div(gang.memory.get()).unwrap_or(u64::MAX);
+    by_chips.min(by_cpu).min(u32::try_from(by_memory).unwrap_or(u32::MAX)).min(gang.workers)
+}
+
+fn describe_worker(gang: &Gang) -> String {
+    let chips = match gang.chips {
+        ChipRequest::None => "no chip".to_owned(),
+        ChipRequest::Share(share) => format!("{share}"),
+        ChipRequest::Whole(1) => "1 chip".to_owned(),
+        ChipRequest::Whole(chips) => format!("{chips} chips"),
+    };
+    format!("{chips}, {} and {}", gang.cpu, gang.memory)
+}
+
+fn why_no_kind(gang: &Gang, fleet: &Fleet) -> String {
+    let lacks = fleet.node_kinds.iter().all(|kind| workers_per_node(gang, kind) == 0);
+    if lacks {
+        let most = fleet.node_kinds.iter().map(|kind| kind.chips).max().unwrap_or(0);
+        return format!("the largest node has {most} chips; ask for fewer chips, cores or MiB a worker");
+    }
+    let attributes: Vec<String> = gang.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if attributes.is_empty() {
+        return format!("none of {} is on a node that large", gang.accelerators.join(", "));
+    }
+    format!("no kind of node that is large enough has {}", attributes.join(" and "))
+}

@@ -1,0 +1,5 @@
+//! The engine against its invariants, on random fleets of work.
+
+mod backfill;
+mod invariants;
+mod support;

@@ -1,0 +1,215 @@
+//! Fleets and jobs that tests read as a story.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use offtake_engine::{Event, Fact, JobId, NodeRange, Phase, Policy, State, decide};
+use offtake_fleet::Fleet;
+use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Timestamp};
+use offtake_workload::{ChipRequest, Gang, Job, Strength, Tier, Topology};
+
+/// Two sites: one of H100 in islands and racks with a rack cap, a site cap and two feeders; one of mixed nodes that hang
+/// directly below the site.
+pub const MIXED: &str = r#"
+name = "mixed"
+levels = ["site", "rack", "island"]
+
+[accelerators.h100]
+idle_watts = 100
+operating_watts = 600
+peak_watts = 700
+
+[accelerators.a10]
+idle_watts = 20
+operating_watts = 120
+peak_watts = 150
+
+[node_kinds.h100-4]
+accelerator = "h100"
+chips = 4
+cpu_cores = 64
+memory_gib = 256
+base_watts = 500
+
+[node_kinds.a10-2]
+accelerator = "a10"
+chips = 2
+cpu_cores = 16
+memory_gib = 64
+base_watts = 100
+
+[node_kinds.host]
+cpu_cores = 32
+memory_gib = 64
+base_watts = 200
+
+[templates.island]
+level = "island"
+nodes = { h100-4 = 2 }
+
+[templates.rack]
+level = "rack"
+domains = { island = 3 }
+
+[sites.north]
+pue = 1.2
+domains = { rack = 4 }
+
+[sites.south]
+pue = 1.3
+nodes = { a10-2 = 5, h100-4 = 2, host = 2 }
+
+[caps.rack-1]
+on = "north/rack-1"
+watts = 12000
+meter = "it"
+kind = "contract"
+
+[caps.north-grid]
+on = "north"
+watts = 66000
+meter = "facility"
+kind = "contract"
+
+[circuits.feeder]
+kva = 30
+power_factor = 1.0
+feeds = [{ domain = "north/rack-2" }, { domain = "north/rack-3", share = 0.5 }]
+"#;
+
+/// Four nodes of four chips, with nothing in the way.
+pub const PLAIN: &str = r#"
+name = "plain"
+levels = ["site"]
+
+[accelerators.chip]
+idle_watts = 100
+operating_watts = 500
+peak_watts = 600
+
+[node_kinds.node]
+accelerator = "chip"
+chips = 4
+cpu_cores = 64
+memory_gib = 256
+base_watts = 500
+
+[sites.here]
+pue = 1.0
+nodes = { node = 4 }
+"#;
+
+pub fn fleet(text: &str) -> Arc<Fleet> {
+    let fleet = offtake_fleet::parse(text, "test fleet", Path::new(""), &BTreeMap::new());
+    Arc::new(fleet.expect("the test's fleet is valid"))
+}
+
+/// A gang of workers with whole chips.
+pub fn gang(workers: u32, chips: u16) -> Gang {
+    Gang {
+        workers,
+        chips: if chips == 0 { ChipRequest::None } else { ChipRequest::Whole(chips) },
+        cpu: CpuMilli::new(u32::from(chips.max(1)) * 4000),
+        memory: Mebibytes::new(u64::from(chips.max(1)) * 1024),
+        accelerators: Vec::new(),
+        attributes: BTreeMap::new(),
+        topology: None,
+    }
+}
+
+pub fn share(milli: u16) -> Gang {
+    Gang { chips: ChipRequest::Share(ChipMilli::new(milli)), ..gang(1, 1) }
+}
+
+pub fn within(gang: Gang, level: &str, strength: Strength) -> Gang {
+    Gang { topology: Some(Topology { level: level.to_owned(), strength }), ..gang }
+}
+
+pub fn job(gangs: Vec<Gang>, seconds: Option<i64>) -> Job {
+    Job {
+        name: "job".to_owned(),
+        tenant: "tenant".to_owned(),
+        tier: Tier::Standard,
+        submitted: Timestamp::EPOCH,
+        duration: seconds.map(Duration::from_secs),
+        deadline: None,
+        checkpoint: None,
+        preemptible: false,
+        gangs,
+    }
+}
+
+/// A state with every fact that made it, checked after every step.
+pub struct Engine {
+    pub state: State,
+    pub journal: Vec<Fact>,
+    now: i64,
+    next: u64,
+}
+
+impl Engine {
+    pub fn new(fleet: Arc<Fleet>, policy: &str) -> Self {
+        let mut engine = Self { state: State::default(), journal: Vec::new(), now: 0, next: 0 };
+        engine.tell(Event::FleetLoaded { fleet });
+        let policy = Policy::named(policy, 7).expect("the test's policy exists");
+        engine.tell(Event::PolicySet { policy });
+        engine
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_secs(self.now)
+    }
+
+    pub fn tell(&mut self, event: Event) {
+        let fact = Fact { at: self.now(), event };
+        self.state.apply(&fact);
+        self.journal.push(fact);
+        self.check();
+    }
+
+    pub fn submit(&mut self, job: Job) -> JobId {
+        let id = JobId(self.next);
+        self.next += 1;
+        self.tell(Event::JobSubmitted { job: id, spec: Arc::new(job) });
+        id
+    }
+
+    /// Lets `seconds` pass, ends what is due, and decides.
+    pub fn pass(&mut self, seconds: i64) {
+        self.now += seconds;
+        let now = self.now();
+        let due = |phase: &Phase| matches!(phase, Phase::Running { ends, .. } if *ends <= now);
+        let ended: Vec<JobId> =
+            self.state.jobs().into_iter().filter(|(_, work)| due(&work.phase)).map(|(job, _)| job).collect();
+        ended.into_iter().for_each(|job| self.tell(Event::JobFinished { job }));
+        self.decide();
+    }
+
+    pub fn decide(&mut self) -> usize {
+        let before = self.journal.len();
+        decide(&mut self.state, Timestamp::from_secs(self.now), &mut self.journal);
+        self.check();
+        let proposed = self.journal.len() - before;
+        decide(&mut self.state, Timestamp::from_secs(self.now), &mut self.journal);
+        assert_eq!(self.journal.len(), before + proposed, "a second pass at the same instant proposes nothing");
+        proposed
+    }
+
+    pub fn check(&self) {
+        self.state.check().expect("every truth holds after every step");
+        assert_eq!(self.state.capacity().breaches(), 0, "no cap is ever exceeded");
+    }
+
+    pub fn runs(&self, job: JobId) -> bool {
+        self.state.job(job).is_some_and(|work| matches!(work.phase, Phase::Running { .. }))
+    }
+
+    /// Where a running job's workers are.
+    pub fn nodes(&self, job: JobId) -> Vec<NodeRange> {
+        match self.state.job(job).map(|work| &work.phase) {
+            Some(Phase::Running { placement, .. }) => placement.slots().map(|slot| slot.nodes).collect(),
+            _ => Vec::new(),
+        }
+    }
+}

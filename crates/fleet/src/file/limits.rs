@@ -1,0 +1,207 @@
+//! Circuits and caps: what feeds what, and how much it may draw.
+
+use std::collections::HashSet;
+
+use offtake_units::{Ppm, VoltAmperes, Watts};
+use toml::Spanned;
+
+use crate::account::Tallies;
+use crate::file::fault::{Checked, Fault, at};
+use crate::file::paths::{is_pattern, matches, resolve};
+use crate::file::suggest::did_you_mean;
+use crate::file::syntax::{self, Named, in_order};
+use crate::file::values::{MAX_WATTS, Values, check_name};
+use crate::{Cap, CapKind, CapTarget, Circuit, CircuitIx, DomainIx, Feed, Fleet, Meter};
+
+/// NEC 210.20: continuous load at most 80 % of a rating, unless the circuit is rated for all of it.
+const CONTINUOUS_LOAD_FACTOR: Ppm = Ppm::new(800_000);
+/// Caps beyond this are a pattern gone wild; each is watched in every decision.
+const MAX_CAPS: usize = 1_000_000;
+
+/// Adds the circuits, each with its rating as a breaker cap, then the caps, and checks that each can be kept.
+pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) -> Checked<()> {
+    let mut caps = Caps { list: Vec::new(), spans: Vec::new(), names: HashSet::new() };
+    for (name, entry) in in_order(&file.circuits) {
+        let circuit = circuit(fleet, name, entry, values)?;
+        let watts = circuit.rating.continuous_watts(circuit.power_factor, circuit.continuous_load_factor);
+        let target = CapTarget::Circuit(CircuitIx(fleet.circuits.len() as u32));
+        let name = format!("{} rating", circuit.name);
+        fleet.circuits.push(circuit);
+        caps.push(Cap { name, target, watts, meter: Meter::It, kind: CapKind::Breaker }, entry.kva.span())?;
+    }
+    check_groups(fleet, &file.circuits)?;
+    for (name, entry) in in_order(&file.caps) {
+        check_name(name)?;
+        let (watts, span) = limit(name, entry, values)?;
+        let targets = targets(fleet, name, entry)?;
+        for target in targets.list {
+            let suffix = match target {
+                _ if !targets.by_pattern => String::new(),
+                CapTarget::Domain(domain) => format!(" {}", fleet.path(domain)),
+                CapTarget::Circuit(circuit) => format!(" {}", fleet.circuits[circuit.ix()].name),
+            };
+            let name = format!("{}{suffix}", name.get_ref());
+            caps.push(Cap { name, target, watts, meter: entry.meter, kind: entry.kind }, span.clone())?;
+        }
+    }
+    fleet.caps = caps.list;
+    check_idle(fleet, &caps.spans)
+}
+
+/// Caps so far, with the place of each one's limit in the file.
+struct Caps {
+    list: Vec<Cap>,
+    spans: Vec<std::ops::Range<usize>>,
+    names: HashSet<String>,
+}
+
+impl Caps {
+    fn push(&mut self, cap: Cap, span: std::ops::Range<usize>) -> Checked<()> {
+        if self.list.len() >= MAX_CAPS {
+            return Err(Fault::Here(span, "more than a million caps: narrow the pattern".to_owned()));
+        }
+        if !self.names.insert(cap.name.clone()) {
+            return Err(Fault::Here(span, format!("a second cap named `{}`: rename one", cap.name)));
+        }
+        self.list.push(cap);
+        self.spans.push(span);
+        Ok(())
+    }
+}
+
+fn circuit(fleet: &Fleet, name: &Spanned<String>, entry: &syntax::Circuit, values: &Values) -> Checked<Circuit> {
+    check_name(name)?;
+    let kva = values.real(&entry.kva, 0.001..=1e9, "a rating in kVA")?;
+    let mut feeds: Vec<Feed> = Vec::new();
+    for feed in entry.feeds.get_ref() {
+        let share = match &feed.share {
+            Some(share) => values.share(share, "a share")?,
+            None => Ppm::ONE,
+        };
+        let domains = resolve(&fleet.domains, fleet.sites.len() as u32, &feed.domain)?;
+        feeds.extend(domains.into_iter().map(|domain| Feed { domain, share }));
+        check_apart(fleet, &mut feeds, &feed.domain)?;
+    }
+    if feeds.is_empty() {
+        return Err(at(&entry.feeds, "feeds nothing: write { domain = \"site/hall-0\" }"));
+    }
+    let factor = entry.continuous_load_factor.as_ref();
+    Ok(Circuit {
+        name: name.get_ref().clone(),
+        rating: VoltAmperes::new((kva * 1000.0).round() as i64),
+        power_factor: values.share(&entry.power_factor, "a power factor")?,
+        continuous_load_factor: factor
+            .map_or(Ok(CONTINUOUS_LOAD_FACTOR), |factor| values.share(factor, "a continuous load factor"))?,
+        redundancy_group: entry.redundancy_group.as_ref().map(|group| group.get_ref().clone()),
+        feeds,
+    })
+}
+
+/// Sorts the feeds by their nodes; none may be fed twice or lie inside another.
+fn check_apart(fleet: &Fleet, feeds: &mut [Feed], written: &Spanned<String>) -> Checked<()> {
+    feeds.sort_by_key(|feed| {
+        let nodes = &fleet.domains[feed.domain.ix()].nodes;
+        (nodes.start, nodes.end)
+    });
+    for pair in feeds.windows(2) {
+        if fleet.domains[pair[1].domain.ix()].nodes.start < fleet.domains[pair[0].domain.ix()].nodes.end {
+            let (one, other) = (fleet.path(pair[0].domain), fleet.path(pair[1].domain));
+            let message = format!("`{one}` and `{other}` overlap: a circuit feeds each domain once, at its top");
+            return Err(at(written, message));
+        }
+    }
+    Ok(())
+}
+
+/// The circuits of one redundancy group never feed more than the whole of a domain.
+fn check_groups(fleet: &Fleet, entries: &Named<syntax::Circuit>) -> Checked<()> {
+    let mut fed: std::collections::BTreeMap<(&str, DomainIx), u64> = std::collections::BTreeMap::new();
+    for (circuit, (_, entry)) in fleet.circuits.iter().zip(in_order(entries)) {
+        let Some(group) = &circuit.redundancy_group else { continue };
+        for feed in &circuit.feeds {
+            let sum = fed.entry((group, feed.domain)).or_default();
+            *sum += u64::from(feed.share.parts());
+            // Thirds do not add up to one exactly.
+            if *sum > u64::from(Ppm::ONE.parts()) + 10 {
+                let (path, share) = (fleet.path(feed.domain), *sum as f64 / 1e6);
+                let message =
+                    format!("the circuits of group `{group}` feed {share} of `{path}`: their shares make at most 1");
+                return Err(at(&entry.feeds, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The limit in watts, and where it is written.
+fn limit(name: &Spanned<String>, entry: &syntax::Cap, values: &Values) -> Checked<(Watts, std::ops::Range<usize>)> {
+    let written = [(&entry.watts, 1.0), (&entry.kilowatts, 1e3), (&entry.megawatts, 1e6)];
+    let mut given = written.into_iter().filter_map(|(number, unit)| number.as_ref().map(|number| (number, unit)));
+    match (given.next(), given.next()) {
+        (Some((number, unit)), None) => {
+            let most = MAX_WATTS as f64 / unit;
+            let value = values.real(number, 0.0..=most, "a limit")?;
+            let watts = Watts::new((value * unit).round() as i64);
+            if watts == Watts::ZERO {
+                return Err(at(number, "a limit of nothing: leave the domain out of the fleet instead"));
+            }
+            Ok((watts, number.span()))
+        }
+        (None, _) => Err(at(name, "has no limit: write `watts`, `kilowatts` or `megawatts`")),
+        (_, Some((number, _))) => Err(at(number, "a second limit: write one of `watts`, `kilowatts` and `megawatts`")),
+    }
+}
+
+struct Targets {
+    list: Vec<CapTarget>,
+    /// Set where the target was written as a pattern, so that each match is named.
+    by_pattern: bool,
+}
+
+fn targets(fleet: &Fleet, name: &Spanned<String>, entry: &syntax::Cap) -> Checked<Targets> {
+    let (list, written): (Vec<CapTarget>, _) = match (&entry.on, &entry.circuit) {
+        (Some(path), None) => {
+            let domains = resolve(&fleet.domains, fleet.sites.len() as u32, path)?;
+            (domains.into_iter().map(CapTarget::Domain).collect(), path)
+        }
+        (None, Some(pattern)) => (circuits_named(fleet, pattern)?, pattern),
+        (Some(_), Some(circuit)) => {
+            return Err(at(circuit, "a cap is on a domain or on a circuit: write one of the two"));
+        }
+        (None, None) => return Err(at(name, "is on nothing: write `on = \"site/…\"` or `circuit = \"…\"`")),
+    };
+    Ok(Targets { list, by_pattern: is_pattern(written.get_ref()) })
+}
+
+fn circuits_named(fleet: &Fleet, pattern: &Spanned<String>) -> Checked<Vec<CapTarget>> {
+    let given = pattern.get_ref();
+    let all = fleet.circuits.iter().enumerate();
+    let found: Vec<CapTarget> = all
+        .filter(|(_, circuit)| matches(given, &circuit.name))
+        .map(|(ix, _)| CapTarget::Circuit(CircuitIx(ix as u32)))
+        .collect();
+    if found.is_empty() {
+        let hint = did_you_mean(given, fleet.circuits.iter().map(|circuit| circuit.name.as_str()));
+        return Err(at(pattern, format!("`{given}` is no circuit{hint}; declare it as [circuits.{given}]")));
+    }
+    Ok(found)
+}
+
+/// A cap below what its nodes draw without work could never be kept.
+fn check_idle(fleet: &Fleet, spans: &[std::ops::Range<usize>]) -> Checked<()> {
+    if fleet.caps.is_empty() {
+        return Ok(());
+    }
+    let tallies = Tallies::of(fleet);
+    for (cap, span) in fleet.caps.iter().zip(spans) {
+        let idle = tallies.against(fleet, cap).idle;
+        if cap.watts < idle {
+            let message = format!(
+                "cap `{}` of {} can never be kept: its nodes draw {idle} idle; raise it or feed fewer nodes",
+                cap.name, cap.watts
+            );
+            return Err(Fault::Here(span.clone(), message));
+        }
+    }
+    Ok(())
+}

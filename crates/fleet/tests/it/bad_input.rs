@@ -1,0 +1,397 @@
+//! One line of the valid example replaced, and the exact words of the error.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{example, parse};
+
+#[test]
+fn errors_say_where_what_and_how_to_mend() {
+    let mut faults = String::new();
+    for (given, instead, expected) in CASES {
+        assert_eq!(example().matches(given).count().min(1), 1, "the example lacks {given}");
+        let text = example().replacen(given, instead, 1);
+        let said = match parse(&text) {
+            Ok(_) => "(read without an error)".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if said != *expected {
+            faults.push_str(&format!("{given} -> {instead}\n  said:     {said}\n  expected: {expected}\n"));
+        }
+    }
+    assert!(faults.is_empty(), "\n{faults}");
+}
+
+#[test]
+fn parameters_handed_in_are_checked() {
+    for (name, value, expected) in [
+        (
+            "hals",
+            1,
+            "fleet.toml: parameters: `hals` is no parameter of this fleet file (did you mean `halls`?); it has: halls",
+        ),
+        (
+            "halls",
+            0,
+            "fleet.toml:39:20: sites.ashburn.domains.hall: `$halls` = 0 is not allowed: a count is a whole number from 1 to 4,000,000",
+        ),
+        (
+            "halls",
+            1_000_000,
+            "fleet.toml:32:8: sites.ashburn: makes 64,000,000 nodes; at most 4,000,000 are allowed: lower a count",
+        ),
+    ] {
+        let given = BTreeMap::from([(name.to_owned(), value)]);
+        let error = offtake_fleet::parse(example(), "fleet.toml", Path::new("."), &given).expect_err("it is refused");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_say_so() {
+    let none = BTreeMap::new();
+    let error = offtake_fleet::read(Path::new("no/such.toml"), &none).expect_err("there is none");
+    assert_eq!(error.to_string(), "no/such.toml: no such file");
+    assert!(std::error::Error::source(&error).is_some());
+    let error = offtake_fleet::read(Path::new("/dev/zero"), &none).expect_err("it has no end");
+    assert_eq!(error.to_string(), "/dev/zero: is larger than 4 MiB: list many nodes in a CSV file instead");
+    let folder = tempdir("utf8");
+    let file = folder.join("latin.toml");
+    std::fs::write(&file, b"name = \"a\"\n# caf\xe9\n").expect("the folder can be written");
+    let error = offtake_fleet::read(&file, &none).expect_err("it is not UTF-8");
+    assert_eq!((error.line, error.message.as_str()), (Some(2), "is not UTF-8 text: save the file as UTF-8"));
+}
+
+#[test]
+fn deep_and_long_files_are_read_or_refused() {
+    let deep = 200_000;
+    for text in [
+        format!("a = {}", "[".repeat(deep)),
+        format!("a = {}", "{ a = ".repeat(deep)),
+        format!("a{} = 1", ".a".repeat(deep)),
+        format!("[a{}]", ".a".repeat(deep)),
+        format!("name = \"{}\"", "x".repeat(deep)),
+        "name = 1 # \u{feff}\0".to_owned(),
+    ] {
+        assert!(parse(&text).is_err());
+    }
+}
+
+/// A folder of this test's own below the build folder.
+pub fn tempdir(name: &str) -> std::path::PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).expect("the build folder can be written");
+    folder
+}
+
+const CASES: &[(&str, &str, &str)] = &[
+    (
+        "idle_watts = 75",
+        "idel_watts = 75",
+        "fleet.toml:8:1: accelerators.h100.idel_watts: `idel_watts` is no key here (did you mean `idle_watts`?); allowed: idle_watts, operating_watts, peak_watts, memory_gib, base_watts, power_levels",
+    ),
+    ("idle_watts = 75", "", "fleet.toml:7:1: accelerators.h100: missing key `idle_watts`"),
+    (
+        "[accelerators.h100]",
+        "accelerators.b = 5\n[accelerators.h100]",
+        "fleet.toml:7:1: parameters.accelerators: invalid type: map, expected a whole number",
+    ),
+    (
+        "attributes = {",
+        "attributes = 5 # {",
+        "fleet.toml:22:14: node_kinds.h100-8.attributes: invalid type: integer `5`, expected a table",
+    ),
+    (
+        "idle_watts = 75",
+        "idle_watts = -75",
+        "fleet.toml:8:14: accelerators.h100.idle_watts: -75 is not allowed: a draw in watts is a whole number from 0 to 1,000,000",
+    ),
+    (
+        "idle_watts = 75",
+        "idle_watts = nan",
+        "fleet.toml:8:14: accelerators.h100.idle_watts: NaN is not allowed: a draw in watts is a whole number from 0 to 1,000,000",
+    ),
+    (
+        "idle_watts = 75",
+        "idle_watts = inf",
+        "fleet.toml:8:14: accelerators.h100.idle_watts: inf is not allowed: a draw in watts is a whole number from 0 to 1,000,000",
+    ),
+    (
+        "idle_watts = 75",
+        "idle_watts = 75.5",
+        "fleet.toml:8:14: accelerators.h100.idle_watts: 75.5 is not allowed: a draw in watts is a whole number from 0 to 1,000,000",
+    ),
+    (
+        "idle_watts = 75",
+        "idle_watts = \"75\"",
+        "fleet.toml:8:14: accelerators.h100.idle_watts: `75` is text: write a number without quotes, or a parameter such as \"$buildings\"",
+    ),
+    (
+        "idle_watts = 75",
+        "idle_watts = true",
+        "fleet.toml:8:14: accelerators.h100.idle_watts: invalid type: boolean `true`, expected a number, or a parameter such as \"$buildings\"",
+    ),
+    (
+        "idle_watts = 75",
+        "idle_watts = 99999999999999999999",
+        "fleet.toml:8:14: accelerators.h100.idle_watts: 99999999999999999999 is beyond any limit here",
+    ),
+    (
+        "idle_watts = 75",
+        "idle_watts = 75\nidle_watts = 76",
+        "fleet.toml:9:1: the key is written twice: rename one, or make them one",
+    ),
+    (
+        "idle_watts = 75",
+        "idle_watts = 601",
+        "fleet.toml:9:19: accelerators.h100.operating_watts: 600 W at work is below 601 W idle: idle ≤ operating ≤ peak",
+    ),
+    (
+        "operating_watts = 600",
+        "operating_watts = 701",
+        "fleet.toml:10:14: accelerators.h100.peak_watts: 700 W at the most is below 701 W at work: idle ≤ operating ≤ peak",
+    ),
+    (
+        "power = 0.8",
+        "power = 1.8",
+        "fleet.toml:13:27: accelerators.h100.power_levels[0].power: 1.8 is not allowed: a share of peak power is above 0 and at most 1",
+    ),
+    (
+        "power = 0.8",
+        "power = 0.1",
+        "fleet.toml:13:27: accelerators.h100.power_levels[0].power: 70 W is below the 75 W that the chip draws idle",
+    ),
+    (
+        "speed = 0.95",
+        "speed = 0",
+        "fleet.toml:13:40: accelerators.h100.power_levels[0].speed: 0 is not allowed: a share of full speed is above 0 and at most 1",
+    ),
+    (
+        "\"assumed\"",
+        "\"asumed\"",
+        "fleet.toml:13:54: accelerators.h100.power_levels[0].basis: `asumed` is no value here (did you mean `assumed`?); allowed: measured, assumed",
+    ),
+    (
+        "\"our own runs, to be repeated\"",
+        "\"\"",
+        "fleet.toml:13:74: accelerators.h100.power_levels[0].source: say where the figures come from, or \"assumption\"",
+    ),
+    (
+        "{ name = \"eco\"",
+        "{ name = \"full\"",
+        "fleet.toml:13:12: accelerators.h100.power_levels[0].name: a second power level named `full`",
+    ),
+    (
+        "accelerator = \"h100\"",
+        "accelerator = \"H10\"",
+        "fleet.toml:17:15: node_kinds.h100-8.accelerator: `H10` is no accelerator (did you mean `h100`?); declare it as [accelerators.H10]",
+    ),
+    (
+        "chips = 8",
+        "chips = 65",
+        "fleet.toml:18:9: node_kinds.h100-8.chips: 65 is not allowed: the number of chips of a node is a whole number from 1 to 64",
+    ),
+    (
+        "chips = 8",
+        "chips = 0",
+        "fleet.toml:18:9: node_kinds.h100-8.chips: 0 is not allowed: the number of chips of a node is a whole number from 1 to 64",
+    ),
+    (
+        "chips = 8\n",
+        "",
+        "fleet.toml:17:15: node_kinds.h100-8.accelerator: how many? Write `chips` beside `accelerator`",
+    ),
+    (
+        "cpu_cores = 112",
+        "cpu_cores = 0",
+        "fleet.toml:19:13: node_kinds.h100-8.cpu_cores: 0 is not allowed: the number of processor cores is a number from 0.001 to 1,000,000",
+    ),
+    (
+        "\"site\", \"hall\"",
+        "\"hall\", \"site\"",
+        "fleet.toml:2:10: levels: the first level is `site`: write levels = [\"site\", …], widest first",
+    ),
+    (
+        "\"site\", \"hall\", \"rack\"",
+        "\"site\", \"hall\", \"hall\"",
+        "fleet.toml:2:27: levels[2]: a second level named `hall`",
+    ),
+    (
+        "level = \"rack\"",
+        "level = \"rak\"",
+        "fleet.toml:25:9: templates.rack.level: `rak` is no level (did you mean `rack`?); the levels are: site, hall, rack",
+    ),
+    (
+        "level = \"rack\"",
+        "level = \"hall\"",
+        "fleet.toml:30:13: templates.hall.domains.rack: `rack` is at level `hall`, which is not below `hall`: `levels` goes from the widest to the narrowest",
+    ),
+    (
+        "nodes = { h100-8 = 4 }",
+        "domains = { hall = 4 }",
+        "fleet.toml:26:13: templates.rack.domains.hall: a template cannot hold itself: rack → hall → rack",
+    ),
+    (
+        "nodes = { h100-8 = 4 }",
+        "nodes = { h100-9 = 4 }",
+        "fleet.toml:26:11: templates.rack.nodes.h100-9: `h100-9` is no node kind (did you mean `h100-8`?); declare it as [node_kinds.h100-9]",
+    ),
+    (
+        "nodes = { h100-8 = 4 }",
+        "nodes = { h100-8 = 0 }",
+        "fleet.toml:26:20: templates.rack.nodes.h100-8: 0 is not allowed: a count is a whole number from 1 to 4,000,000",
+    ),
+    (
+        "nodes = { h100-8 = 4 }",
+        "nodes = {}",
+        "fleet.toml:26:9: templates.rack.nodes: is empty: write node kinds and their counts, such as { h100-8 = 4 }",
+    ),
+    (
+        "nodes = { h100-8 = 4 }",
+        "",
+        "fleet.toml:24:12: templates.rack: is empty: write `domains = { … }` or `nodes = { … }`",
+    ),
+    (
+        "domains = { rack = 16 }",
+        "domains = { rack = 16 }\nnodes = { h100-8 = 1 }",
+        "fleet.toml:31:9: templates.hall.nodes: a domain holds domains or nodes, not both: put the nodes into a template",
+    ),
+    (
+        "domains = { rack = 16 }",
+        "domains = { rack = 5_000_000 }",
+        "fleet.toml:30:20: templates.hall.domains.rack: 5000000 is not allowed: a count is a whole number from 1 to 4,000,000",
+    ),
+    (
+        "domains = { rack = 16 }",
+        "domains = { rack = 2_000_000 }",
+        "fleet.toml:28:12: templates.hall: makes 8,000,000 nodes; at most 4,000,000 are allowed: lower a count",
+    ),
+    (
+        "domains = { rack = 16 }",
+        "name = \"hall\"\ndomains = { rack = 16 }",
+        "fleet.toml:40:11: sites.ashburn.domains: two children are named `hall`: put {n} into the template's `name`",
+    ),
+    (
+        "domains = { rack = 16 }",
+        "name = \"a/b\"\ndomains = { rack = 16 }",
+        "fleet.toml:30:8: templates.hall.name: the name `a/b` holds '/', which names may not",
+    ),
+    (
+        "\"$halls\"",
+        "\"$hall\"",
+        "fleet.toml:39:20: sites.ashburn.domains.hall: `$hall` names no parameter (did you mean `halls`?); declare it under [parameters]",
+    ),
+    (
+        "\"$halls\"",
+        "\"halls\"",
+        "fleet.toml:39:20: sites.ashburn.domains.hall: `halls` is text: write a number without quotes, or a parameter such as \"$buildings\"",
+    ),
+    (
+        "halls = 2",
+        "halls = 2.5",
+        "fleet.toml:5:9: parameters.halls: invalid type: floating point `2.5`, expected a whole number",
+    ),
+    (
+        "pue = 1.25",
+        "pue = 0.9",
+        "fleet.toml:38:7: sites.ashburn.pue: 0.9 is not allowed: PUE is facility power over IT power, from 1 to 10; 1.1 to 1.5 is usual",
+    ),
+    (
+        "provider = \"own\"",
+        "provider = \" \"",
+        "fleet.toml:33:12: sites.ashburn.provider: is empty: leave the key out instead",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.\"al/bany\"]",
+        "fleet.toml:41:8: sites.al/bany: the name `al/bany` holds '/', which names may not",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn]",
+        "fleet.toml:41:8: sites.ashburn: the key is written twice: rename one, or make them one",
+    ),
+    (
+        "power_factor = 0.95",
+        "power_factor = 1.95",
+        "fleet.toml:47:16: circuits.feeder-a.power_factor: 1.95 is not allowed: a power factor is above 0 and at most 1",
+    ),
+    (
+        "kva = 400",
+        "kva = 10",
+        "fleet.toml:46:7: circuits.feeder-a.kva: cap `feeder-a rating` of 7.60 kW can never be kept: its nodes draw 102 kW idle; raise it or feed fewer nodes",
+    ),
+    (
+        "kva = 400",
+        "kva = 0",
+        "fleet.toml:46:7: circuits.feeder-a.kva: 0 is not allowed: a rating in kVA is a number from 0.001 to 1,000,000,000",
+    ),
+    (
+        "share = 0.5",
+        "share = 0",
+        "fleet.toml:49:47: circuits.feeder-a.feeds[0].share: 0 is not allowed: a share is above 0 and at most 1",
+    ),
+    (
+        "share = 0.5",
+        "share = 0.7",
+        "fleet.toml:55:9: circuits.feeder-b.feeds: the circuits of group `ashburn-hall-0` feed 1.2 of `ashburn/hall-0`: their shares make at most 1",
+    ),
+    (
+        "domain = \"ashburn/hall-0\", share = 0.5",
+        "domain = \"ashburn/hall-9\", share = 0.5",
+        "fleet.toml:49:21: circuits.feeder-a.feeds[0].domain: `ashburn/hall-9` matches no domain: no `hall-9` there (did you mean `hall-0`?); there is: hall-0, hall-1",
+    ),
+    (
+        "{ domain = \"ashburn/hall-0\", share = 0.5 }",
+        "",
+        "fleet.toml:49:9: circuits.feeder-a.feeds: feeds nothing: write { domain = \"site/hall-0\" }",
+    ),
+    (
+        "{ domain = \"ashburn/hall-0\", share = 0.5 }",
+        "{ domain = \"ashburn\" }, { domain = \"*/hall-1\" }",
+        "fleet.toml:49:45: circuits.feeder-a.feeds[1].domain: `ashburn` and `ashburn/hall-1` overlap: a circuit feeds each domain once, at its top",
+    ),
+    (
+        "on = \"ashburn\"",
+        "on = \"ashborn\"",
+        "fleet.toml:58:6: caps.grid.on: `ashborn` matches no domain: no `ashborn` there (did you mean `ashburn`?); there is: ashburn, albany",
+    ),
+    ("on = \"ashburn\"", "", "fleet.toml:57:7: caps.grid: is on nothing: write `on = \"site/…\"` or `circuit = \"…\"`"),
+    (
+        "on = \"ashburn\"",
+        "on = \"ashburn\"\ncircuit = \"feeder-a\"",
+        "fleet.toml:59:11: caps.grid.circuit: a cap is on a domain or on a circuit: write one of the two",
+    ),
+    (
+        "on = \"ashburn\"",
+        "circuit = \"feeder-c\"",
+        "fleet.toml:58:11: caps.grid.circuit: `feeder-c` is no circuit (did you mean `feeder-a`?); declare it as [circuits.feeder-c]",
+    ),
+    (
+        "megawatts = 1.2",
+        "megawatts = 0.5",
+        "fleet.toml:59:13: caps.grid.megawatts: cap `grid` of 500 kW can never be kept: its nodes draw 512 kW idle; raise it or feed fewer nodes",
+    ),
+    (
+        "megawatts = 1.2",
+        "megawatts = 1.2\nwatts = 7",
+        "fleet.toml:59:13: caps.grid.megawatts: a second limit: write one of `watts`, `kilowatts` and `megawatts`",
+    ),
+    ("megawatts = 1.2", "", "fleet.toml:57:7: caps.grid: has no limit: write `watts`, `kilowatts` or `megawatts`"),
+    (
+        "meter = \"facility\"",
+        "meter = \"grid\"",
+        "fleet.toml:60:9: caps.grid.meter: `grid` is no value here; allowed: it, facility",
+    ),
+    (
+        "[caps.grid]",
+        "[caps.\"feeder-a rating\"]",
+        "fleet.toml:59:13: caps.feeder-a rating.megawatts: a second cap named `feeder-a rating`: rename one",
+    ),
+    ("name = \"example\"", "name = \"\"", "fleet.toml:1:8: name: a name is empty"),
+    (
+        "name = \"example\"",
+        "name = example",
+        "fleet.toml:1:8: name: string values must be quoted, expected literal string",
+    ),
+];

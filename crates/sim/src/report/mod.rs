@@ -1,0 +1,403 @@
+//! The report of a simulation: one page that opens anywhere, offline.
+//!
+//! [`render`] takes what a run found, as plain data, and writes one HTML page with its styles, scripts and
+//! data inside. The page computes its words and pictures from that data, so whatever it says can be checked
+//! against the JSON it carries (`#data`). It loads nothing, and its content policy forbids it to.
+//!
+//! This is the edge of the house: quantities have been divided, rounded and turned into plain numbers by the
+//! producer, and each name ends in its unit. Nothing here decides anything. The same data gives the same bytes.
+//!
+//! The page is read from the files beside this one: `page.html` is the frame, `page.css` the look, and the
+//! scripts are one part of the page each, in the order in which they are joined.
+
+use serde::Serialize;
+
+/// Everything the page shows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ReportData {
+    /// The page's title, as in a browser's tab.
+    pub title: String,
+    /// What was simulated, and how to do it again.
+    pub scenario: ScenarioFacts,
+    /// Name of the policy that the page is about; the others are its peers. Should no policy have this name,
+    /// the first one is taken.
+    pub focus: String,
+    /// One entry per policy. The page shows the focus first, then the others in this order.
+    pub policies: Vec<PolicyReport>,
+}
+
+/// What was simulated, from what, and how to do it again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ScenarioFacts {
+    /// The scenario's name.
+    pub name: String,
+    /// The fleet's name or file.
+    pub fleet: String,
+    /// Accelerators in the fleet.
+    pub chips: u64,
+    /// Hosts in the fleet.
+    pub nodes: u64,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Simulated time covered by the figures.
+    pub horizon_s: i64,
+    /// The instant at which simulated time begins. Zero means that the trace has no calendar: the page then
+    /// counts days ("day 3, 14:30") instead of naming them.
+    pub start_unix_s: i64,
+    /// The site's zone as an IANA name, `Europe/Stockholm`. An unknown name is shown as UTC.
+    pub time_zone: String,
+    /// The offered load that was asked for, where one was; 1.0 is as much work as the fleet can run.
+    pub offered_load_asked: Option<f64>,
+    /// The offered load of the work as it came out; 1.0 is as much work as the fleet can run.
+    pub offered_load: f64,
+    /// The command that makes this report again.
+    pub command: String,
+    /// Assumptions and anything else a reader has to know, a sentence each.
+    pub notes: Vec<String>,
+    /// Where traces, fleets and signals come from.
+    pub sources: Vec<Source>,
+    /// The exchange rates behind the money shown.
+    pub exchange_rates: Vec<ExchangeRate>,
+}
+
+/// Where something comes from and on what terms.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Source {
+    /// What it is: "job trace", "price SE3".
+    pub what: String,
+    /// Who published it and where.
+    pub source: String,
+    /// The licence line.
+    pub licence: String,
+}
+
+/// One exchange rate: `1 from` is `rate to` on `date`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ExchangeRate {
+    /// Currency converted from, `EUR`.
+    pub from: String,
+    /// Currency converted to, `USD`.
+    pub to: String,
+    /// How many `to` one `from` is.
+    pub rate: f64,
+    /// The date of the rate, as `2024-03-12`.
+    pub date: String,
+    /// Who published it.
+    pub source: String,
+}
+
+/// What one policy did with the scenario.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PolicyReport {
+    /// The policy's name.
+    pub name: String,
+    /// Its figures.
+    pub summary: PolicySummary,
+    /// What happened over time.
+    pub timeline: Timeline,
+    /// Waiting time by size of gang, smallest first; the same labels in every policy.
+    pub waits: Vec<WaitBucket>,
+    /// The fleet at the moment of most use.
+    pub picture: Picture,
+}
+
+/// A policy's figures over the horizon.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PolicySummary {
+    /// Jobs submitted.
+    pub jobs: u64,
+    /// Jobs finished.
+    pub finished: u64,
+    /// Jobs running when the horizon ended.
+    pub running_at_end: u64,
+    /// Jobs waiting when the horizon ended.
+    pub waiting_at_end: u64,
+    /// Jobs rejected.
+    pub rejected: u64,
+    /// First submission to last end of work.
+    pub makespan_s: i64,
+    /// Submission to first start.
+    pub wait_s: Stats,
+    /// Submission to end (job completion time).
+    pub jct_s: Stats,
+    /// Work offered over what the fleet can run; 1.0 is as much as it can.
+    pub offered_load: f64,
+    /// Allocated chip-time over the fleet's chip-time.
+    pub allocation_pct: f64,
+    /// Useful chip-time over allocated chip-time.
+    pub goodput_pct: f64,
+    /// Idle chip-time that waiting work could not use because of how it was spread, over the fleet's chip-time.
+    pub fragmentation_pct: f64,
+    /// Energy at the facility meter.
+    pub energy_mwh: f64,
+    /// Cost of that energy, where prices are known.
+    pub energy_cost_usd: Option<f64>,
+    /// Carbon of that energy, where intensities are known.
+    pub carbon_t: Option<f64>,
+    /// Highest power at the facility meter.
+    pub peak_mw: f64,
+    /// Cost of energy per useful chip-hour, where prices are known.
+    pub usd_per_useful_chip_hour: Option<f64>,
+    /// Useful chip-hours per megawatt-hour.
+    pub useful_chip_hours_per_mwh: f64,
+    /// Times that a cap was passed.
+    pub cap_breaches: u64,
+    /// Decisions taken.
+    pub decisions: u64,
+}
+
+/// A distribution of durations, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Stats {
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Half are at or below.
+    pub p50: f64,
+    /// 95 in 100 are at or below.
+    pub p95: f64,
+    /// 99 in 100 are at or below.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// What happened over time, sampled by the producer to 600 points or fewer. All series have one value per
+/// `t_s`, and a value holds until the next point. A value that is not finite is drawn as a gap.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Timeline {
+    /// Seconds since the start of simulated time, rising.
+    pub t_s: Vec<i64>,
+    /// Allocated chips of the tiers reserved, guaranteed, standard and spot, in this order.
+    pub allocated_chips: [Vec<f64>; 4],
+    /// Chips in the fleet.
+    pub capacity_chips: f64,
+    /// Jobs waiting.
+    pub waiting_jobs: Vec<u64>,
+    /// Chips that the waiting jobs ask for.
+    pub waiting_chips: Vec<f64>,
+    /// Power at the IT meter.
+    pub it_mw: Vec<f64>,
+    /// Power at the facility meter.
+    pub facility_mw: Vec<f64>,
+    /// Caps on the whole site or fleet; those on parts of it show in the picture.
+    pub caps: Vec<CapLine>,
+    /// The price of energy, where one is known.
+    pub price_per_mwh: Option<PriceLine>,
+}
+
+/// A cap, as a line across the chart of megawatts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct CapLine {
+    /// The cap's name, written at the end of its line.
+    pub name: String,
+    /// The limit at the start.
+    pub mw: f64,
+    /// What it limits: `it` or `facility`.
+    pub meter: String,
+    /// Later changes of the limit, as (seconds since the start, megawatts), rising in time.
+    pub changes: Vec<(i64, f64)>,
+}
+
+/// A price over time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PriceLine {
+    /// What it is: "day-ahead price SE3".
+    pub label: String,
+    /// Its unit: `$/MWh`.
+    pub unit: String,
+    /// One value per point of the timeline.
+    pub values: Vec<f64>,
+}
+
+/// Waiting time of the jobs of one size.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct WaitBucket {
+    /// The sizes in chips: `share`, `1`, `2–8`, `513+`. The page makes words of them: "gangs of 2–8 chips".
+    pub label: String,
+    /// Jobs counted.
+    pub jobs: u64,
+    /// Mean wait.
+    pub mean_s: f64,
+    /// Half waited no longer.
+    pub p50_s: f64,
+    /// 95 in 100 waited no longer.
+    pub p95_s: f64,
+    /// 99 in 100 waited no longer.
+    pub p99_s: f64,
+    /// The longest wait.
+    pub max_s: f64,
+}
+
+/// The fleet at one instant.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Picture {
+    /// The instant, in seconds since the start: the moment of most use.
+    pub at_s: i64,
+    /// The fleet, with what it consists of.
+    pub root: Area,
+}
+
+/// A part of the fleet: a site, a domain, a group of nodes of one kind, a node. The chips that are neither
+/// in use nor down are idle. Field names are short in the JSON, and zeros are left out, because there are
+/// many areas.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Area {
+    /// Its name.
+    #[serde(rename = "n")]
+    pub name: String,
+    /// Its level: `site`, `block`, `rack`, `kind`, `node`.
+    #[serde(rename = "l")]
+    pub level: String,
+    /// Accelerators inside.
+    #[serde(rename = "c")]
+    pub chips: f64,
+    /// Chips in use by the tiers reserved, guaranteed, standard and spot, in this order.
+    #[serde(rename = "t", skip_serializing_if = "no_use")]
+    pub by_tier: [f64; 4],
+    /// Chips down or drained.
+    #[serde(rename = "d", skip_serializing_if = "is_zero")]
+    pub down: f64,
+    /// Whether a cap on this area leaves no room for more work.
+    #[serde(rename = "b", skip_serializing_if = "is_false")]
+    pub cap_binds: bool,
+    /// What it consists of; empty where the picture ends.
+    #[serde(rename = "a", skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<Area>,
+}
+
+fn no_use(by_tier: &[f64; 4]) -> bool {
+    by_tier.iter().all(is_zero)
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+/// Joined into one script, in this order: each part uses those before it.
+const SCRIPTS: [&str; 8] = [
+    include_str!("base.js"),
+    include_str!("answer.js"),
+    include_str!("timeline.js"),
+    include_str!("waits.js"),
+    include_str!("policies.js"),
+    include_str!("fleet.js"),
+    include_str!("facts.js"),
+    include_str!("page.js"),
+];
+
+/// Writes the page.
+#[must_use]
+pub fn render(data: &ReportData) -> String {
+    let json = serde_json::to_string(data).expect("structs of strings and numbers always serialise");
+    fill(PAGE, |slot| match slot {
+        "title" => escape_html(&data.title),
+        "version" => env!("CARGO_PKG_VERSION").to_owned(),
+        "style" => STYLE.to_owned(),
+        "script" => SCRIPTS.concat(),
+        "data" => escape_json(&json),
+        _ => String::new(),
+    })
+}
+
+/// Fills the `{{slots}}` of the frame in one pass, so nothing that is filled in is read as a slot.
+fn fill(frame: &str, value: impl Fn(&str) -> String) -> String {
+    let mut page = String::new();
+    let mut rest = frame;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let Some((slot, after)) = after.split_once("}}") else {
+            break;
+        };
+        page.push_str(before);
+        page.push_str(&value(slot));
+        rest = after;
+    }
+    page.push_str(rest);
+    page
+}
+
+fn escape_html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// Makes JSON safe inside a `<script>` element. Outside strings it has none of these characters, and inside
+/// them the escapes mean the same, so the document stays the same JSON.
+fn escape_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' => out.push_str("\\u003c"),
+            '>' => out.push_str("\\u003e"),
+            '&' => out.push_str("\\u0026"),
+            '\u{2028}' => out.push_str("\\u2028"),
+            '\u{2029}' => out.push_str("\\u2029"),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What lies between `open` and the next `close`.
+    fn between<'a>(page: &'a str, open: &str, close: &str) -> &'a str {
+        let (_, rest) = page.split_once(open).expect("the page has the opening");
+        rest.split_once(close).expect("and the closing").0
+    }
+
+    #[test]
+    fn hostile_names_stay_data() {
+        let name = "</script><script>alert(1)</script><!-- {{style}} & \"q\" \u{2028}\u{2029}";
+        let data = ReportData {
+            title: name.to_owned(),
+            focus: name.to_owned(),
+            policies: vec![PolicyReport {
+                name: name.to_owned(),
+                timeline: Timeline { it_mw: vec![f64::NAN], ..Timeline::default() },
+                picture: Picture { at_s: 0, root: Area { name: name.to_owned(), chips: 8.0, ..Area::default() } },
+                ..PolicyReport::default()
+            }],
+            ..ReportData::default()
+        };
+        let page = render(&data);
+
+        assert_eq!(page.matches("<script").count(), 2, "the data and the code, nothing else");
+        assert!(between(&page, "<title>", "</title>").contains("&lt;/script&gt;"));
+
+        let embedded = between(&page, "<script type=\"application/json\" id=\"data\">", "</script>");
+        assert!(!embedded.contains(['<', '>', '&', '\u{2028}', '\u{2029}']));
+        let json: serde_json::Value = serde_json::from_str(embedded).expect("the page embeds valid JSON");
+        assert_eq!(json["title"], name);
+        assert_eq!(json["policies"][0]["picture"]["root"]["n"], name);
+        assert!(json["policies"][0]["timeline"]["it_mw"][0].is_null(), "a gap");
+    }
+
+    #[test]
+    fn the_page_is_whole_and_asks_for_nothing() {
+        let page = render(&ReportData::default());
+        assert!(!page.contains("{{"), "every slot is filled");
+        assert!(page.contains("default-src 'none'"));
+        for request in ["http://", "https://", "src=", "@import", "url(http", "fetch("] {
+            let found = page.replace("http://www.w3.org/2000/svg", "").contains(request);
+            assert!(!found, "{request} would leave the machine");
+        }
+    }
+}

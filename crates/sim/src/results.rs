@@ -1,0 +1,388 @@
+//! From outcomes to figures, tables and the report: here integers become numbers for people.
+
+use std::io::Write;
+
+use offtake_engine::JobId;
+use offtake_fleet::{CapTarget, Meter, SiteIx};
+use offtake_signals::ExchangeRate;
+use offtake_units::{Currency, Duration, Money, Timestamp};
+use offtake_workload::{ChipRequest, Job, Tier, human};
+
+use crate::report::{
+    CapLine, ExchangeRate as ReportRate, PolicyReport, PolicySummary, PriceLine, ReportData, ScenarioFacts, Source,
+    Stats, Timeline, WaitBucket,
+};
+use crate::run::{Outcome, Setup, SignalValue, is_running};
+use crate::scenario::Scenario;
+
+/// The figures of one policy.
+///
+/// Waits count every job that was not rejected: one that still waits at the end counts with its wait so far, so that a
+/// policy gains nothing by starving the large. Completion times count finished jobs.
+pub fn summary(scenario: &Scenario, outcome: &Outcome) -> PolicySummary {
+    let setup = &scenario.setup;
+    let submitted = || setup.jobs.iter().zip(&outcome.jobs).filter(|(job, _)| job.submitted <= outcome.end);
+    let finished = || submitted().filter_map(|(job, record)| record.finished.map(|end| (job, end)));
+    let first = setup.jobs.first().map_or(setup.start, |job| job.submitted);
+    let last = finished().map(|(_, end)| end).max().unwrap_or(first);
+    let running = (0..outcome.jobs.len() as u64).filter(|job| is_running(&outcome.state, JobId(*job))).count() as u64;
+    let ended = outcome.state.ended();
+    let span = outcome.end - setup.start;
+    let capacity = i128::from(setup.fleet.chips()) * 1000 * i128::from(span.as_millis());
+    let ledger = outcome.state.ledger();
+    let useful_hours = ledger.allocated.as_chip_hours() - ledger.lost.as_chip_hours();
+    let facility: f64 = ledger.sites.iter().map(|site| site.facility.as_mwh()).sum();
+    let priced = ledger.sites.iter().any(|site| !site.cost.is_empty());
+    let cost = priced
+        .then(|| ledger.sites.iter().flat_map(|site| &site.cost).map(|money| in_usd(*money, &scenario.rates)).sum());
+    let counted = ledger.sites.iter().any(|site| site.uncounted_carbon < site.facility);
+    let carbon = counted.then(|| ledger.sites.iter().map(|site| site.carbon.as_tonnes()).sum());
+    let share = |part: i128| if capacity == 0 { 0.0 } else { part as f64 / capacity as f64 };
+    PolicySummary {
+        jobs: submitted().count() as u64,
+        finished: finished().count() as u64,
+        running_at_end: running,
+        waiting_at_end: submitted().filter(|(_, record)| record.started.is_none() && !record.rejected).count() as u64,
+        rejected: ended.rejected,
+        makespan_s: (last - first).as_millis() / 1000,
+        wait_s: stats(
+            submitted()
+                .filter(|(_, record)| !record.rejected)
+                .map(|(job, record)| wait(job, record.started, outcome.end))
+                .collect(),
+        ),
+        jct_s: stats(finished().map(|(job, end)| end - job.submitted.max(setup.start)).collect()),
+        offered_load: round(share(offered(setup, outcome.end)), 4),
+        allocation_pct: round(100.0 * share(ledger.allocated.0), 3),
+        goodput_pct: round(100.0 * ratio(useful_hours, ledger.allocated.as_chip_hours()), 3),
+        fragmentation_pct: round(100.0 * fragmentation(setup, outcome), 3),
+        energy_mwh: round(facility, 3),
+        energy_cost_usd: cost.map(|cost| round(cost, 2)),
+        carbon_t: carbon.map(|carbon| round(carbon, 3)),
+        peak_mw: round(outcome.peak.as_mw(), 4),
+        usd_per_useful_chip_hour: cost.map(|cost| round(ratio(cost, useful_hours), 6)),
+        useful_chip_hours_per_mwh: round(ratio(useful_hours, facility), 3),
+        cap_breaches: outcome.cap_breaches,
+        decisions: outcome.decisions,
+    }
+}
+
+/// Chip-time, in thousandths of a chip times milliseconds, that would be used if every job started when it came.
+fn offered(setup: &Setup, end: Timestamp) -> i128 {
+    let wanted = |job: &Job| {
+        let left = end - job.submitted.max(setup.start);
+        let time = job.duration.map_or(left, |duration| duration.min(left)).max(Duration::ZERO);
+        i128::from(job.chip_milli()) * i128::from(time.as_millis())
+    };
+    setup.jobs.iter().filter(|job| job.submitted <= end).map(|job| wanted(job)).sum()
+}
+
+fn wait(job: &Job, started: Option<Timestamp>, end: Timestamp) -> Duration {
+    (started.unwrap_or(end) - job.submitted).max(Duration::ZERO)
+}
+
+/// Mean share of the fleet's chips that were free and of no use to the typical request.
+fn fragmentation(setup: &Setup, outcome: &Outcome) -> f64 {
+    let total: u64 = outcome.samples.iter().map(|sample| sample.fragmented_chip_milli).sum();
+    ratio(total as f64 / 1000.0, outcome.samples.len() as f64 * setup.fleet.chips() as f64)
+}
+
+fn in_usd(money: Money, rates: &[ExchangeRate]) -> f64 {
+    let rate = rates.iter().find(|rate| rate.currency == money.currency);
+    money.as_units() * rate.map_or(1.0, |rate| rate.usd_micros as f64 / 1e6)
+}
+
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole == 0.0 { 0.0 } else { part / whole }
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}
+
+fn stats(mut spans: Vec<Duration>) -> Stats {
+    if spans.is_empty() {
+        return Stats::default();
+    }
+    spans.sort_unstable();
+    // Nearest rank: the smallest value that so many in a hundred do not exceed.
+    let percentile = |percent: usize| {
+        let rank = (spans.len() * percent).div_ceil(100).max(1);
+        round(spans[rank - 1].as_secs_f64(), 3)
+    };
+    let total: i128 = spans.iter().map(|span| i128::from(span.as_millis())).sum();
+    Stats {
+        mean: round(total as f64 / spans.len() as f64 / 1000.0, 3),
+        p50: percentile(50),
+        p95: percentile(95),
+        p99: percentile(99),
+        max: percentile(100),
+    }
+}
+
+const SIZES: [(&str, u64); 6] =
+    [("share", 999), ("1", 1000), ("2–8", 8_000), ("9–64", 64_000), ("65–512", 512_000), ("513+", u64::MAX)];
+
+fn wait_buckets(scenario: &Scenario, outcome: &Outcome) -> Vec<WaitBucket> {
+    let mut spans: Vec<Vec<Duration>> = vec![Vec::new(); SIZES.len()];
+    for (job, record) in scenario.setup.jobs.iter().zip(&outcome.jobs) {
+        let chips = job.chip_milli();
+        if record.rejected || chips == 0 || job.submitted > outcome.end {
+            continue;
+        }
+        let size = SIZES.iter().position(|(_, most)| chips <= *most).unwrap_or(SIZES.len() - 1);
+        spans[size].push(wait(job, record.started, outcome.end));
+    }
+    let buckets = SIZES.iter().zip(spans).map(|((label, _), spans)| {
+        let jobs = spans.len() as u64;
+        let stats = stats(spans);
+        WaitBucket {
+            label: (*label).to_owned(),
+            jobs,
+            mean_s: stats.mean,
+            p50_s: stats.p50,
+            p95_s: stats.p95,
+            p99_s: stats.p99,
+            max_s: stats.max,
+        }
+    });
+    buckets.collect()
+}
+
+fn timeline(scenario: &Scenario, outcome: &Outcome) -> Timeline {
+    let setup = &scenario.setup;
+    let samples = &outcome.samples;
+    let chips = |milli: u64| round(milli as f64 / 1000.0, 1);
+    let fleet_caps = setup.fleet.caps.iter().filter_map(|cap| match cap.target {
+        CapTarget::Domain(domain) if domain.ix() < setup.fleet.sites.len() => Some(CapLine {
+            name: cap.name.clone(),
+            mw: round(cap.watts.as_mw(), 3),
+            meter: if cap.meter == Meter::It { "it" } else { "facility" }.to_owned(),
+            changes: Vec::new(),
+        }),
+        _ => None,
+    });
+    Timeline {
+        t_s: samples.iter().map(|sample| (sample.at - setup.start).as_millis() / 1000).collect(),
+        allocated_chips: Tier::ALL
+            .map(|tier| samples.iter().map(|sample| chips(sample.chip_milli[tier as usize])).collect()),
+        capacity_chips: setup.fleet.chips() as f64,
+        waiting_jobs: samples.iter().map(|sample| sample.waiting_jobs).collect(),
+        waiting_chips: samples.iter().map(|sample| chips(sample.waiting_chip_milli)).collect(),
+        it_mw: samples.iter().map(|sample| round(sample.it.as_mw(), 4)).collect(),
+        facility_mw: samples.iter().map(|sample| round(sample.facility.as_mw(), 4)).collect(),
+        // One chart of megawatts holds the whole fleet: caps of single sites belong on it when there is one site only.
+        caps: if setup.fleet.sites.len() == 1 { fleet_caps.collect() } else { Vec::new() },
+        price_per_mwh: price_line(setup, outcome),
+    }
+}
+
+/// The price in the zone of the site that drew the most.
+fn price_line(setup: &Setup, outcome: &Outcome) -> Option<PriceLine> {
+    let accounts = outcome.state.ledger().sites.iter().enumerate();
+    let (site, _) =
+        accounts.max_by_key(|(index, account)| (account.facility.watt_millis(), std::cmp::Reverse(*index)))?;
+    let zone = setup.fleet.sites[site].price_zone.as_deref()?;
+    let mut prices = setup.signals.iter().filter_map(|signal| match signal.value {
+        SignalValue::Price(price) if signal.zone == zone => Some((signal.at, price)),
+        _ => None,
+    });
+    let (mut from, mut price) = prices.next()?;
+    let mut next = prices.next();
+    let mut values = Vec::with_capacity(outcome.samples.len());
+    for sample in &outcome.samples {
+        while let Some((at, other)) = next.filter(|(at, _)| *at <= sample.at) {
+            (from, price) = (at, other);
+            next = prices.next();
+        }
+        values.push(if from <= sample.at { round(price.micros as f64 / 1e6, 2) } else { f64::NAN });
+    }
+    let unit = if price.currency == Currency::USD { "$/MWh".to_owned() } else { format!("{}/MWh", price.currency) };
+    Some(PriceLine { label: format!("price {zone}"), unit, values })
+}
+
+/// Everything that the report's page shows.
+pub fn report_data(
+    scenario: &Scenario,
+    outcomes: &[(&str, &Outcome)],
+    summaries: &[PolicySummary],
+    command: String,
+) -> ReportData {
+    let setup = &scenario.setup;
+    let end = outcomes.iter().map(|(_, outcome)| outcome.end).max().unwrap_or(setup.start);
+    let mut notes = scenario.notes.clone();
+    notes.push("Waits count jobs that still wait at the end with their wait so far.".to_owned());
+    let assumed = setup
+        .fleet
+        .accelerators
+        .iter()
+        .any(|chip| chip.power_levels.iter().any(|level| level.basis == offtake_fleet::Basis::Assumed));
+    if assumed {
+        notes.push("Power is modelled from the fleet file's idle, operating and peak watts, not metered.".to_owned());
+    }
+    let rates = scenario.rates.iter().filter(|rate| rate.currency != Currency::USD).map(|rate| ReportRate {
+        from: rate.currency.to_string(),
+        to: "USD".to_owned(),
+        rate: rate.usd_micros as f64 / 1e6,
+        date: rate
+            .date
+            .and_then(human::write_timestamp)
+            .map_or_else(|| "of unstated date".to_owned(), |date| date.chars().take(10).collect()),
+        source: rate.source.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+    });
+    let sources = scenario.sources.iter().map(|[what, source, licence]| Source {
+        what: what.clone(),
+        source: source.clone(),
+        licence: licence.clone(),
+    });
+    let policies = outcomes.iter().zip(summaries).map(|((name, outcome), summary)| PolicyReport {
+        name: (*name).to_owned(),
+        summary: summary.clone(),
+        timeline: timeline(scenario, outcome),
+        waits: wait_buckets(scenario, outcome),
+        picture: outcome.busiest.picture(&setup.fleet, setup.start),
+    });
+    // A trace whose first job comes within a day of the epoch counts days rather than dates.
+    let has_calendar = setup.start.as_millis() >= Duration::DAY.as_millis();
+    ReportData {
+        title: format!("{} · Offtake", scenario.name),
+        scenario: ScenarioFacts {
+            name: scenario.name.clone(),
+            fleet: setup.fleet.name.clone(),
+            chips: setup.fleet.chips(),
+            nodes: setup.fleet.nodes.len() as u64,
+            seed: scenario.seed,
+            horizon_s: (end - setup.start).as_millis() / 1000,
+            start_unix_s: if has_calendar { setup.start.as_millis() / 1000 } else { 0 },
+            time_zone: "UTC".to_owned(),
+            offered_load_asked: scenario.offered_load_asked.map(|load| load.as_f64()),
+            offered_load: summaries.first().map_or(0.0, |summary| summary.offered_load),
+            command,
+            notes,
+            sources: sources.collect(),
+            exchange_rates: rates.collect(),
+        },
+        focus: scenario.focus.clone(),
+        policies: policies.collect(),
+    }
+}
+
+/// One row a job: what it asked for, when it ran, where.
+///
+/// # Errors
+/// When the table cannot be written.
+pub fn write_jobs(scenario: &Scenario, outcome: &Outcome, to: impl Write) -> Result<(), csv::Error> {
+    let setup = &scenario.setup;
+    let mut table = csv::Writer::from_writer(to);
+    table.write_record([
+        "job",
+        "tenant",
+        "tier",
+        "workers",
+        "chips",
+        "submitted_s",
+        "started_s",
+        "finished_s",
+        "wait_s",
+        "state",
+        "site",
+        "nodes",
+        "first_node",
+    ])?;
+    let seconds = |at: Timestamp| format!("{:.3}", (at - setup.start).as_secs_f64());
+    for (index, (job, record)) in setup.jobs.iter().zip(&outcome.jobs).enumerate() {
+        if job.submitted > outcome.end {
+            break;
+        }
+        let state = match (record.rejected, record.started, record.finished) {
+            (true, ..) => "rejected",
+            (_, _, Some(_)) => "finished",
+            (_, Some(_), None) if is_running(&outcome.state, JobId(index as u64)) => "running",
+            (_, Some(_), None) => "ended",
+            (_, None, None) => "waiting",
+        };
+        let node = offtake_fleet::NodeIx(record.first_node);
+        let (site, name) = match record.started {
+            None => (String::new(), String::new()),
+            Some(_) => {
+                let domain = setup.fleet.nodes[node.ix()].domain;
+                let SiteIx(site) = setup.fleet.domains[domain.ix()].site;
+                (setup.fleet.sites[site as usize].name.clone(), setup.fleet.node_name(node))
+            }
+        };
+        let workers: u32 = job.gangs.iter().map(|gang| gang.workers).sum();
+        table.write_record([
+            job.name.as_str(),
+            &job.tenant,
+            tier_name(job.tier),
+            &workers.to_string(),
+            &chips_text(job),
+            &seconds(job.submitted),
+            &record.started.map(seconds).unwrap_or_default(),
+            &record.finished.map(seconds).unwrap_or_default(),
+            &format!("{:.3}", wait(job, record.started, outcome.end).as_secs_f64()),
+            state,
+            &site,
+            &record.nodes.to_string(),
+            &name,
+        ])?;
+    }
+    table.flush()?;
+    Ok(())
+}
+
+fn chips_text(job: &Job) -> String {
+    let whole = job.gangs.iter().all(|gang| !matches!(gang.chips, ChipRequest::Share(_)));
+    let milli = job.chip_milli();
+    if whole { (milli / 1000).to_string() } else { format!("{:.3}", milli as f64 / 1000.0) }
+}
+
+const fn tier_name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Reserved => "reserved",
+        Tier::Guaranteed => "guaranteed",
+        Tier::Standard => "standard",
+        Tier::Spot => "spot",
+    }
+}
+
+/// One row a sample: chips in use by tier, waiting work, megawatts.
+///
+/// # Errors
+/// When the table cannot be written.
+pub fn write_timeline(scenario: &Scenario, outcome: &Outcome, to: impl Write) -> Result<(), csv::Error> {
+    let mut table = csv::Writer::from_writer(to);
+    table.write_record([
+        "t_s",
+        "reserved_chips",
+        "guaranteed_chips",
+        "standard_chips",
+        "spot_chips",
+        "capacity_chips",
+        "waiting_jobs",
+        "waiting_chips",
+        "fragmented_chips",
+        "it_mw",
+        "facility_mw",
+    ])?;
+    let chips = |milli: u64| format!("{:.3}", milli as f64 / 1000.0);
+    for sample in &outcome.samples {
+        let [reserved, guaranteed, standard, spot] = sample.chip_milli.map(chips);
+        table.write_record([
+            ((sample.at - scenario.setup.start).as_millis() / 1000).to_string(),
+            reserved,
+            guaranteed,
+            standard,
+            spot,
+            scenario.setup.fleet.chips().to_string(),
+            sample.waiting_jobs.to_string(),
+            chips(sample.waiting_chip_milli),
+            chips(sample.fragmented_chip_milli),
+            format!("{:.6}", sample.it.as_mw()),
+            format!("{:.6}", sample.facility.as_mw()),
+        ])?;
+    }
+    table.flush()?;
+    Ok(())
+}

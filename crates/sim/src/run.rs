@@ -1,0 +1,351 @@
+//! Virtual time: arrivals, ends, signals and samples in order, over the engine that also runs live.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use offtake_engine::{Event, Fact, JobId, Phase, Policy, ServiceId, State, decide};
+use offtake_fleet::{Fleet, SiteIx};
+use offtake_units::{CarbonIntensity, Duration, PricePerMwh, Timestamp, Watts};
+use offtake_workload::{Job, Service};
+
+use crate::picture::Snapshot;
+
+/// Everything that a run is made of; the same for all policies.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The fleet.
+    pub fleet: Arc<Fleet>,
+    /// Jobs in the order of submission.
+    pub jobs: Vec<Arc<Job>>,
+    /// Services.
+    pub services: Vec<Arc<Service>>,
+    /// The first instant.
+    pub start: Timestamp,
+    /// How long the run lasts; none until all jobs with an end have ended.
+    pub horizon: Option<Duration>,
+    /// What every zone's price and carbon intensity is, from when.
+    pub signals: Vec<Signal>,
+    /// Time between two samples of the timeline.
+    pub sample_every: Duration,
+}
+
+/// A value of a zone, from an instant on.
+#[derive(Clone, Debug)]
+pub struct Signal {
+    /// From when.
+    pub at: Timestamp,
+    /// The zone.
+    pub zone: String,
+    /// What.
+    pub value: SignalValue,
+}
+
+/// A value of a zone.
+#[derive(Clone, Copy, Debug)]
+pub enum SignalValue {
+    /// Electricity price.
+    Price(PricePerMwh),
+    /// Carbon intensity.
+    Carbon(CarbonIntensity),
+}
+
+/// What became of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct JobOutcome {
+    /// When it started.
+    pub started: Option<Timestamp>,
+    /// When it ended by itself.
+    pub finished: Option<Timestamp>,
+    /// It can never run on this fleet.
+    pub rejected: bool,
+    /// The lowest of its nodes.
+    pub first_node: u32,
+    /// How many nodes it ran on.
+    pub nodes: u32,
+}
+
+/// The fleet at an instant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// When.
+    pub at: Timestamp,
+    /// Chips in use by tier, in thousandths.
+    pub chip_milli: [u64; 4],
+    /// Jobs that wait.
+    pub waiting_jobs: u64,
+    /// Chips that they ask for, in thousandths.
+    pub waiting_chip_milli: u64,
+    /// Draw at the servers.
+    pub it: Watts,
+    /// Draw at the grid connections.
+    pub facility: Watts,
+    /// Fragmented chips, in thousandths.
+    pub fragmented_chip_milli: u64,
+}
+
+/// What one policy did.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Per job, in the order of submission.
+    pub jobs: Vec<JobOutcome>,
+    /// The timeline.
+    pub samples: Vec<Sample>,
+    /// The state at the end.
+    pub state: State,
+    /// The fleet when most of it was in use.
+    pub busiest: Snapshot,
+    /// The highest facility draw.
+    pub peak: Watts,
+    /// Facts that the engine decided on.
+    pub decisions: u64,
+    /// Caps found exceeded, at a decision or by a recount.
+    pub cap_breaches: u64,
+    /// When the run ended.
+    pub end: Timestamp,
+    /// Time that each pass took, in nanoseconds, as the clock that was handed in tells; of the order of passes.
+    pub pass_ns: Vec<u32>,
+}
+
+/// A clock for measuring passes, and where progress is reported to.
+pub trait Observer {
+    /// Nanoseconds since any fixed instant; zero where nothing is measured.
+    fn nanos(&mut self) -> u64;
+    /// How far virtual time has come, in parts per million.
+    fn progress(&mut self, share_ppm: u32);
+}
+
+/// A broken invariant that a recount found.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine's account is wrong at {} ms: {difference}", at.as_millis())]
+pub struct Broken {
+    at: Timestamp,
+    difference: String,
+}
+
+/// Runs one policy over a setup.
+///
+/// # Errors
+/// [`Broken`] when the daily recount finds an invariant broken: a fault of the engine.
+pub fn run(setup: &Setup, policy: Policy, observer: &mut dyn Observer) -> Result<Outcome, Broken> {
+    let mut run = Run::new(setup, policy);
+    run.open();
+    let mut last_progress = 0;
+    while let Some(now) = run.next_instant() {
+        run.happen(now);
+        let before = observer.nanos();
+        run.pass(now);
+        let took = observer.nanos().saturating_sub(before);
+        run.outcome.pass_ns.push(u32::try_from(took).unwrap_or(u32::MAX));
+        run.observe(now)?;
+        let share = run.share_done(now);
+        if share >= last_progress + 5_000 {
+            last_progress = share;
+            observer.progress(share);
+        }
+    }
+    run.close()
+}
+
+struct Run<'a> {
+    setup: &'a Setup,
+    facts: Vec<Fact>,
+    ends: BinaryHeap<Reverse<(Timestamp, JobId)>>,
+    next_job: usize,
+    next_signal: usize,
+    next_hour: Timestamp,
+    next_sample: Timestamp,
+    next_check: Timestamp,
+    most_in_use: u64,
+    outcome: Outcome,
+}
+
+impl<'a> Run<'a> {
+    fn new(setup: &'a Setup, policy: Policy) -> Self {
+        let mut state = State::default();
+        let first = [Event::FleetLoaded { fleet: Arc::clone(&setup.fleet) }, Event::PolicySet { policy }];
+        first.into_iter().for_each(|event| state.apply(&Fact { at: setup.start, event }));
+        Self {
+            setup,
+            facts: Vec::new(),
+            ends: BinaryHeap::new(),
+            next_job: 0,
+            next_signal: 0,
+            next_hour: setup.start,
+            next_sample: setup.start,
+            next_check: setup.start + Duration::DAY,
+            most_in_use: 0,
+            outcome: Outcome {
+                jobs: vec![JobOutcome::default(); setup.jobs.len()],
+                samples: Vec::new(),
+                busiest: Snapshot::empty(setup.start),
+                state,
+                peak: Watts::ZERO,
+                decisions: 0,
+                cap_breaches: 0,
+                end: setup.start,
+                pass_ns: Vec::new(),
+            },
+        }
+    }
+
+    fn open(&mut self) {
+        for (index, spec) in self.setup.services.iter().enumerate() {
+            let event = Event::ServiceSubmitted { service: ServiceId(index as u64), spec: Arc::clone(spec) };
+            self.tell(self.setup.start, event);
+        }
+    }
+
+    fn tell(&mut self, at: Timestamp, event: Event) {
+        self.outcome.state.apply(&Fact { at, event });
+    }
+
+    /// The next instant at which something happens; none when the run is over.
+    fn next_instant(&self) -> Option<Timestamp> {
+        let arrival = self.setup.jobs.get(self.next_job).map(|job| job.submitted.max(self.setup.start));
+        let end = self.ends.peek().map(|Reverse((end, _))| *end);
+        let work = [arrival, end].into_iter().flatten().min();
+        let limit = self.setup.horizon.map(|horizon| self.setup.start + horizon);
+        match limit {
+            None => work.map(|work| work.min(self.next_hour).min(self.next_sample)),
+            Some(limit) => {
+                let next = work.unwrap_or(Timestamp::NEVER).min(self.next_hour).min(self.next_sample);
+                (next < limit).then_some(next)
+            }
+        }
+    }
+
+    /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.
+    fn happen(&mut self, now: Timestamp) {
+        while let Some(Reverse((end, job))) = self.ends.peek().copied() {
+            if end > now {
+                break;
+            }
+            self.ends.pop();
+            self.tell(now, Event::JobFinished { job });
+            self.outcome.jobs[job.0 as usize].finished = Some(now);
+        }
+        if now >= self.next_hour {
+            self.hour(now);
+            self.next_hour = self.next_hour + Duration::HOUR;
+        }
+        while let Some(job) = self.setup.jobs.get(self.next_job).filter(|job| job.submitted <= now) {
+            let event = Event::JobSubmitted { job: JobId(self.next_job as u64), spec: Arc::clone(job) };
+            self.tell(now, event);
+            self.next_job += 1;
+        }
+    }
+
+    /// New values of signals, and the demand of services for the hour.
+    fn hour(&mut self, now: Timestamp) {
+        while let Some(signal) = self.setup.signals.get(self.next_signal).filter(|signal| signal.at <= now) {
+            let zone = signal.zone.clone();
+            let event = match signal.value {
+                SignalValue::Price(price) => Event::PricePublished { zone, price },
+                SignalValue::Carbon(intensity) => Event::CarbonPublished { zone, intensity },
+            };
+            self.tell(now, event);
+            self.next_signal += 1;
+        }
+        let hour = (now.time_of_day().as_millis() / Duration::HOUR.as_millis()) as usize;
+        for (index, service) in self.setup.services.iter().enumerate() {
+            let share = service.demand.get(hour).map_or(0, |share| u64::from(share.parts()));
+            let replicas = (u64::from(service.maximum) * share).div_ceil(1_000_000);
+            let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+            self.tell(now, Event::ServiceScaled { service: ServiceId(index as u64), replicas });
+        }
+    }
+
+    fn pass(&mut self, now: Timestamp) {
+        self.facts.clear();
+        decide(&mut self.outcome.state, now, &mut self.facts);
+        self.outcome.decisions += self.facts.len() as u64;
+    }
+
+    /// Takes note of what was decided, samples the timeline, recounts once a day.
+    fn observe(&mut self, now: Timestamp) -> Result<(), Broken> {
+        for fact in &self.facts {
+            match &fact.event {
+                Event::JobPlaced { job, placement } => {
+                    let Some(record) = self.outcome.jobs.get_mut(job.0 as usize) else { continue };
+                    record.started = Some(now);
+                    record.first_node = placement.slots().map(|slot| slot.nodes.first.0).min().unwrap_or_default();
+                    record.nodes = placement.slots().map(|slot| slot.nodes.count).sum();
+                    if let Some(duration) = self.setup.jobs[job.0 as usize].duration {
+                        self.ends.push(Reverse((now.saturating_add(duration), *job)));
+                    }
+                }
+                Event::JobRejected { job, .. } => {
+                    if let Some(record) = self.outcome.jobs.get_mut(job.0 as usize) {
+                        record.rejected = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let (_, facility) = draw(&self.outcome.state);
+        self.outcome.peak = self.outcome.peak.max(facility);
+        if now >= self.next_sample {
+            self.sample(now);
+            self.next_sample = self.next_sample + self.setup.sample_every;
+        }
+        if now >= self.next_check {
+            self.next_check = self.next_check + Duration::DAY;
+            self.outcome.state.check().map_err(|difference| Broken { at: now, difference })?;
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, now: Timestamp) {
+        let state = &self.outcome.state;
+        let (it, facility) = draw(state);
+        let chip_milli = state.ledger().chip_milli_in_use;
+        self.outcome.samples.push(Sample {
+            at: now,
+            chip_milli,
+            waiting_jobs: state.queue().jobs(),
+            waiting_chip_milli: state.queue().chip_milli(),
+            it,
+            facility,
+            fragmented_chip_milli: state.fragmented_chip_milli(),
+        });
+        let in_use: u64 = chip_milli.iter().sum();
+        if in_use > self.most_in_use {
+            self.most_in_use = in_use;
+            self.outcome.busiest = Snapshot::take(state);
+        }
+    }
+
+    fn share_done(&self, now: Timestamp) -> u32 {
+        match self.setup.horizon {
+            Some(horizon) => ((now - self.setup.start).as_millis() * 1_000_000 / horizon.as_millis().max(1)) as u32,
+            None => (self.next_job as u64 * 1_000_000 / self.setup.jobs.len().max(1) as u64) as u32,
+        }
+    }
+
+    fn close(mut self) -> Result<Outcome, Broken> {
+        let end = match self.setup.horizon {
+            Some(horizon) => self.setup.start + horizon,
+            None => self.outcome.state.now(),
+        };
+        self.outcome.state.advance(end);
+        self.outcome.end = end;
+        self.outcome.state.check().map_err(|difference| Broken { at: end, difference })?;
+        self.outcome.cap_breaches = self.outcome.state.capacity().breaches();
+        Ok(self.outcome)
+    }
+}
+
+/// Draw at the servers and at the grid connections.
+fn draw(state: &State) -> (Watts, Watts) {
+    let sites = state.fleet().sites.iter().enumerate();
+    sites.fold((Watts::ZERO, Watts::ZERO), |(it, facility), (index, site)| {
+        let draw = state.capacity().site_draw(SiteIx(index as u32));
+        (it + draw, facility + draw.share_up(site.pue))
+    })
+}
+
+/// Whether a job runs at the end of a run.
+pub fn is_running(state: &State, job: JobId) -> bool {
+    state.job(job).is_some_and(|work| matches!(work.phase, Phase::Running { .. }))
+}

@@ -1,0 +1,591 @@
+//! Scenario files: which fleet, which work, which signals, for how long, under which policies.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use offtake_engine::Policy;
+use offtake_fleet::Fleet;
+use offtake_signals::{CarbonSeries, ExchangeRate, Prices};
+use offtake_units::{Duration, Ppm, Timestamp};
+use offtake_workload::resample::{Resampling, resample};
+use offtake_workload::synthetic::{Class, Synthetic};
+use offtake_workload::{ServiceText, TraceFormat, Workload, human};
+use serde::Deserialize;
+
+use crate::run::{Setup, Signal, SignalValue};
+
+/// What is wrong with a scenario.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The scenario file cannot be read.
+    #[error("{file}: {source}; name a scenario file that exists, such as examples/openb.toml")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what a scenario looks like.
+    #[error("{file}{}: {message}", line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Syntax {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: Option<usize>,
+        /// What is wrong, and what is allowed.
+        message: String,
+    },
+    /// A value cannot be meant.
+    #[error("{file}{}: `{field}` is `{given}`; allowed is {allowed}", line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Value {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: Option<usize>,
+        /// The key.
+        field: String,
+        /// What it says.
+        given: String,
+        /// What it may say.
+        allowed: String,
+    },
+    /// The fleet cannot be read.
+    #[error(transparent)]
+    Fleet(#[from] offtake_fleet::FleetError),
+    /// The trace cannot be read.
+    #[error(transparent)]
+    Trace(#[from] offtake_workload::TraceError),
+    /// A signal cannot be read.
+    #[error(transparent)]
+    Signal(#[from] offtake_signals::SignalError),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    fleet: PathBuf,
+    #[serde(default)]
+    parameters: BTreeMap<String, i64>,
+    #[serde(default, with = "optional_timestamp")]
+    start: Option<Timestamp>,
+    #[serde(default, with = "human::optional_duration")]
+    horizon: Option<Duration>,
+    #[serde(default)]
+    seed: u64,
+    policies: Vec<String>,
+    focus: Option<String>,
+    #[serde(default)]
+    notes: Vec<String>,
+    workload: WorkloadFile,
+    #[serde(default)]
+    services: Vec<ServiceText>,
+    signals: Option<SignalsFile>,
+    #[serde(default)]
+    sources: Vec<SourceFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkloadFile {
+    trace: Option<PathBuf>,
+    format: Option<String>,
+    offered_load: Option<f64>,
+    #[serde(default)]
+    unplaceable: Unplaceable,
+    jobs: Option<u64>,
+    #[serde(default)]
+    hourly_weights: Vec<u32>,
+    #[serde(default)]
+    classes: Vec<Class>,
+}
+
+/// What happens to work that no domain of the fleet can ever hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Unplaceable {
+    /// The scenario is refused.
+    #[default]
+    Error,
+    /// The engine rejects it, and the report counts it.
+    Reject,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignalsFile {
+    prices: Option<PathBuf>,
+    price_zones: Option<PathBuf>,
+    carbon: Option<PathBuf>,
+    carbon_zones: Option<PathBuf>,
+    /// The instant of the series at which the run begins, where the two calendars differ.
+    #[serde(default, with = "optional_timestamp")]
+    from: Option<Timestamp>,
+    /// Zones of sites whose own the fleet file does not name.
+    #[serde(default)]
+    zone_of: BTreeMap<String, ZoneFile>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ZoneFile {
+    price: Option<String>,
+    carbon: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceFile {
+    what: String,
+    source: String,
+    licence: String,
+}
+
+mod optional_timestamp {
+    use offtake_units::Timestamp;
+    use offtake_workload::human;
+    use serde::{Deserialize, Deserializer};
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(transparent)]
+        struct Wrapped(#[serde(with = "human::timestamp")] Timestamp);
+        Ok(Some(Wrapped::deserialize(deserializer)?.0))
+    }
+}
+
+/// A scenario, read and ready to run.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: String,
+    /// The file it was read from, as it was named.
+    pub file: String,
+    /// What every policy runs.
+    pub setup: Setup,
+    /// Seed of all that is drawn.
+    pub seed: u64,
+    /// The policies by name, in order.
+    pub policies: Vec<(String, Policy)>,
+    /// The policy that the report is about.
+    pub focus: String,
+    /// The load that was asked for.
+    pub offered_load_asked: Option<Ppm>,
+    /// Sentences for the reader.
+    pub notes: Vec<String>,
+    /// What, source and licence of the data.
+    pub sources: Vec<[String; 3]>,
+    /// Rates of the currencies that occur.
+    pub rates: Vec<ExchangeRate>,
+}
+
+/// What the command line changes in a scenario.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Policies to run instead.
+    pub policies: Vec<String>,
+    /// Another seed.
+    pub seed: Option<u64>,
+    /// Other values by dotted key, as TOML.
+    pub set: Vec<(String, String)>,
+}
+
+/// At most so many samples make a timeline.
+const SAMPLES: i64 = 576;
+
+/// Reads a scenario and all that it names.
+///
+/// # Errors
+/// [`ScenarioError`], with file, line and field, when anything cannot be read or meant.
+pub fn read(path: &Path, overrides: &Overrides) -> Result<Scenario, ScenarioError> {
+    let name = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { file: name.clone(), source })?;
+    Reader { file: name, text, dir: path.parent().unwrap_or(Path::new("")).to_owned() }.read(overrides)
+}
+
+struct Reader {
+    file: String,
+    text: String,
+    dir: PathBuf,
+}
+
+impl Reader {
+    fn read(mut self, overrides: &Overrides) -> Result<Scenario, ScenarioError> {
+        if !overrides.set.is_empty() {
+            self.text = self.with_set(&overrides.set)?;
+        }
+        let file: File = toml::from_str(&self.text).map_err(|error| self.syntax(&error))?;
+        let seed = overrides.seed.unwrap_or(file.seed);
+        let names = if overrides.policies.is_empty() { &file.policies } else { &overrides.policies };
+        let policies = self.policies(names, seed)?;
+        let focus = self.focus(file.focus.as_deref(), &policies)?;
+        let mut fleet = offtake_fleet::read(&self.dir.join(&file.fleet), &file.parameters)?;
+        let mut notes = file.notes.clone();
+        self.lay_zones(&file, &mut fleet, &mut notes)?;
+        let fleet = Arc::new(fleet);
+        if let Some(horizon) = file.horizon
+            && horizon <= Duration::ZERO
+        {
+            return Err(self.value("horizon", horizon, "more than nothing, such as `14d`"));
+        }
+        let (workload, start) = self.workload(&file, &fleet, seed, &mut notes)?;
+        let mut services = workload.services;
+        services.extend(file.services.into_iter().map(|ServiceText(service)| service));
+        self.check_placeable(file.workload.unplaceable, &fleet, &workload.jobs, &services)?;
+        let span =
+            file.horizon.unwrap_or_else(|| workload.jobs.last().map_or(Duration::HOUR, |job| job.submitted - start));
+        let (signals, rates) = self.signals(file.signals.as_ref(), &fleet, start, span, &mut notes)?;
+        let sample_every = Duration::from_millis((span.as_millis() / SAMPLES).max(Duration::MINUTE.as_millis()));
+        Ok(Scenario {
+            name: file.name,
+            file: self.file,
+            setup: Setup {
+                fleet,
+                jobs: workload.jobs.into_iter().map(Arc::new).collect(),
+                services: services.into_iter().map(Arc::new).collect(),
+                start,
+                horizon: file.horizon,
+                signals,
+                sample_every,
+            },
+            seed,
+            policies,
+            focus,
+            offered_load_asked: file.workload.offered_load.and_then(Ppm::from_ratio),
+            notes,
+            sources: file.sources.into_iter().map(|source| [source.what, source.source, source.licence]).collect(),
+            rates,
+        })
+    }
+
+    // Values.
+
+    fn with_set(&self, set: &[(String, String)]) -> Result<String, ScenarioError> {
+        let mut table: toml::Table = toml::from_str(&self.text).map_err(|error| self.syntax(&error))?;
+        for (key, text) in set {
+            let value = toml::Table::from_str(&format!("value = {text}"))
+                .ok()
+                .and_then(|mut parsed| parsed.remove("value"))
+                .unwrap_or_else(|| toml::Value::String(text.clone()));
+            let mut parts: Vec<&str> = key.split('.').collect();
+            let last = parts.pop().unwrap_or(key);
+            let mut at = &mut table;
+            for part in parts {
+                let entry = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+                let toml::Value::Table(inner) = entry else {
+                    return Err(self.value(
+                        key,
+                        text,
+                        "a key whose parents are tables, such as `workload.offered_load`",
+                    ));
+                };
+                at = inner;
+            }
+            at.insert(last.to_owned(), value);
+        }
+        toml::to_string(&table).map_err(|error| ScenarioError::Syntax {
+            file: format!("{} with --set", self.file),
+            line: None,
+            message: error.to_string(),
+        })
+    }
+
+    fn syntax(&self, error: &toml::de::Error) -> ScenarioError {
+        let line = error.span().map(|span| self.text[..span.start.min(self.text.len())].matches('\n').count() + 1);
+        ScenarioError::Syntax { file: self.file.clone(), line, message: error.message().replace('\n', " ") }
+    }
+
+    fn value(&self, field: &str, given: impl ToString, allowed: impl Into<String>) -> ScenarioError {
+        let key = field.rsplit('.').next().unwrap_or(field);
+        let is_key =
+            |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
+        let line = self.text.lines().position(is_key).map(|line| line + 1);
+        ScenarioError::Value {
+            file: self.file.clone(),
+            line,
+            field: field.to_owned(),
+            given: given.to_string(),
+            allowed: allowed.into(),
+        }
+    }
+
+    fn policies(&self, names: &[String], seed: u64) -> Result<Vec<(String, Policy)>, ScenarioError> {
+        let known = || Policy::NAMES.join(", ");
+        if names.is_empty() {
+            return Err(self.value("policies", "[]", format!("one or more of {}", known())));
+        }
+        let mut policies: Vec<(String, Policy)> = Vec::new();
+        for name in names {
+            let Some(policy) = Policy::named(name, seed) else {
+                return Err(self.value("policies", name, known()));
+            };
+            if policies.iter().any(|(other, _)| other == name) {
+                return Err(self.value("policies", name, "each policy once"));
+            }
+            policies.push((name.clone(), policy));
+        }
+        Ok(policies)
+    }
+
+    fn focus(&self, focus: Option<&str>, policies: &[(String, Policy)]) -> Result<String, ScenarioError> {
+        let has = |name: &str| policies.iter().any(|(other, _)| other == name);
+        match focus {
+            Some(name) if Policy::named(name, 0).is_none() => {
+                Err(self.value("focus", name, "one of the policies of the scenario"))
+            }
+            Some(name) if has(name) => Ok(name.to_owned()),
+            _ if has("offtake") => Ok("offtake".to_owned()),
+            _ => Ok(policies[0].0.clone()),
+        }
+    }
+
+    /// Puts sites into the zones that the scenario names for them.
+    fn lay_zones(&self, file: &File, fleet: &mut Fleet, notes: &mut Vec<String>) -> Result<(), ScenarioError> {
+        for (name, zones) in file.signals.iter().flat_map(|signals| &signals.zone_of) {
+            let known = fleet.sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>().join(", ");
+            let Some(site) = fleet.sites.iter_mut().find(|site| site.name == *name) else {
+                return Err(self.value("signals.zone_of", name, format!("a site of the fleet: {known}")));
+            };
+            site.price_zone = zones.price.clone().or(site.price_zone.take());
+            site.carbon_zone = zones.carbon.clone().or(site.carbon_zone.take());
+            let laid: Vec<&str> = [&zones.price, &zones.carbon].into_iter().flatten().map(String::as_str).collect();
+            notes.push(format!("Site {name} is taken to lie in zone {}, which its fleet file does not say.", laid[..laid.len().min(1)].join("")));
+        }
+        Ok(())
+    }
+
+    // Work.
+
+    fn workload(
+        &self,
+        file: &File,
+        fleet: &Fleet,
+        seed: u64,
+        notes: &mut Vec<String>,
+    ) -> Result<(Workload, Timestamp), ScenarioError> {
+        let work = &file.workload;
+        let load = match work.offered_load {
+            None => None,
+            Some(load) => match Ppm::from_ratio(load).filter(|load| load.parts() > 0 && load.parts() <= 100_000_000) {
+                Some(load) => Some(load),
+                None => {
+                    return Err(self.value("workload.offered_load", load, "more than 0 and at most 100, such as 1.1"));
+                }
+            },
+        };
+        match &work.trace {
+            Some(trace) if work.classes.is_empty() && work.jobs.is_none() && work.hourly_weights.is_empty() => {
+                let format = match &work.format {
+                    None => None,
+                    Some(name) => Some(TraceFormat::from_str(name).map_err(|_| {
+                        self.value("workload.format", name, "openb, philly, csv or jsonl, or nothing to detect it")
+                    })?),
+                };
+                let trace = offtake_workload::read(&self.dir.join(trace), format)?;
+                self.from_trace(file, fleet, trace, load, seed, notes)
+            }
+            Some(_) => Err(self.value("workload.trace", "beside `classes`", "either a trace, or classes with jobs")),
+            None if work.classes.is_empty() => {
+                Err(self.value("workload", "nothing", "a `trace`, or `classes` to make jobs up from"))
+            }
+            None => self.from_classes(file, fleet, load, seed, notes),
+        }
+    }
+
+    fn from_trace(
+        &self,
+        file: &File,
+        fleet: &Fleet,
+        trace: Workload,
+        load: Option<Ppm>,
+        seed: u64,
+        notes: &mut Vec<String>,
+    ) -> Result<(Workload, Timestamp), ScenarioError> {
+        let first = trace.jobs.iter().map(|job| job.submitted).min().unwrap_or(Timestamp::EPOCH);
+        let start = file.start.unwrap_or(first);
+        let Some(offered_load) = load else {
+            // A trace keeps its own spacing; another start moves it as a whole.
+            let shift = start - first;
+            let jobs = trace.jobs.into_iter().map(|mut job| {
+                job.submitted = job.submitted + shift;
+                job.deadline = job.deadline.map(|deadline| deadline + shift);
+                job
+            });
+            return Ok((Workload { jobs: jobs.collect(), services: trace.services }, start));
+        };
+        let Some(horizon) = file.horizon else {
+            return Err(self.value("horizon", "nothing", "a duration beside `workload.offered_load`, such as `14d`"));
+        };
+        let how = Resampling { offered_load, capacity_chip_milli: fleet.chips() * 1000, start, horizon, seed };
+        let drawn = resample(&trace, &how)
+            .map_err(|error| self.value("workload.offered_load", offered_load.as_f64(), error.to_string()))?;
+        notes.push(format!(
+            "The trace is drawn anew with seed {seed}: {} jobs arrive, one every {} on average, and {} already run at the \
+             start, so that the load is steady from the first moment.",
+            drawn.arrivals, drawn.mean_gap, drawn.running_at_start
+        ));
+        if drawn.without_duration > 0 {
+            notes.push(format!(
+                "{} jobs of the trace are left out, as the trace does not say how long they ran.",
+                drawn.without_duration
+            ));
+        }
+        Ok((drawn.workload, start))
+    }
+
+    fn from_classes(
+        &self,
+        file: &File,
+        fleet: &Fleet,
+        load: Option<Ppm>,
+        seed: u64,
+        notes: &mut Vec<String>,
+    ) -> Result<(Workload, Timestamp), ScenarioError> {
+        let work = &file.workload;
+        let Some(horizon) = file.horizon else {
+            return Err(self.value("horizon", "nothing", "a duration beside `workload.classes`, such as `1y`"));
+        };
+        let start = file.start.unwrap_or(Timestamp::EPOCH);
+        let mut described = Synthetic {
+            seed,
+            jobs: 1,
+            start,
+            mean_gap: Duration::HOUR,
+            hourly_weights: work.hourly_weights.clone(),
+            classes: work.classes.clone(),
+        };
+        (described.jobs, described.mean_gap) = match (work.jobs, load) {
+            (Some(jobs), None) if jobs > 0 => {
+                (jobs, Duration::from_millis((horizon.as_millis() / i64::try_from(jobs).unwrap_or(i64::MAX)).max(1)))
+            }
+            (None, Some(load)) => {
+                let gap = described
+                    .gap_for_load(load, fleet.chips() * 1000)
+                    .or_else(|| described.gap_for_load(load, fleet.chips()));
+                let Some(gap) = gap else {
+                    return Err(self.value(
+                        "workload.offered_load",
+                        load.as_f64(),
+                        "a load that the classes can make up",
+                    ));
+                };
+                ((horizon.as_millis() / gap.as_millis()).max(1) as u64, gap)
+            }
+            _ => {
+                return Err(self.value(
+                    "workload.jobs",
+                    work.jobs.unwrap_or(0),
+                    "either `jobs` above 0 or `offered_load`",
+                ));
+            }
+        };
+        let workload = described.workload().map_err(|fault| ScenarioError::Value {
+            file: self.file.clone(),
+            line: None,
+            field: format!("workload.{}", fault.field),
+            given: fault.given,
+            allowed: fault.allowed,
+        })?;
+        notes.push(format!(
+            "Work is made up with seed {seed} from {} classes of jobs, one job every {} on average.",
+            work.classes.len(),
+            described.mean_gap
+        ));
+        Ok((workload, start))
+    }
+
+    /// Work that no domain could ever hold is a mistake, unless the scenario says that it is to be rejected.
+    fn check_placeable(
+        &self,
+        unplaceable: Unplaceable,
+        fleet: &Arc<Fleet>,
+        jobs: &[offtake_workload::Job],
+        services: &[offtake_workload::Service],
+    ) -> Result<(), ScenarioError> {
+        let judge = offtake_engine::Admission::new(Arc::clone(fleet));
+        let allowed = |reason: String| format!("what the fleet can hold: {reason}");
+        for service in services {
+            if let Err(reason) = judge.placeable(std::slice::from_ref(&service.replica)) {
+                return Err(self.value("services", &service.name, allowed(reason.to_string())));
+            }
+        }
+        if unplaceable == Unplaceable::Reject {
+            return Ok(());
+        }
+        let mut known = std::collections::BTreeSet::new();
+        for job in jobs {
+            if !known.insert(&job.gangs) {
+                continue;
+            }
+            if let Err(reason) = judge.placeable(&job.gangs) {
+                let mend = "; or write `unplaceable = \"reject\"` under [workload] to count such jobs as rejected";
+                return Err(self.value("workload", format!("job {}", job.name), allowed(format!("{reason}{mend}"))));
+            }
+        }
+        Ok(())
+    }
+
+    // Signals.
+
+    fn signals(
+        &self,
+        file: Option<&SignalsFile>,
+        fleet: &Fleet,
+        start: Timestamp,
+        span: Duration,
+        notes: &mut Vec<String>,
+    ) -> Result<(Vec<Signal>, Vec<ExchangeRate>), ScenarioError> {
+        let Some(file) = file else { return Ok((Vec::new(), Vec::new())) };
+        let prices = match (&file.prices, &file.price_zones) {
+            (Some(prices), Some(zones)) => offtake_signals::read_prices(&self.dir.join(prices), &self.dir.join(zones))?,
+            (None, None) => Prices { zones: BTreeMap::new(), rates: BTreeMap::new() },
+            _ => return Err(self.value("signals.prices", "alone", "`prices` and `price_zones` together")),
+        };
+        let carbon: BTreeMap<String, CarbonSeries> = match (&file.carbon, &file.carbon_zones) {
+            (Some(carbon), Some(zones)) => offtake_signals::read_carbon(&self.dir.join(carbon), &self.dir.join(zones))?,
+            (None, None) => BTreeMap::new(),
+            _ => return Err(self.value("signals.carbon", "alone", "`carbon` and `carbon_zones` together")),
+        };
+        let from = file.from.unwrap_or(start);
+        let hours = span.as_millis() / Duration::HOUR.as_millis() + 1;
+        let mut signals = Vec::new();
+        let mut used = std::collections::BTreeSet::new();
+        for hour in 0..=hours {
+            let ahead = Duration::from_millis(hour * Duration::HOUR.as_millis());
+            let (at, then) = (start + ahead, from + ahead);
+            let zones: std::collections::BTreeSet<&str> =
+                fleet.sites.iter().filter_map(|site| site.price_zone.as_deref()).collect();
+            for zone in zones {
+                if let Some(price) = prices.zones.get(zone).and_then(|series| series.at(then)) {
+                    used.insert(price.currency);
+                    signals.push(Signal { at, zone: zone.to_owned(), value: SignalValue::Price(price) });
+                }
+            }
+            let zones: std::collections::BTreeSet<&str> =
+                fleet.sites.iter().filter_map(|site| site.carbon_zone.as_deref()).collect();
+            for zone in zones {
+                if let Some(intensity) = carbon.get(zone).and_then(|series| series.at(then)) {
+                    signals.push(Signal { at, zone: zone.to_owned(), value: SignalValue::Carbon(intensity) });
+                }
+            }
+        }
+        if file.from.is_some() {
+            notes.push(format!(
+                "Signals are those from {} on, laid under the run's first hour.",
+                human::write_timestamp(from).unwrap_or_default()
+            ));
+        }
+        let known = |zone: &Option<String>, has: &dyn Fn(&str) -> bool| zone.as_deref().is_some_and(has);
+        let unpriced =
+            fleet.sites.iter().filter(|site| !known(&site.price_zone, &|zone| prices.zones.contains_key(zone)));
+        let unpriced: Vec<&str> = unpriced.map(|site| site.name.as_str()).collect();
+        if !unpriced.is_empty() {
+            notes.push(format!("No price is known for {}: their energy is not in the cost.", unpriced.join(", ")));
+        }
+        let rates = prices.rates.into_values().filter(|rate| used.contains(&rate.currency)).collect();
+        Ok((signals, rates))
+    }
+}

@@ -1,0 +1,166 @@
+//! What a job or a service may ask for, wherever it comes from: a file, a description, a call.
+//!
+//! The limits keep every sum of the engine inside its integers, and the names fit for files, tables and addresses.
+
+use offtake_units::{ChipMilli, Duration, Mebibytes, Ppm, Timestamp};
+
+use crate::human::{self, DURATION_ALLOWED, LARGEST_BYTES, LAST_TIMESTAMP, LONGEST_DURATION, TIMESTAMP_ALLOWED};
+use crate::input::excerpt;
+use crate::{ChipRequest, Gang, Job, Service};
+
+/// Jobs that may be made up or drawn: ten times the largest scenario in mind.
+pub const MOST_JOBS: u64 = 10_000_000;
+/// Gangs of one job.
+pub const MOST_GANGS: usize = 256;
+/// Workers of one gang, and replicas of one service.
+pub const MOST_WORKERS: u32 = 1_000_000;
+/// Bytes of a name.
+pub const LONGEST_NAME_BYTES: usize = 253;
+/// Bytes of a word: an accelerator kind, a level, a key of an attribute.
+pub const LONGEST_WORD_BYTES: usize = 63;
+/// Memory of one worker: 1 PiB.
+pub const MOST_MEMORY: Mebibytes = Mebibytes::new(1 << 30);
+
+const NAME_ALLOWED: &str = "1 to 253 bytes, without control characters and without spaces at its ends";
+const WORD_ALLOWED: &str = "1 to 63 letters, digits, `-`, `_`, `.` or `/`";
+const ATTRIBUTE_ALLOWED: &str = "as a name, and without `|`";
+
+/// A value that is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` is `{given}`; allowed is {allowed}")]
+pub struct Fault {
+    /// The field, as our own formats name it: `duration`, `gangs[2].workers`.
+    pub field: String,
+    /// What it says.
+    pub given: String,
+    /// What it may say.
+    pub allowed: String,
+}
+
+impl Fault {
+    /// A fault of a field.
+    pub fn new(field: impl Into<String>, given: impl ToString, allowed: impl Into<String>) -> Self {
+        Self { field: field.into(), given: excerpt(&given.to_string()), allowed: allowed.into() }
+    }
+}
+
+/// Whether a job can be meant.
+///
+/// # Errors
+/// The first field that cannot.
+pub fn job(job: &Job) -> Result<(), Fault> {
+    name("name", &job.name)?;
+    name("tenant", &job.tenant)?;
+    instant("submitted", job.submitted)?;
+    if let Some(duration) = job.duration {
+        span("duration", duration)?;
+    }
+    if let Some(deadline) = job.deadline {
+        instant("deadline", deadline)?;
+        if deadline <= job.submitted {
+            return Err(Fault::new(
+                "deadline",
+                shown(deadline),
+                format!("after `submitted`, {}", shown(job.submitted)),
+            ));
+        }
+    }
+    if let Some(checkpoint) = job.checkpoint {
+        span("checkpoint_interval", checkpoint.interval)?;
+        if checkpoint.bytes > LARGEST_BYTES {
+            return Err(Fault::new("checkpoint_size", checkpoint.bytes, human::SIZE_ALLOWED));
+        }
+    }
+    if job.gangs.is_empty() || job.gangs.len() > MOST_GANGS {
+        return Err(Fault::new("gangs", job.gangs.len(), format!("1 to {MOST_GANGS} gangs")));
+    }
+    job.gangs.iter().enumerate().try_for_each(|(index, each)| gang(&format!("gangs[{index}]."), each))
+}
+
+/// Whether a service can be meant.
+///
+/// # Errors
+/// The first field that cannot.
+pub fn service(service: &Service) -> Result<(), Fault> {
+    name("name", &service.name)?;
+    name("tenant", &service.tenant)?;
+    gang("replica.", &service.replica)?;
+    if !(1..=MOST_WORKERS).contains(&service.maximum) {
+        return Err(Fault::new("maximum", service.maximum, format!("1 to {MOST_WORKERS}")));
+    }
+    if service.minimum > service.maximum {
+        return Err(Fault::new("minimum", service.minimum, format!("0 to `maximum`, {}", service.maximum)));
+    }
+    if service.demand.len() != 24 {
+        let given = format!("{} values", service.demand.len());
+        return Err(Fault::new("demand_ppm", given, "24 values, one for each hour of the day in UTC"));
+    }
+    match service.demand.iter().find(|share| **share > Ppm::ONE) {
+        Some(share) => Err(Fault::new("demand_ppm", share.parts(), "0 to 1000000 in each hour")),
+        None => Ok(()),
+    }
+}
+
+/// Whether a gang can be meant; `prefix` stands before its fields in faults.
+///
+/// # Errors
+/// The first field that cannot.
+pub fn gang(prefix: &str, gang: &Gang) -> Result<(), Fault> {
+    let field = |name: &str| format!("{prefix}{name}");
+    if !(1..=MOST_WORKERS).contains(&gang.workers) {
+        return Err(Fault::new(field("workers"), gang.workers, format!("1 to {MOST_WORKERS}")));
+    }
+    match gang.chips {
+        ChipRequest::Whole(0) => {
+            return Err(Fault::new(field("chips"), 0, "1 or more; leave it out for work that needs no chip"));
+        }
+        ChipRequest::Share(share) if share == ChipMilli::ZERO || share >= ChipMilli::WHOLE => {
+            let allowed = "1 to 999 thousandths of one chip; write whole ones as `chips`";
+            return Err(Fault::new(field("chip_milli"), share.get(), allowed));
+        }
+        _ => {}
+    }
+    if gang.memory > MOST_MEMORY {
+        return Err(Fault::new(field("memory"), gang.memory, "up to 1PiB for one worker"));
+    }
+    gang.accelerators.iter().try_for_each(|kind| word(field("accelerators"), kind))?;
+    for (key, value) in &gang.attributes {
+        word(field("attributes"), key)?;
+        if !is_name(value) || value.contains('|') {
+            return Err(Fault::new(format!("{prefix}attributes.{key}"), value, ATTRIBUTE_ALLOWED));
+        }
+    }
+    gang.topology.iter().try_for_each(|topology| word(field("topology_level"), &topology.level))
+}
+
+fn name(field: &str, given: &str) -> Result<(), Fault> {
+    if is_name(given) { Ok(()) } else { Err(Fault::new(field, given, NAME_ALLOWED)) }
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=LONGEST_NAME_BYTES).contains(&text.len()) && text.trim() == text && !text.chars().any(char::is_control)
+}
+
+fn word(field: String, given: &str) -> Result<(), Fault> {
+    let is_word = (1..=LONGEST_WORD_BYTES).contains(&given.len())
+        && given.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
+    if is_word { Ok(()) } else { Err(Fault::new(field, given, WORD_ALLOWED)) }
+}
+
+fn instant(field: &str, at: Timestamp) -> Result<(), Fault> {
+    if (Timestamp::EPOCH..=LAST_TIMESTAMP).contains(&at) {
+        return Ok(());
+    }
+    Err(Fault::new(field, format!("{} ms", at.as_millis()), TIMESTAMP_ALLOWED))
+}
+
+fn span(field: &str, span: Duration) -> Result<(), Fault> {
+    if span > Duration::ZERO && span <= LONGEST_DURATION {
+        return Ok(());
+    }
+    Err(Fault::new(field, human::write_duration(span), DURATION_ALLOWED))
+}
+
+fn shown(at: Timestamp) -> String {
+    human::write_timestamp(at).unwrap_or_else(|| format!("{} ms", at.as_millis()))
+}

@@ -1,0 +1,330 @@
+//! What a job, a service and a gang look like in our own formats, between the text and the model.
+//!
+//! CSV and JSON Lines name the same fields and share this way to the model, so that they cannot drift apart.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use offtake_units::{ChipMilli, CpuMilli, Mebibytes, Ppm};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::check::Fault;
+use crate::error::{NotYet, TraceError};
+use crate::human::{self, DURATION_ALLOWED, SIZE_ALLOWED, TIMESTAMP_ALLOWED};
+use crate::input::{Place, excerpt};
+use crate::{Checkpoint, ChipRequest, Gang, Job, Service, Strength, Tier, Topology};
+
+/// Why a written job, service or gang is none of ours.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Fault(Fault),
+    NotYet { field: String, given: String, feature: NotYet },
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Refusal {
+    pub(crate) fn at(self, at: Place) -> TraceError {
+        match self {
+            Self::Fault(fault) => TraceError::fault(at, fault),
+            Self::NotYet { field, given, feature } => TraceError::NotYet { at, field, given: excerpt(&given), feature },
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(fault) => fault.fmt(f),
+            Self::NotYet { field, given, feature } => {
+                write!(f, "`{field}` is `{}`: {}", excerpt(given), feature.mend())
+            }
+        }
+    }
+}
+
+/// The fields of a job, its gangs aside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireJob {
+    pub name: String,
+    pub tenant: String,
+    pub submitted: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preemptible: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_interval: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_size: Option<String>,
+    pub gangs: Vec<WireGang>,
+}
+
+/// The fields of a gang.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireGang {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers_min: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers_max: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chips: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chip_milli: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_milli: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accelerators: Vec<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "map_without_twins")]
+    pub attributes: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology_level: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology_strength: Option<Strength>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub torus: Option<String>,
+}
+
+/// The fields of a service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WireService {
+    pub name: String,
+    pub tenant: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
+    pub replica: WireGang,
+    pub minimum: u32,
+    pub maximum: u32,
+    pub demand_ppm: Vec<u32>,
+}
+
+impl WireJob {
+    /// The job; its fields that are text are read, everything else is left to `check`.
+    pub(crate) fn into_model(self) -> Result<Job, Refusal> {
+        let instant = |field: &str, text: &str| {
+            human::parse_timestamp(text).ok_or_else(|| Fault::new(field, text, TIMESTAMP_ALLOWED))
+        };
+        let span = |field: &str, text: &str| {
+            human::parse_duration(text).ok_or_else(|| Fault::new(field, text, DURATION_ALLOWED))
+        };
+        let checkpoint = match (&self.checkpoint_interval, &self.checkpoint_size) {
+            (None, None) => None,
+            (Some(interval), Some(size)) => Some(Checkpoint {
+                interval: span("checkpoint_interval", interval)?,
+                bytes: human::parse_bytes(size).ok_or_else(|| Fault::new("checkpoint_size", size, SIZE_ALLOWED))?,
+            }),
+            (Some(_), None) => {
+                return Err(Fault::new("checkpoint_size", "", "a size beside `checkpoint_interval`").into());
+            }
+            (None, Some(_)) => {
+                return Err(Fault::new("checkpoint_interval", "", "a time beside `checkpoint_size`").into());
+            }
+        };
+        let gangs = self.gangs.into_iter().enumerate();
+        Ok(Job {
+            submitted: instant("submitted", &self.submitted)?,
+            duration: self.duration.map(|text| span("duration", &text)).transpose()?,
+            deadline: self.deadline.map(|text| instant("deadline", &text)).transpose()?,
+            name: self.name,
+            tenant: self.tenant,
+            tier: self.tier.unwrap_or(Tier::Standard),
+            checkpoint,
+            preemptible: self.preemptible.unwrap_or(false),
+            gangs: gangs.map(|(index, gang)| gang.into_model(&format!("gangs[{index}]."))).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The job as it is written. It has passed `check`, so that its instants can be.
+    pub(crate) fn of_model(job: &Job) -> Self {
+        Self {
+            name: job.name.clone(),
+            tenant: job.tenant.clone(),
+            submitted: human::write_timestamp(job.submitted).unwrap_or_default(),
+            tier: Some(job.tier),
+            duration: job.duration.map(human::write_duration),
+            deadline: job.deadline.and_then(human::write_timestamp),
+            preemptible: job.preemptible.then_some(true),
+            checkpoint_interval: job.checkpoint.map(|checkpoint| human::write_duration(checkpoint.interval)),
+            checkpoint_size: job.checkpoint.map(|checkpoint| human::write_bytes(checkpoint.bytes)),
+            gangs: job.gangs.iter().map(WireGang::of_model).collect(),
+        }
+    }
+}
+
+impl WireGang {
+    pub(crate) fn into_model(self, prefix: &str) -> Result<Gang, Refusal> {
+        let field = |name: &str| format!("{prefix}{name}");
+        if let Some(torus) = self.torus {
+            return Err(Refusal::NotYet { field: field("torus"), given: torus, feature: NotYet::Torus });
+        }
+        for (name, bound) in [("workers_min", self.workers_min), ("workers_max", self.workers_max)] {
+            if let Some(bound) = bound {
+                let given = bound.to_string();
+                return Err(Refusal::NotYet { field: field(name), given, feature: NotYet::Elastic });
+            }
+        }
+        let chips = match (self.chips, self.chip_milli) {
+            (None, None) => ChipRequest::None,
+            (Some(chips), None) => ChipRequest::Whole(chips),
+            (None, Some(share)) => ChipRequest::Share(ChipMilli::new(share)),
+            (Some(_), Some(share)) => {
+                return Err(Fault::new(field("chip_milli"), share, "either `chips` or `chip_milli`, not both").into());
+            }
+        };
+        let memory = match self.memory {
+            None => Mebibytes::ZERO,
+            Some(text) => memory(&text).ok_or_else(|| {
+                Fault::new(field("memory"), text, "a size in whole MiB up to 1 PiB, such as `64GiB` or `1536MiB`")
+            })?,
+        };
+        let topology = match (self.topology_level, self.topology_strength) {
+            (None, None) => None,
+            (Some(level), Some(strength)) => Some(Topology { level, strength }),
+            (Some(_), None) => {
+                let allowed = "required or preferred beside `topology_level`";
+                return Err(Fault::new(field("topology_strength"), "", allowed).into());
+            }
+            (None, Some(_)) => {
+                let allowed = "the name of a level beside `topology_strength`";
+                return Err(Fault::new(field("topology_level"), "", allowed).into());
+            }
+        };
+        Ok(Gang {
+            workers: self.workers.unwrap_or(1),
+            chips,
+            cpu: CpuMilli::new(self.cpu_milli.unwrap_or(0)),
+            memory,
+            accelerators: self.accelerators,
+            attributes: self.attributes,
+            topology,
+        })
+    }
+
+    pub(crate) fn of_model(gang: &Gang) -> Self {
+        let (chips, chip_milli) = match gang.chips {
+            ChipRequest::None => (None, None),
+            ChipRequest::Share(share) => (None, Some(share.get())),
+            ChipRequest::Whole(chips) => (Some(chips), None),
+        };
+        Self {
+            workers: Some(gang.workers),
+            chips,
+            chip_milli,
+            cpu_milli: (gang.cpu != CpuMilli::ZERO).then(|| gang.cpu.get()),
+            memory: (gang.memory != Mebibytes::ZERO).then(|| human::write_bytes(gang.memory.get() << 20)),
+            accelerators: gang.accelerators.clone(),
+            attributes: gang.attributes.clone(),
+            topology_level: gang.topology.as_ref().map(|topology| topology.level.clone()),
+            topology_strength: gang.topology.as_ref().map(|topology| topology.strength),
+            ..Self::default()
+        }
+    }
+}
+
+impl WireService {
+    pub(crate) fn into_model(self) -> Result<Service, Refusal> {
+        Ok(Service {
+            name: self.name,
+            tenant: self.tenant,
+            tier: self.tier.unwrap_or(Tier::Standard),
+            replica: self.replica.into_model("replica.")?,
+            minimum: self.minimum,
+            maximum: self.maximum,
+            demand: self.demand_ppm.into_iter().map(Ppm::new).collect(),
+        })
+    }
+
+    pub(crate) fn of_model(service: &Service) -> Self {
+        Self {
+            name: service.name.clone(),
+            tenant: service.tenant.clone(),
+            tier: Some(service.tier),
+            replica: WireGang::of_model(&service.replica),
+            minimum: service.minimum,
+            maximum: service.maximum,
+            demand_ppm: service.demand.iter().map(|share| share.parts()).collect(),
+        }
+    }
+}
+
+fn memory(text: &str) -> Option<Mebibytes> {
+    const MEBIBYTE: u64 = 1 << 20;
+    let bytes = human::parse_bytes(text)?;
+    bytes.is_multiple_of(MEBIBYTE).then(|| Mebibytes::new(bytes / MEBIBYTE))
+}
+
+/// A map whose keys occur once; by itself the last of two would win, unseen.
+fn map_without_twins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Pairs;
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = BTreeMap<String, String>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of texts")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((key, value)) = pairs.next_entry::<String, String>()? {
+                if map.contains_key(&key) {
+                    return Err(de::Error::custom(format!("the key `{}` occurs twice", excerpt(&key))));
+                }
+                map.insert(key, value);
+            }
+            Ok(map)
+        }
+    }
+    deserializer.deserialize_map(Pairs)
+}
+
+/// Gangs as our formats write them, for `#[serde(with)]` in other files of people.
+pub(crate) mod gang_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use super::WireGang;
+    use crate::Gang;
+
+    pub(crate) fn serialize<S: Serializer>(gangs: &[Gang], serializer: S) -> Result<S::Ok, S::Error> {
+        gangs.iter().map(WireGang::of_model).collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Gang>, D::Error> {
+        let gangs = Vec::<WireGang>::deserialize(deserializer)?.into_iter().enumerate();
+        gangs
+            .map(|(index, gang)| gang.into_model(&format!("gangs[{index}].")))
+            .collect::<Result<_, _>>()
+            .map_err(de::Error::custom)
+    }
+}
+
+/// A service as our formats write it, for other files of people.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "WireService")]
+pub struct ServiceText(
+    /// The service.
+    pub Service,
+);
+
+impl TryFrom<WireService> for ServiceText {
+    type Error = String;
+
+    fn try_from(wire: WireService) -> Result<Self, String> {
+        let service = wire.into_model().map_err(|refusal| refusal.to_string())?;
+        crate::check::service(&service).map_err(|fault| fault.to_string())?;
+        Ok(Self(service))
+    }
+}

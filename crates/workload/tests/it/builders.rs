@@ -1,0 +1,145 @@
+//! Workloads as proptest makes them up: anything that may be meant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Ppm, Timestamp};
+use offtake_workload::{Checkpoint, ChipRequest, Gang, Job, Service, Strength, Tier, Topology, Workload};
+use proptest::prelude::*;
+
+const LAST_MS: i64 = 253_370_764_799_999;
+const LONGEST_MS: i64 = 100 * 365 * 86_400_000;
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z0-9#.-]{1,12}",
+        "[^\\p{C}\\s]([^\\p{C}]{0,30}[^\\p{C}\\s])?",
+        Just("a,\"b\" c".to_owned()),
+        Just("\"".to_owned()),
+    ]
+    .prop_filter("a name has no spaces at its ends and is no control character", |name| {
+        !name.is_empty() && name.trim() == name && !name.chars().any(char::is_control) && name.len() <= 253
+    })
+}
+
+fn word() -> impl Strategy<Value = String> {
+    "[A-Za-z0-9._/-]{1,10}"
+}
+
+fn tier() -> impl Strategy<Value = Tier> {
+    proptest::sample::select(Tier::ALL.to_vec())
+}
+
+fn span() -> impl Strategy<Value = Duration> {
+    prop_oneof![1..=LONGEST_MS, 1_i64..1_000_000, Just(3_600_000), Just(129_600_000)].prop_map(Duration::from_millis)
+}
+
+fn chips() -> impl Strategy<Value = ChipRequest> {
+    prop_oneof![
+        Just(ChipRequest::None),
+        (1_u16..1000).prop_map(|share| ChipRequest::Share(ChipMilli::new(share))),
+        (1_u16..=u16::MAX).prop_map(ChipRequest::Whole),
+    ]
+}
+
+pub fn gang() -> impl Strategy<Value = Gang> {
+    let topology = proptest::option::of((word(), any::<bool>()).prop_map(|(level, required)| Topology {
+        level,
+        strength: if required { Strength::Required } else { Strength::Preferred },
+    }));
+    let attribute = name().prop_map(|value| value.replace('|', "/"));
+    (
+        1_u32..=1_000_000,
+        chips(),
+        any::<u32>(),
+        0_u64..=(1 << 30),
+        proptest::collection::vec(word(), 0..3),
+        proptest::collection::btree_map(word(), attribute, 0..3),
+        topology,
+    )
+        .prop_map(|(workers, chips, cpu, memory, accelerators, attributes, topology)| Gang {
+            workers,
+            chips,
+            cpu: CpuMilli::new(cpu),
+            memory: Mebibytes::new(memory),
+            accelerators,
+            attributes,
+            topology,
+        })
+}
+
+fn job(most_gangs: usize) -> impl Strategy<Value = Job> {
+    let checkpoint =
+        proptest::option::of((span(), 0_u64..=(1 << 60)).prop_map(|(interval, bytes)| Checkpoint { interval, bytes }));
+    (
+        (name(), name(), tier(), any::<bool>()),
+        (0_i64..LAST_MS, proptest::option::of(any::<u64>()), proptest::option::of(span())),
+        checkpoint,
+        proptest::collection::vec(gang(), 1..=most_gangs),
+    )
+        .prop_map(|((name, tenant, tier, preemptible), (submitted_ms, slack, duration), checkpoint, gangs)| Job {
+            name,
+            tenant,
+            tier,
+            submitted: Timestamp::from_millis(submitted_ms),
+            duration,
+            deadline: slack.map(|slack| {
+                let room = (LAST_MS - submitted_ms) as u64;
+                Timestamp::from_millis(submitted_ms + 1 + (slack % room) as i64)
+            }),
+            checkpoint,
+            preemptible,
+            gangs,
+        })
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let demand = proptest::collection::vec((0_u32..=1_000_000).prop_map(Ppm::new), 24);
+    (name(), name(), tier(), gang(), 1_u32..=1_000_000, any::<u32>(), demand).prop_map(
+        |(name, tenant, tier, replica, maximum, minimum, demand)| Service {
+            name,
+            tenant,
+            tier,
+            replica,
+            minimum: minimum % (maximum + 1),
+            maximum,
+            demand,
+        },
+    )
+}
+
+/// Jobs in the order of submission, names once.
+pub fn workload(most_gangs: usize, most_services: usize) -> impl Strategy<Value = Workload> {
+    let jobs = proptest::collection::vec(job(most_gangs), 0..8);
+    let services = proptest::collection::vec(service(), 0..=most_services);
+    (jobs, services).prop_map(|(mut jobs, mut services)| {
+        let mut taken = BTreeSet::new();
+        jobs.retain(|job| taken.insert(job.name.clone()));
+        services.retain(|service| taken.insert(service.name.clone()));
+        jobs.sort_by_key(|job| job.submitted);
+        Workload { jobs, services }
+    })
+}
+
+/// A job of one worker with one chip, to be changed by the test.
+pub fn plain_job(name: &str) -> Job {
+    let gang = Gang {
+        workers: 1,
+        chips: ChipRequest::Whole(1),
+        cpu: CpuMilli::ZERO,
+        memory: Mebibytes::ZERO,
+        accelerators: Vec::new(),
+        attributes: BTreeMap::new(),
+        topology: None,
+    };
+    Job {
+        name: name.to_owned(),
+        tenant: "t".to_owned(),
+        tier: Tier::Standard,
+        submitted: Timestamp::EPOCH,
+        duration: None,
+        deadline: None,
+        checkpoint: None,
+        preemptible: false,
+        gangs: vec![gang],
+    }
+}
