@@ -22,6 +22,7 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
         Discipline::Fifo => in_order(state, facts),
         Discipline::Backfill => with_backfill(state, facts),
     }
+    state.freed = Some(Vec::new());
 }
 
 /// Jobs that can never run are refused.
@@ -66,7 +67,7 @@ fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
         }
         if !try_first(state, lane, facts) {
             let why = blocked_by(state, lane);
-            state.park(lane, why);
+            state.queue.park(lane, why);
         }
     }
 }
@@ -82,11 +83,15 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
             keep_holds(state, facts);
         }
         let Some(lane) = state.queue.next() else { return };
-        let progress =
-            try_first(state, lane, facts) || try_own_hold(state, lane, facts) || try_under_hold(state, lane, facts);
+        let entry = state.queue.lane(lane);
+        let (shape, only_freed) = (entry.shape, entry.only_freed);
+        let may = |state: &State, held| !only_freed || state.freed_helps(shape, held);
+        let progress = (may(state, false) && try_first(state, lane, facts))
+            || try_own_hold(state, lane, facts)
+            || (may(state, true) && try_under_hold(state, lane, facts));
         if !progress {
             let why = blocked_by(state, lane);
-            state.park(lane, why);
+            state.queue.park(lane, why);
             state.holds_stale |= lacks_hold(state, lane);
         }
     }

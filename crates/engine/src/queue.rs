@@ -51,6 +51,8 @@ pub struct Lane {
     pub tier: Tier,
     /// Why the first of them waits; none while it is to be tried.
     pub parked: Option<Blocked>,
+    /// Since it was parked only nodes were given back: nothing else can help.
+    pub only_freed: bool,
     chunks: VecDeque<Chunk>,
 }
 
@@ -112,8 +114,8 @@ pub struct Queue {
     ready: BTreeSet<(Tier, Turn, LaneIx)>,
     /// Lanes with jobs, parked or not.
     waiting: BTreeSet<(Tier, Turn, LaneIx)>,
-    /// Parked lanes by the node kinds that their shape may use.
-    parked_on: Vec<BTreeSet<LaneIx>>,
+    /// Lanes by the node kinds that their shape may use.
+    on_kind: Vec<Vec<LaneIx>>,
     jobs: u64,
     chip_milli: u64,
 }
@@ -121,7 +123,7 @@ pub struct Queue {
 impl Queue {
     /// An empty queue for a fleet of so many node kinds.
     pub fn new(kinds: usize) -> Self {
-        Self { parked_on: vec![BTreeSet::new(); kinds], ..Self::default() }
+        Self { on_kind: vec![Vec::new(); kinds], ..Self::default() }
     }
 
     /// Number of waiting jobs.
@@ -159,29 +161,48 @@ impl Queue {
         self.waiting.iter().map(|(_, _, lane)| *lane).filter(|lane| self.lane(*lane).parked.is_some())
     }
 
-    /// Parked lanes whose shape may use a node kind.
+    /// Parked lanes with jobs whose shape may use a node kind.
     pub fn parked_on(&self, kind: NodeKindIx) -> impl Iterator<Item = LaneIx> + '_ {
-        self.parked_on[kind.ix()].iter().copied()
+        let lanes = self.on_kind[kind.ix()].iter().copied();
+        lanes.filter(|lane| self.lane(*lane).parked.is_some() && !self.lane(*lane).chunks.is_empty())
     }
 
-    /// Adds a job at the end of its lane.
-    pub fn push(&mut self, shape: ShapeIx, tier: Tier, waiting: Waiting, chip_milli: u64) -> LaneIx {
-        let lanes = &mut self.lanes;
-        let lane = *self.by_shape.entry((shape, tier)).or_insert_with(|| {
-            lanes.push(Lane { shape, tier, parked: None, chunks: VecDeque::new() });
-            LaneIx(lanes.len() as u32 - 1)
-        });
+    /// Adds a job at the end of its lane; the kinds are those that its shape may use.
+    pub fn push(
+        &mut self,
+        (shape, tier): (ShapeIx, Tier),
+        waiting: Waiting,
+        chip_milli: u64,
+        kinds: impl Iterator<Item = NodeKindIx>,
+    ) -> LaneIx {
+        let lane = match self.by_shape.get(&(shape, tier)) {
+            Some(lane) => *lane,
+            None => self.add_lane(shape, tier, kinds),
+        };
         let entry = &mut self.lanes[lane.0 as usize];
         let was_empty = entry.chunks.is_empty();
         entry.push(waiting);
         if was_empty {
+            // While nobody waited, nothing was told to the lane.
+            (entry.parked, entry.only_freed) = (None, false);
             self.waiting.insert((tier, waiting.turn, lane));
-            if self.lanes[lane.0 as usize].parked.is_none() {
-                self.ready.insert((tier, waiting.turn, lane));
-            }
+            self.ready.insert((tier, waiting.turn, lane));
         }
         self.jobs += 1;
         self.chip_milli += chip_milli;
+        lane
+    }
+
+    fn add_lane(&mut self, shape: ShapeIx, tier: Tier, kinds: impl Iterator<Item = NodeKindIx>) -> LaneIx {
+        let lane = LaneIx(self.lanes.len() as u32);
+        self.lanes.push(Lane { shape, tier, parked: None, only_freed: false, chunks: VecDeque::new() });
+        self.by_shape.insert((shape, tier), lane);
+        for kind in kinds {
+            // Gangs of one job may share kinds.
+            if self.on_kind[kind.ix()].last() != Some(&lane) {
+                self.on_kind[kind.ix()].push(lane);
+            }
+        }
         lane
     }
 
@@ -207,34 +228,25 @@ impl Queue {
     }
 
     /// Parks a lane until it is woken.
-    pub fn park(&mut self, lane: LaneIx, why: Blocked, kinds: impl Iterator<Item = NodeKindIx>) {
+    pub fn park(&mut self, lane: LaneIx, why: Blocked) {
         let entry = &mut self.lanes[lane.0 as usize];
         entry.parked = Some(why);
         if let Some(first) = entry.first() {
             self.ready.remove(&(entry.tier, first.turn, lane));
         }
-        kinds.for_each(|kind| {
-            self.parked_on[kind.ix()].insert(lane);
-        });
     }
 
-    /// Lets a parked lane be tried again.
-    pub fn wake(&mut self, lane: LaneIx, kinds: impl Iterator<Item = NodeKindIx>) {
+    /// Lets a parked lane be tried again; `only_freed` where nothing but nodes given back can help.
+    pub fn wake(&mut self, lane: LaneIx, only_freed: bool) {
         let entry = &mut self.lanes[lane.0 as usize];
-        if entry.parked.take().is_none() {
-            return;
+        if entry.parked.take().is_some() {
+            entry.only_freed = only_freed;
+        } else {
+            entry.only_freed &= only_freed;
         }
         if let Some(first) = entry.first() {
             self.ready.insert((entry.tier, first.turn, lane));
         }
-        kinds.for_each(|kind| {
-            self.parked_on[kind.ix()].remove(&lane);
-        });
-    }
-
-    /// All lanes, parked or not, with or without jobs.
-    pub fn lanes(&self) -> impl Iterator<Item = LaneIx> + use<> {
-        (0..self.lanes.len() as u32).map(LaneIx)
     }
 }
 
@@ -255,7 +267,7 @@ mod tests {
                     let duration = Duration::from_secs(number);
                     let waiting = Waiting { turn: Turn(turn as u64), job: JobId(turn as u64), duration };
                     truth.push(waiting);
-                    lane = Some(queue.push(ShapeIx(0), Tier::Standard, waiting, 1000));
+                    lane = Some(queue.push((ShapeIx(0), Tier::Standard), waiting, 1000, std::iter::empty()));
                 } else if let Some(lane) = lane {
                     let gone = truth.remove(number as usize % truth.len());
                     queue.remove(lane, gone.turn, 1000);

@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::place::{Scores, ShapeIx, could_help};
 use crate::policy::{Mix, Policy};
 use crate::queue::{Blocked, Lane, LaneIx, Queue, Turn, Waiting};
-use crate::request::{Refusal, Request, Shape};
+use crate::request::{Refusal, Shape};
 
 /// A job that is known and has not ended.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub struct Hold {
     /// The nodes kept, ascending.
     pub nodes: Vec<NodeRange>,
     /// Running jobs that must leave the nodes first.
-    blockers: u32,
+    blockers: BTreeSet<JobId>,
 }
 
 /// A service and its replicas.
@@ -99,6 +99,8 @@ pub struct State {
     pub(crate) holds: Vec<Hold>,
     /// Whether a blocked job may lack its hold.
     pub(crate) holds_stale: bool,
+    /// Nodes given back since the last pass; none when they are too many to tell.
+    pub(crate) freed: Option<Vec<NodeRange>>,
     /// Blocked jobs whose start nobody can tell: they wait for work without an expected end.
     pub(crate) start_unknown: BTreeSet<JobId>,
     pub(crate) services: BTreeMap<ServiceId, ServiceState>,
@@ -112,6 +114,9 @@ pub struct State {
     next_turn: u64,
     next_replica: u64,
 }
+
+/// More stretches of nodes than this given back between two passes are not told apart.
+const MOST_FREED: usize = 4096;
 
 /// Replicas get their identities from here up; submitters stay below.
 const REPLICAS: u64 = 1 << 63;
@@ -129,6 +134,7 @@ impl Default for State {
             queue: Queue::default(),
             holds: Vec::new(),
             holds_stale: false,
+            freed: Some(Vec::new()),
             start_unknown: BTreeSet::new(),
             services: BTreeMap::new(),
             to_reject: VecDeque::new(),
@@ -329,11 +335,16 @@ impl State {
 
     fn enqueue(&mut self, job: JobId, spec: &Job, turn: Turn, shape: ShapeIx) {
         let duration = spec.duration.unwrap_or(Duration::from_millis(i64::MAX));
-        let lane = self.queue.push(shape, spec.tier, Waiting { turn, job, duration }, spec.chip_milli());
+        let lane = self.queue.push(
+            (shape, spec.tier),
+            Waiting { turn, job, duration },
+            spec.chip_milli(),
+            kinds_of(&self.shapes[shape.ix()]),
+        );
         // A job that would end before a hold begins may run on held nodes although its lane is parked.
         let now = self.now;
         if self.queue.lane(lane).parked.is_some() && self.holds.iter().any(|hold| duration <= hold.start - now) {
-            self.wake(lane);
+            self.queue.wake(lane, false);
         }
     }
 
@@ -430,7 +441,7 @@ impl State {
             self.queue.remove(lane, work.turn, chip_milli);
         }
         if let Some(hold) = self.holds.iter_mut().find(|hold| hold.meets(placement)) {
-            hold.blockers += 1;
+            hold.blockers.insert(job);
             work.blocks = Some(hold.job);
         }
     }
@@ -460,7 +471,7 @@ impl State {
                 }
                 self.vacate(shape, &placement);
                 if let Some(owner) = work.blocks {
-                    self.unblock(owner);
+                    self.unblock(owner, job);
                 }
                 self.wake_on(&placement);
             }
@@ -471,7 +482,7 @@ impl State {
     // Holds.
 
     fn hold(&mut self, job: JobId, start: Timestamp, nodes: &[NodeRange]) {
-        let mut hold = Hold { job, start, nodes: nodes.to_vec(), blockers: 0 };
+        let mut hold = Hold { job, start, nodes: nodes.to_vec(), blockers: BTreeSet::new() };
         for (_, other) in self.ends.range(..=(start, JobId(u64::MAX))) {
             if let Some(work) = self.jobs.get_mut(other)
                 && work.blocks.is_none()
@@ -479,7 +490,7 @@ impl State {
                 && hold.meets(placement)
             {
                 work.blocks = Some(job);
-                hold.blockers += 1;
+                hold.blockers.insert(*other);
             }
         }
         for node in nodes.iter().flat_map(|range| range.numbers()) {
@@ -494,17 +505,21 @@ impl State {
         for node in hold.nodes.iter().flat_map(|range| range.numbers()) {
             self.capacity.offer(NodeIx(node));
         }
-        self.jobs.values_mut().filter(|work| work.blocks == Some(job)).for_each(|work| work.blocks = None);
+        for blocker in &hold.blockers {
+            if let Some(work) = self.jobs.get_mut(blocker) {
+                work.blocks = None;
+            }
+        }
         self.holds_stale = true;
         for range in &hold.nodes {
             self.wake_nodes(*range);
         }
     }
 
-    fn unblock(&mut self, owner: JobId) {
+    fn unblock(&mut self, owner: JobId, blocker: JobId) {
         let Some(hold) = self.holds.iter_mut().find(|hold| hold.job == owner) else { return };
-        hold.blockers -= 1;
-        if hold.blockers == 0 {
+        hold.blockers.remove(&blocker);
+        if hold.blockers.is_empty() {
             self.wake_job(owner);
         }
     }
@@ -516,18 +531,8 @@ impl State {
             && let Phase::Pending(shape) = work.phase
             && let Some(lane) = self.queue.lane_of(shape, work.spec.tier)
         {
-            self.wake(lane);
+            self.queue.wake(lane, false);
         }
-    }
-
-    pub(crate) fn park(&mut self, lane: LaneIx, why: Blocked) {
-        let shape = Arc::clone(self.shape(self.queue.lane(lane).shape));
-        self.queue.park(lane, why, kinds_of(&shape));
-    }
-
-    fn wake(&mut self, lane: LaneIx) {
-        let shape = Arc::clone(self.shape(self.queue.lane(lane).shape));
-        self.queue.wake(lane, kinds_of(&shape));
     }
 
     /// Wakes the lanes that the capacity given back by a placement could help.
@@ -536,6 +541,10 @@ impl State {
     }
 
     fn wake_nodes(&mut self, nodes: NodeRange) {
+        match &mut self.freed {
+            Some(freed) if freed.len() < MOST_FREED => freed.push(nodes),
+            freed => *freed = None,
+        }
         let mut seen = None;
         for node in nodes.numbers().map(NodeIx) {
             // Nodes of one class in one domain help the same shapes.
@@ -544,18 +553,33 @@ impl State {
                 continue;
             }
             let kind = self.fleet().nodes[node.ix()].kind;
-            let helped: Vec<LaneIx> =
-                self.queue.parked_on(kind).filter(|lane| self.could_help(self.queue.lane(*lane), node)).collect();
-            helped.into_iter().for_each(|lane| self.wake(lane));
+            let helped: Vec<(LaneIx, bool)> = self
+                .queue
+                .parked_on(kind)
+                .filter_map(|lane| self.help(self.queue.lane(lane), node).map(|only_freed| (lane, only_freed)))
+                .collect();
+            helped.into_iter().for_each(|(lane, only_freed)| self.queue.wake(lane, only_freed));
         }
     }
 
-    fn could_help(&self, lane: &Lane, node: NodeIx) -> bool {
-        let gangs = &self.shapes[lane.shape.ix()].gangs;
+    /// Whether a node just given back could help a lane, and then whether only the node itself can.
+    fn help(&self, lane: &Lane, node: NodeIx) -> Option<bool> {
         match lane.parked {
-            Some(Blocked::Power(limit)) => self.capacity.is_under(node, limit),
-            _ => gangs.iter().any(|gang| could_help(&self.capacity, gang, node)),
+            // Watts given back under a cap help wherever the cap reaches.
+            Some(Blocked::Power(limit)) => self.capacity.is_under(node, limit).then_some(false),
+            _ => self.node_helps(lane.shape, node).then_some(true),
         }
+    }
+
+    fn node_helps(&self, shape: ShapeIx, node: NodeIx) -> bool {
+        self.shapes[shape.ix()].gangs.iter().any(|gang| could_help(&self.capacity, gang, node))
+    }
+
+    /// Whether nodes given back since the last pass could help a shape, of those that are held or of those that are not.
+    pub(crate) fn freed_helps(&self, shape: ShapeIx, held: bool) -> bool {
+        let Some(freed) = &self.freed else { return true };
+        let nodes = freed.iter().flat_map(|range| range.numbers()).map(NodeIx);
+        nodes.filter(|node| self.capacity.is_withheld(*node) == held).any(|node| self.node_helps(shape, node))
     }
 
     /// The physical account, made anew from the running work and the holds.
@@ -649,7 +673,7 @@ impl State {
     pub fn essence(&self) -> String {
         let jobs: Vec<_> = self.jobs().into_iter().map(|(job, work)| (job, work.turn, &work.phase)).collect();
         let services: Vec<_> = self.services.iter().map(|(id, state)| (id, state.wanted, &state.replicas)).collect();
-        let holds: Vec<_> = self.holds.iter().map(|hold| (hold.job, hold.start, &hold.nodes, hold.blockers)).collect();
+        let holds: Vec<_> = self.holds.iter().map(|hold| (hold.job, hold.start, &hold.nodes, &hold.blockers)).collect();
         let rest = (self.now, self.ended, &self.ledger, &self.policy);
         format!("{jobs:?}\n{services:?}\n{holds:?}\n{rest:?}\n{:?}", self.capacity.limits())
     }
@@ -657,8 +681,8 @@ impl State {
 
 impl Hold {
     /// Whether nothing that must leave is left.
-    pub(crate) const fn is_ripe(&self, now: Timestamp) -> bool {
-        self.blockers == 0 || now.as_millis() >= self.start.as_millis()
+    pub(crate) fn is_ripe(&self, now: Timestamp) -> bool {
+        self.blockers.is_empty() || now.as_millis() >= self.start.as_millis()
     }
 
     fn meets(&self, placement: &Placement) -> bool {

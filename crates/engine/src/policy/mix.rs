@@ -143,15 +143,13 @@ impl Mix {
         self.typical = Typical::of(demand);
         match packing {
             Packing::Fgd => true,
-            Packing::Offtake => {
-                match Replays::draw(demand, &self.yardstick, self.kinds, self.replays.as_deref()) {
-                    Some(drawn) => {
-                        self.replays = Some(Arc::new(drawn));
-                        true
-                    }
-                    None => false,
+            Packing::Offtake => match Replays::draw(demand, &self.yardstick, self.kinds, self.replays.as_deref()) {
+                Some(drawn) => {
+                    self.replays = Some(Arc::new(drawn));
+                    true
                 }
-            }
+                None => false,
+            },
             _ => false,
         }
     }

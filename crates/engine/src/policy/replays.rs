@@ -15,7 +15,7 @@ const LENGTH: usize = 64;
 
 /// Replays. With fewer the sample's noise costs allocation (8: 0.2 points on the openb lists), with more nothing is
 /// gained; the seed of the draw moves the result by less than 0.1 points.
-const REPLAYS: usize = 32;
+const REPLAYS: usize = 24;
 
 /// Part of the demand that has to move before the replays are drawn anew, in millionths: a draw throws away all scores,
 /// and a tenth is within the sample's noise.
@@ -107,8 +107,7 @@ impl Replays {
         if room_for_one == 0 {
             return 0;
         }
-        let ranks =
-            (self.cpu.rank(room.cpu), self.memory.rank(room.memory), self.chips.rank(i64::from(room_for_one)));
+        let ranks = (self.cpu.rank(room.cpu), self.memory.rank(room.memory), self.chips.rank(i64::from(room_for_one)));
         let allowed = &self.allowed[room.kind.ix()];
         let mut taken = 0;
         for (replay, allowed) in allowed.iter().enumerate() {
@@ -174,10 +173,8 @@ impl<const CHIPS: usize> Play<CHIPS> {
             return;
         }
         let least = chip(need.share, 0);
-        let mut tightest = i16::MAX;
-        for chip in &self.shared {
-            tightest = tightest.min(if *chip >= least { *chip } else { i16::MAX });
-        }
+        let holding = self.shared.map(|chip| if chip >= least { chip } else { i16::MAX });
+        let tightest = holding.iter().fold(i16::MAX, |tightest, chip| tightest.min(*chip));
         if tightest == i16::MAX {
             self.whole -= 1;
             self.shared[self.shares] = chip(ChipMilli::WHOLE.get() - need.share, self.shares);
@@ -273,6 +270,8 @@ fn word<'a>(replay: &[&'a Item], is_in: impl Fn(&&'a Item) -> bool) -> u64 {
 struct Axis {
     /// The distinct needs, ascending.
     needs: Vec<i64>,
+    /// The last of them.
+    most: i64,
     /// How many needs are within a multiple of `1 << shift`: where the search for a rank starts.
     starts: Vec<u16>,
     shift: u32,
@@ -295,12 +294,15 @@ impl Axis {
             words.push(0);
             words.extend(needs.iter().map(|most| word(replay, |item| of(&item.need) <= *most)));
         }
-        Self { starts: starts.collect(), needs, shift, words }
+        Self { starts: starts.collect(), needs, most, shift, words }
     }
 
     /// How many distinct needs are within `free`.
     fn rank(&self, free: i64) -> usize {
-        let start = ((free >> self.shift) as usize).min(self.starts.len() - 1);
+        if free >= self.most {
+            return self.needs.len();
+        }
+        let start = (free >> self.shift) as usize;
         let mut rank = usize::from(self.starts[start]);
         while self.needs.get(rank).is_some_and(|need| *need <= free) {
             rank += 1;

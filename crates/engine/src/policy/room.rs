@@ -149,10 +149,8 @@ impl Yardstick {
     /// The measures of a fleet.
     pub fn of(fleet: &Fleet) -> Self {
         let kinds = || fleet.nodes.iter().map(|node| fleet.kind(*node));
-        let (cpu, chips) = (
-            |kind: &NodeKind| i64::from(kind.cpu.get()),
-            |kind: &NodeKind| i64::from(kind.chips) * WHOLE,
-        );
+        let (cpu, chips) =
+            (|kind: &NodeKind| i64::from(kind.cpu.get()), |kind: &NodeKind| i64::from(kind.chips) * WHOLE);
         Self {
             node_cpu: kinds().map(cpu).max().unwrap_or(0).max(1),
             node_chips: kinds().map(chips).max().unwrap_or(0).max(1),

@@ -92,7 +92,8 @@ fn a_gang_stays_in_the_fullest_domain_that_fits() {
 #[test]
 fn caps_bind_before_chips_run_out() {
     let mut engine = Engine::new(fleet(MIXED), "offtake");
-    let nodes: Vec<_> = (0..24).map(|_| engine.submit(job(vec![within(gang(1, 4), "rack", Strength::Required)], None))).collect();
+    let nodes: Vec<_> =
+        (0..24).map(|_| engine.submit(job(vec![within(gang(1, 4), "rack", Strength::Required)], None))).collect();
     engine.pass(0);
     let running = nodes.iter().filter(|job| engine.runs(**job)).count();
     assert!(running < 24, "26 H100 nodes are there, but not the power for all");
