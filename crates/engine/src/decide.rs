@@ -175,7 +175,7 @@ fn blocked_by(state: &State, lane: LaneIx) -> Blocked {
     let shape = state.shape(state.queue.lane(lane).shape);
     let needy = shape.gangs.iter().flat_map(|gang| gang.kinds.iter().map(move |(kind, _)| (gang, *kind)));
     for (gang, kind) in needy {
-        if let Some(limit) = state.capacity.tight_limit(kind, u32::from(gang.whole_chips())) {
+        if let Some(limit) = state.capacity.tight_limit(kind, u32::from(gang.whole_chips().max(1)) * gang.workers) {
             return Blocked::Power(limit);
         }
     }

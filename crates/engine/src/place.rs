@@ -107,12 +107,8 @@ pub struct Placing<'a> {
     random: Option<Rng>,
 }
 
-/// Where a worker may go: a range of nodes, and the cell it came from.
-#[derive(Clone, Debug)]
-struct Within {
-    nodes: Range<u32>,
-    cell: Option<CellIx>,
-}
+/// Where a worker may go: anywhere, or the nodes of one domain.
+type Within = Option<DomainIx>;
 
 impl<'a> Placing<'a> {
     /// An attempt for one job.
@@ -151,8 +147,7 @@ impl<'a> Placing<'a> {
 
     fn place_gang(&mut self, gang: &Request, slots: &mut Vec<Slot>) -> bool {
         if gang.workers == 1 {
-            let all = 0..self.capacity.fleet().nodes.len() as u32;
-            return self.pack(gang, 1, &Within { nodes: all, cell: None }, slots);
+            return self.pack(gang, 1, None, slots);
         }
         let (innermost, outermost) = match gang.topology {
             None => (0, 0),
@@ -177,8 +172,8 @@ impl<'a> Placing<'a> {
                 let Some(cell) = self.capacity.fullest(*kind, level, need) else { break };
                 if self.take_nodes(cell, full, gang, *per_node, slots)
                     && (rest == 0 || {
-                        let nodes = self.capacity.nodes_of(cell);
-                        self.pack(gang, rest, &Within { nodes, cell: Some(cell) }, slots)
+                        let domain = self.capacity.cell(cell).domain;
+                        self.pack(gang, rest, Some(domain), slots)
                     })
                 {
                     return true;
@@ -229,7 +224,7 @@ impl<'a> Placing<'a> {
     }
 
     /// Puts `workers` workers together on the node in `nodes` that scores best.
-    fn pack(&mut self, gang: &Request, workers: u32, within: &Within, slots: &mut Vec<Slot>) -> bool {
+    fn pack(&mut self, gang: &Request, workers: u32, within: Within, slots: &mut Vec<Slot>) -> bool {
         let Some((node, level)) = self.best_node(gang, workers, within) else { return false };
         let chips = match gang.chips {
             ChipRequest::None => 0,
@@ -242,12 +237,12 @@ impl<'a> Placing<'a> {
     }
 
     /// The node that scores best, equal scores by number, with the level of the chip to share.
-    fn best_node(&mut self, gang: &Request, workers: u32, within: &Within) -> Option<(u32, ChipMilli)> {
-        let nodes = &within.nodes;
+    fn best_node(&mut self, gang: &Request, workers: u32, within: Within) -> Option<(u32, ChipMilli)> {
         let all = self.capacity.fleet().nodes.len() as u32;
+        let nodes = within.map_or(0..all, |domain| self.capacity.fleet().domains[domain.ix()].nodes.clone());
         let mut origin = 0;
         if self.policy.packing == Packing::Random {
-            match self.draw_node(gang, workers, &within.nodes) {
+            match self.draw_node(gang, workers, &nodes) {
                 Ok(drawn) => return Some(drawn),
                 Err(last) => origin = last,
             }
@@ -301,7 +296,7 @@ impl<'a> Placing<'a> {
         let node = if distance < all - origin { origin + distance } else { distance - (all - origin) };
         let vector = &self.capacity.classes().get(class).vector;
         if self.policy.packing.keeps_domains_whole() && *vector == *self.capacity.empty(vector.kind) {
-            return Some((self.fresh_node(vector.kind, within.cell).unwrap_or(node), level));
+            return Some((self.fresh_node(vector.kind, within).unwrap_or(node), level));
         }
         Some((node, level))
     }
@@ -335,10 +330,9 @@ impl<'a> Placing<'a> {
     }
 
     /// A wholly free node, from the fullest domain at every level.
-    fn fresh_node(&self, kind: NodeKindIx, within: Option<CellIx>) -> Option<u32> {
+    fn fresh_node(&self, kind: NodeKindIx, within: Within) -> Option<u32> {
         let mut cell = match within {
-            Some(cell) if self.capacity.cell(cell).kind == kind && self.capacity.usable(cell) > 0 => cell,
-            Some(_) => return None,
+            Some(domain) => self.capacity.cell_of(domain, kind).filter(|cell| self.capacity.usable(*cell) > 0)?,
             None => self.capacity.fullest(kind, LevelIx(0), 1)?,
         };
         while self.capacity.cell(cell).children.start < self.capacity.cell(cell).children.end {
@@ -376,8 +370,7 @@ impl<'a> Placing<'a> {
             }
             domains.sort_unstable();
             for (_, domain) in domains {
-                let nodes = fleet.domains[domain.ix()].nodes.clone();
-                if self.fill(&request, nodes, slots) {
+                if self.fill(&request, domain, slots) {
                     return true;
                 }
                 self.undo(gang, slots);
@@ -386,15 +379,14 @@ impl<'a> Placing<'a> {
         false
     }
 
-    fn fill(&mut self, gang: &Request, nodes: Range<u32>, slots: &mut Vec<Slot>) -> bool {
+    fn fill(&mut self, gang: &Request, domain: DomainIx, slots: &mut Vec<Slot>) -> bool {
         let shares = matches!(gang.chips, ChipRequest::Share(_));
         let most = gang.kinds.iter().map(|(_, per_node)| *per_node).max().unwrap_or(0);
         let mut together = if shares { 1 } else { most };
         let mut left = gang.workers;
-        let within = Within { nodes, cell: None };
         while left > 0 && together > 0 {
             together = together.min(left);
-            if self.pack(gang, together, &within, slots) {
+            if self.pack(gang, together, Some(domain), slots) {
                 left -= together;
             } else {
                 together -= 1;

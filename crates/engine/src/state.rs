@@ -566,7 +566,7 @@ impl State {
     fn help(&self, lane: &Lane, node: NodeIx) -> Option<bool> {
         match lane.parked {
             // Watts given back under a cap help wherever the cap reaches.
-            Some(Blocked::Power(limit)) => self.capacity.is_under(node, limit).then_some(false),
+            Some(Blocked::Power(_)) if self.capacity.is_under_a_cap(node) => Some(false),
             _ => self.node_helps(lane.shape, node).then_some(true),
         }
     }

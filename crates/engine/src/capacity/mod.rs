@@ -420,9 +420,10 @@ impl Capacity {
         feeds.into_iter().all(|feed| self.limits[feed.limit.ix()].allowance_when_idle(draw, feed.factor) >= count)
     }
 
-    /// Whether a node lies under a limit.
-    pub fn is_under(&self, node: NodeIx, limit: LimitIx) -> bool {
-        self.around[self.fleet.nodes[node.ix()].domain.ix()].iter().any(|feed| feed.limit == limit)
+    /// Whether a node lies under a limit that can ever bind.
+    pub fn is_under_a_cap(&self, node: NodeIx) -> bool {
+        let mut feeds = self.around[self.fleet.nodes[node.ix()].domain.ix()].iter();
+        feeds.any(|feed| self.limits[feed.limit.ix()].can_bind())
     }
 
     /// Whether a cap directly on a domain leaves no power for one more chip of some kind in it.

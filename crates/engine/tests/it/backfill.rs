@@ -3,7 +3,7 @@
 use offtake_engine::{Blocked, Event};
 use offtake_workload::{Job, Strength, Tier};
 
-use crate::support::{Engine, MIXED, PLAIN, fleet, gang, job, within};
+use crate::support::{Engine, ISLANDS, MIXED, PLAIN, fleet, gang, job, within};
 
 #[test]
 fn backfill_does_not_delay_the_blocked_head() {
@@ -27,6 +27,7 @@ fn a_late_short_job_may_use_held_nodes() {
     let mut engine = Engine::new(fleet(PLAIN), "backfill");
     engine.submit(job(vec![gang(3, 4)], Some(100)));
     let head = engine.submit(job(vec![gang(4, 4)], Some(50)));
+    engine.pass(0);
     engine.pass(10);
     let short = engine.submit(job(vec![gang(1, 4)], Some(80)));
     engine.pass(0);
@@ -51,6 +52,7 @@ fn a_stronger_tier_goes_first_and_takes_the_hold_over() {
     let mut engine = Engine::new(fleet(PLAIN), "backfill");
     engine.submit(job(vec![gang(3, 4)], Some(100)));
     let weak = engine.submit(Job { tier: Tier::Spot, ..job(vec![gang(4, 4)], Some(50)) });
+    engine.pass(0);
     engine.pass(1);
     let strong = engine.submit(Job { tier: Tier::Reserved, ..job(vec![gang(2, 4)], Some(50)) });
     engine.pass(1);
@@ -77,7 +79,7 @@ fn work_without_an_end_never_counts_as_future_capacity() {
 
 #[test]
 fn a_gang_stays_in_the_fullest_domain_that_fits() {
-    let mut engine = Engine::new(fleet(MIXED), "offtake");
+    let mut engine = Engine::new(fleet(ISLANDS), "offtake");
     let island = |workers| within(gang(workers, 4), "island", Strength::Required);
     let first = engine.submit(job(vec![island(1)], None));
     engine.pass(0);

@@ -100,6 +100,36 @@ pue = 1.0
 nodes = { node = 4 }
 "#;
 
+/// Two racks of three islands of two nodes.
+pub const ISLANDS: &str = r#"
+name = "islands"
+levels = ["site", "rack", "island"]
+
+[accelerators.chip]
+idle_watts = 100
+operating_watts = 500
+peak_watts = 600
+
+[node_kinds.node]
+accelerator = "chip"
+chips = 4
+cpu_cores = 64
+memory_gib = 256
+base_watts = 500
+
+[templates.island]
+level = "island"
+nodes = { node = 2 }
+
+[templates.rack]
+level = "rack"
+domains = { island = 3 }
+
+[sites.here]
+pue = 1.0
+domains = { rack = 2 }
+"#;
+
 pub fn fleet(text: &str) -> Arc<Fleet> {
     let fleet = offtake_fleet::parse(text, "test fleet", Path::new(""), &BTreeMap::new());
     Arc::new(fleet.expect("the test's fleet is valid"))
