@@ -251,12 +251,11 @@ fn text(scenario: &Scenario, ran: &[Ran], summaries: &[PolicySummary]) -> String
         span(best.wait_s.p95),
         best.peak_mw,
     );
-    let header =
-        ["", "alloc %", "frag %", "finished", "mean wait", "p95 wait", "mean JCT", "MWh", "$/chip-h", "decide µs"];
+    let header = ["", "alloc %", "frag %", "finished", "mean wait", "p95 wait", "mean JCT", "$/chip-h"];
     let rows: Vec<Vec<String>> = ran
         .iter()
         .zip(summaries)
-        .map(|((name, _, timing), figures)| {
+        .map(|((name, _, _), figures)| {
             vec![
                 name.clone(),
                 format!("{:.2}", figures.allocation_pct),
@@ -265,9 +264,7 @@ fn text(scenario: &Scenario, ran: &[Ran], summaries: &[PolicySummary]) -> String
                 span(figures.wait_s.mean),
                 span(figures.wait_s.p95),
                 span(figures.jct_s.mean),
-                format!("{:.1}", figures.energy_mwh),
                 figures.usd_per_useful_chip_hour.map_or_else(|| "–".to_owned(), |usd| format!("{usd:.4}")),
-                format!("{:.1}", timing.decide_us.p50),
             ]
         })
         .collect();

@@ -351,8 +351,10 @@ impl Reader {
             };
             site.price_zone = zones.price.clone().or(site.price_zone.take());
             site.carbon_zone = zones.carbon.clone().or(site.carbon_zone.take());
-            let laid: Vec<&str> = [&zones.price, &zones.carbon].into_iter().flatten().map(String::as_str).collect();
-            notes.push(format!("Site {name} is taken to lie in zone {}, which its fleet file does not say.", laid[..laid.len().min(1)].join("")));
+            let mut laid: Vec<&str> = [&zones.price, &zones.carbon].into_iter().flatten().map(String::as_str).collect();
+            laid.dedup();
+            let zones = laid.join(" and ");
+            notes.push(format!("Site {name} is taken to lie in zone {zones}, which its fleet file does not say."));
         }
         Ok(())
     }
@@ -385,17 +387,17 @@ impl Reader {
                     })?),
                 };
                 let trace = offtake_workload::read(&self.dir.join(trace), format)?;
-                self.from_trace(file, fleet, trace, load, seed, notes)
+                self.traced(file, fleet, trace, load, seed, notes)
             }
             Some(_) => Err(self.value("workload.trace", "beside `classes`", "either a trace, or classes with jobs")),
             None if work.classes.is_empty() => {
                 Err(self.value("workload", "nothing", "a `trace`, or `classes` to make jobs up from"))
             }
-            None => self.from_classes(file, fleet, load, seed, notes),
+            None => self.made_up(file, fleet, load, seed, notes),
         }
     }
 
-    fn from_trace(
+    fn traced(
         &self,
         file: &File,
         fleet: &Fleet,
@@ -436,7 +438,7 @@ impl Reader {
         Ok((drawn.workload, start))
     }
 
-    fn from_classes(
+    fn made_up(
         &self,
         file: &File,
         fleet: &Fleet,

@@ -141,9 +141,8 @@ fn policies(options: &Options) -> anyhow::Result<Vec<Policy>> {
         return Err(BadInput("nothing to do: name a policy, a seed and a fill above 0 %".to_owned()).into());
     }
     let named = |name: &String| {
-        Policy::named(name, 0).ok_or_else(|| {
-            BadInput(format!("no policy `{name}`: allowed are {}", Policy::NAMES.join(", "))).into()
-        })
+        Policy::named(name, 0)
+            .ok_or_else(|| BadInput(format!("no policy `{name}`: allowed are {}", Policy::NAMES.join(", "))).into())
     };
     options.policies.iter().map(named).collect()
 }
@@ -160,7 +159,8 @@ fn read_fleet(nodes: &Path) -> anyhow::Result<Fleet> {
     let mut fleet = "name = \"nodes\"\n".to_owned();
     for model in models {
         let name = serde_json::to_string(model)?;
-        fleet += &format!("[accelerators.{name}]\nidle_watts = 0\noperating_watts = 1\npeak_watts = 1\nbase_watts = 0\n");
+        fleet +=
+            &format!("[accelerators.{name}]\nidle_watts = 0\noperating_watts = 1\npeak_watts = 1\nbase_watts = 0\n");
     }
     let file = serde_json::to_string(&nodes.display().to_string())?;
     fleet += &format!(
@@ -176,7 +176,8 @@ fn read_pods(pods: &Path) -> anyhow::Result<Vec<Arc<Job>>> {
     if jobs.iter().all(|job| job.chip_milli() == 0) {
         return Err(BadInput(format!("`{}`: no pod asks for a chip", pods.display())).into());
     }
-    let alike = |job| Job { submitted: Timestamp::EPOCH, duration: None, tier: Tier::Standard, preemptible: false, ..job };
+    let alike =
+        |job| Job { submitted: Timestamp::EPOCH, duration: None, tier: Tier::Standard, preemptible: false, ..job };
     Ok(jobs.into_iter().map(|job| Arc::new(alike(job))).collect())
 }
 
@@ -236,8 +237,7 @@ fn fill(fleet: &Fleet, pods: &[Arc<Job>], percent: u64, policy: &Policy, seed: u
         let whole = u64::from(free.whole) * u64::from(ChipMilli::WHOLE.get());
         whole + free.shared.iter().map(|left| u64::from(*left)).sum::<u64>()
     };
-    let free: u64 =
-        state.capacity().classes().iter().map(|class| left(&class.vector) * u64::from(class.nodes())).sum();
+    let free: u64 = state.capacity().classes().iter().map(|class| left(&class.vector) * u64::from(class.nodes())).sum();
     let percent = |part: u64| part as f64 * 100.0 / chip_milli as f64;
     Fill {
         alloc_pct: percent(chip_milli - free),

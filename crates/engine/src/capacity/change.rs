@@ -88,6 +88,10 @@ impl Capacity {
             let node_kind = &fleet.node_kinds[kind.ix()];
             Draw::of(vector, node_kind, fleet.accelerator(node_kind))
         });
+        // Work that takes nothing moves nothing, and a class must not end while its node stays.
+        if to == from {
+            return;
+        }
         let (before, after) = (self.classes.get(from), self.classes.get(to));
         let whole_before = before.vector.whole;
         let free_before = self.kinds[kind.ix()].empty == before.vector;

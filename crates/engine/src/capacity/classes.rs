@@ -19,7 +19,7 @@ pub struct FreeVector {
     pub whole: u16,
     /// Free thousandths of the chips in shared use, descending.
     pub shared: Box<[u16]>,
-    /// The sizes of the requests that run on it, as [`size_bit`]s; kept only while the policy asks for them.
+    /// The sizes of the requests that run on it, as bits of `size_bit`; kept only while the policy asks for them.
     pub sizes: u64,
 }
 

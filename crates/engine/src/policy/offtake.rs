@@ -18,13 +18,18 @@ use super::room::{Need, Room, Yardstick};
 /// Room for what is left, in parts of the largest node, below the loss.
 const TIE_BITS: u32 = 21;
 
+/// Shared chips of a node that are looked at, the tightest: as many as most nodes have at all.
+const MOST_CHOICES: usize = 8;
+
 /// Parts of the largest node.
 const PARTS: i64 = 1_000_000;
 
 /// The chip on which the value falls the least, the tightest of equals; `value` is the value before.
 pub fn score(replays: Option<&Replays>, yardstick: &Yardstick, value: i64, room: &Room, need: &Need) -> Scored {
     let mut best = Scored { score: i64::MAX, level: ChipMilli::WHOLE };
-    for level in room.choices(need) {
+    // The wholly free chip is the last choice; it is always looked at.
+    let choices = room.choices(need).enumerate();
+    for (_, level) in choices.filter(|(place, level)| *place < MOST_CHOICES || *level == ChipMilli::WHOLE.get()) {
         let loss = value - replays.map_or(0, |replays| replays.value(&room.after(need, level)));
         if loss < best.score {
             best = Scored { score: loss, level: ChipMilli::new(level) };

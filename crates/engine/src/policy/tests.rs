@@ -103,8 +103,7 @@ fn scored(packing: Packing, mix: &Mix, fleet: &Fleet, free: &FreeVector, request
 fn ranks(packing: Packing, mix: &[(Request, i64)], request: &Request, listed: &[FreeVector]) {
     let fleet = eights();
     let mix = Mix::given(&fleet, packing, mix);
-    let scores: Vec<i64> =
-        listed.iter().map(|free| scored(packing, &mix, &fleet, free, request).score).collect();
+    let scores: Vec<i64> = listed.iter().map(|free| scored(packing, &mix, &fleet, free, request).score).collect();
     assert!(scores.is_sorted_by(|a, b| a < b), "{packing:?} gives {scores:?}");
 }
 

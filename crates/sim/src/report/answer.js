@@ -18,6 +18,10 @@ function answerSentence() {
     + ', ' + (s.wait_s.p95 < 1 ? '95' + THIN + '% started at once' : 'p95 wait ' + duration(s.wait_s.p95)) + breachesText(focus) + '.';
 }
 
+function siteCount() {
+  return focus.picture.root.a ? focus.picture.root.a.length : 1;
+}
+
 // The peer that does best on a figure, in words.
 function bestPeer(value, text, lowerIsBetter) {
   const known = peers.filter((p) => isNumber(value(p)));
@@ -27,9 +31,10 @@ function bestPeer(value, text, lowerIsBetter) {
 }
 
 function withUnit(text) {
-  const cut = text.lastIndexOf(THIN);
-  const unit = text.slice(cut + 1);
-  return cut > 0 && /^[A-Za-z%]+$/.test(unit) ? [text.slice(0, cut), html('small', {}, THIN + unit)] : [text];
+  return text.split(THIN).map((word, i) => {
+    const space = i ? THIN : '';
+    return /^[A-Za-z%]+$/.test(word) ? html('small', {}, space + word) : space + word;
+  });
 }
 
 function answerFigures() {
@@ -40,12 +45,13 @@ function answerFigures() {
   add('Jobs finished', number(s.finished), 'of ' + number(s.jobs) + (s.rejected ? '; ' + number(s.rejected) + ' rejected' : '') + '; ' + number(s.waiting_at_end) + ' waiting at the end');
   add('95' + THIN + '% waited at most', duration(s.wait_s.p95), bestPeer((p) => p.summary.wait_s.p95, duration, true));
   const cap = tightestCap(focus.timeline);
-  let power = 'at the facility meter; no site-wide cap';
+  let power = 'at ' + (siteCount() > 1 ? plural(siteCount(), 'facility meter') : 'the facility meter; no site-wide cap');
   if (cap && cap.room < 0) power = html('span', { class: 'over' }, '▲ ' + megawatts(-cap.room) + ' over ' + cap.name);
   else if (cap) power = megawatts(cap.room) + ' under ' + cap.name + ' at its closest';
   add('Peak power', megawatts(s.peak_mw), power);
   if (isNumber(s.usd_per_useful_chip_hour)) {
-    add('Energy per useful chip-hour', '$' + measured(s.usd_per_useful_chip_hour), bestPeer((p) => p.summary.usd_per_useful_chip_hour, (v) => '$' + measured(v), true));
+    const dollars = (v) => '$' + measured(v, 4);
+    add('Energy per useful chip-hour', dollars(s.usd_per_useful_chip_hour), bestPeer((p) => p.summary.usd_per_useful_chip_hour, dollars, true));
   } else {
     add('Work that survived', percent(s.goodput_pct), 'useful chip-time of allocated');
   }

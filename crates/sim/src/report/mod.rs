@@ -120,13 +120,13 @@ pub struct PolicySummary {
     pub wait_s: Stats,
     /// Submission to end (job completion time).
     pub jct_s: Stats,
-    /// Work offered over what the fleet can run; 1.0 is as much as it can.
+    /// Chip-time that the jobs bring over what the fleet can run, services not counted; 1.0 is as much as it can.
     pub offered_load: f64,
     /// Allocated chip-time over the fleet's chip-time.
     pub allocation_pct: f64,
     /// Useful chip-time over allocated chip-time.
     pub goodput_pct: f64,
-    /// Idle chip-time that waiting work could not use because of how it was spread, over the fleet's chip-time.
+    /// Free chip-time that the typical request could not use because of where it was, over the fleet's chip-time.
     pub fragmentation_pct: f64,
     /// Energy at the facility meter.
     pub energy_mwh: f64,

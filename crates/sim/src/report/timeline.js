@@ -154,7 +154,7 @@ function powerPanel(policy) {
   const limits = line.caps.flatMap((cap) => [cap.mw, ...cap.changes.map(([, mw]) => mw)]);
   const near = limits.filter((mw) => mw <= most * 2.5);
   const tightest = tightestCap(line);
-  let title = 'Megawatts: ' + megawatts(most) + ' at most, no cap on the whole site';
+  let title = 'Megawatts: ' + megawatts(most) + ' at most, ' + (siteCount() > 1 ? 'over ' + siteCount() + ' sites' : 'no cap on the whole site');
   if (tightest && tightest.room < 0) title = '▲ Power passed ' + tightest.name + ' by ' + megawatts(-tightest.room);
   else if (tightest) title = 'Power stayed ' + megawatts(tightest.room) + ' or more under ' + (line.caps.length > 1 ? 'every cap' : tightest.name);
   return {
