@@ -6,7 +6,7 @@ use std::sync::Arc;
 use offtake_fleet::NodeIx;
 use offtake_units::Timestamp;
 
-use crate::fact::{Event, Fact, JobId, NodeRange, Placement};
+use crate::fact::{Event, Fact, JobId, Placement};
 use crate::place::{Placing, ShapeIx, could_help, fits};
 use crate::policy::Queue as Discipline;
 use crate::queue::{Blocked, LaneIx};
@@ -154,12 +154,12 @@ fn try_under_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> boo
             let free = &state.capacity.class_of(*node).vector;
             shape.gangs.iter().any(|gang| gang.kinds.iter().any(|(kind, _)| *kind == free.kind) && fits(free, gang, 1))
         };
-        if !nodes.iter().any(room) {
+        if !hold.keeps_power() && !nodes.iter().any(room) {
             continue;
         }
-        nodes.iter().for_each(|node| state.capacity.offer(*node));
+        state.lift_hold(index);
         let placed = place(state, shape_ix, &shape, short.job);
-        nodes.iter().for_each(|node| state.capacity.withhold(*node));
+        state.lay_hold(index);
         if let Some(placement) = placed {
             let placement = Arc::new(placement);
             state.start(short.job, &placement);
@@ -216,7 +216,9 @@ fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
             state.holds.iter().filter(|hold| overlap(state, hold, shape_ix)).map(|hold| hold.job).collect();
         weaker.into_iter().for_each(|job| propose(state, facts, Event::HoldReleased { job }));
         match earliest_start(state, shape_ix, job) {
-            Some((start, nodes)) => propose(state, facts, Event::HoldPlaced { job, start, nodes }),
+            Some((start, placement)) => {
+                propose(state, facts, Event::HoldPlaced { job, start, placement: Arc::new(placement) });
+            }
             None => {
                 state.start_unknown.insert(job);
             }
@@ -228,7 +230,7 @@ fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
 /// out in the order of its ends until the job fits, and put back.
 ///
 /// Work that has outrun its expected end has none any more.
-fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<(Timestamp, Vec<NodeRange>)> {
+fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<(Timestamp, Placement)> {
     let shape = Arc::clone(state.shape(shape_ix));
     let now = state.now();
     let ends: Vec<(Timestamp, JobId)> = state.ends().filter(|(end, _)| *end > now).collect();
@@ -252,27 +254,10 @@ fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<(T
             && let Some(trial) = place(state, shape_ix, &shape, job)
         {
             state.vacate(shape_ix, &trial);
-            let mut ranges: Vec<NodeRange> = trial.slots().map(|slot| slot.nodes).collect();
-            ranges.sort_unstable();
-            found = Some((end, joined(ranges)));
+            found = Some((end, trial));
             break;
         }
     }
     gone.iter().rev().for_each(|(shape, placement)| state.occupy(*shape, placement));
     found
-}
-
-/// Overlapping and adjacent ranges as one.
-fn joined(sorted: Vec<NodeRange>) -> Vec<NodeRange> {
-    let mut joined: Vec<NodeRange> = Vec::with_capacity(sorted.len());
-    for range in sorted {
-        match joined.last_mut() {
-            Some(last) if range.first.0 <= last.numbers().end => {
-                let end = last.numbers().end.max(range.numbers().end);
-                last.count = end - last.first.0;
-            }
-            _ => joined.push(range),
-        }
-    }
-    joined
 }

@@ -108,8 +108,8 @@ pub enum Event {
         job: JobId,
         /// When it can start at the latest, if running work ends when it is expected to.
         start: Timestamp,
-        /// The nodes kept.
-        nodes: Vec<NodeRange>,
+        /// Where it would run then: nodes and power are kept.
+        placement: Arc<Placement>,
     },
     /// A job's hold is given up: it started, ended, or is to be planned anew.
     HoldReleased {
@@ -167,6 +167,23 @@ impl NodeRange {
 }
 
 impl Placement {
+    /// The nodes of all gangs, ascending, each once.
+    pub fn nodes(&self) -> Vec<NodeRange> {
+        let mut ranges: Vec<NodeRange> = self.slots().map(|slot| slot.nodes).collect();
+        ranges.sort_unstable();
+        let mut joined: Vec<NodeRange> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match joined.last_mut() {
+                Some(last) if range.first.0 <= last.numbers().end => {
+                    let end = last.numbers().end.max(range.numbers().end);
+                    last.count = end - last.first.0;
+                }
+                _ => joined.push(range),
+            }
+        }
+        joined
+    }
+
     /// The slots of all gangs.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.gangs.iter().flatten().copied()

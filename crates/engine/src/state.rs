@@ -9,7 +9,7 @@ use offtake_workload::{Gang, Job, Service, Strength, Tier};
 use rustc_hash::FxHashMap;
 
 use crate::admission::resolve;
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, LimitIx};
 use crate::fact::{Event, Fact, JobId, NodeRange, Placement, ServiceId};
 use crate::ledger::Ledger;
 use crate::place::{Scores, ShapeIx, could_help};
@@ -59,6 +59,8 @@ pub struct Hold {
     pub start: Timestamp,
     /// The nodes kept, ascending.
     pub nodes: Vec<NodeRange>,
+    /// Per limit, what work that outlasts the hold's start may still draw more, in millionths of a watt.
+    extra: BTreeMap<LimitIx, i64>,
     /// Running jobs that must leave the nodes first.
     blockers: BTreeSet<JobId>,
 }
@@ -290,7 +292,7 @@ impl State {
                     state.replicas.retain(|other| other != replica);
                 }
             }
-            Event::HoldPlaced { job, start, nodes } => self.hold(*job, *start, nodes),
+            Event::HoldPlaced { job, start, placement } => self.hold(*job, *start, placement),
             Event::HoldReleased { job } => self.release_hold(*job),
             Event::PricePublished { zone, price } => self.ledger.set_price(self.capacity.fleet(), zone, *price),
             Event::CarbonPublished { zone, intensity } => {
@@ -440,6 +442,8 @@ impl State {
         if let Some(lane) = self.queue.lane_of(shape, work.spec.tier) {
             self.queue.remove(lane, work.turn, chip_milli);
         }
+        self.outlast(shape, placement, ends, true);
+        let Some(work) = self.jobs.get_mut(&job) else { return };
         if let Some(hold) = self.holds.iter_mut().find(|hold| hold.meets(placement)) {
             hold.blockers.insert(job);
             work.blocks = Some(hold.job);
@@ -470,6 +474,7 @@ impl State {
                     self.ledger.lose(chip_milli, since, self.now);
                 }
                 self.vacate(shape, &placement);
+                self.outlast(shape, &placement, ends, false);
                 if let Some(owner) = work.blocks {
                     self.unblock(owner, job);
                 }
@@ -481,8 +486,9 @@ impl State {
 
     // Holds.
 
-    fn hold(&mut self, job: JobId, start: Timestamp, nodes: &[NodeRange]) {
-        let mut hold = Hold { job, start, nodes: nodes.to_vec(), blockers: BTreeSet::new() };
+    fn hold(&mut self, job: JobId, start: Timestamp, placement: &Placement) {
+        let nodes = placement.nodes();
+        let mut hold = Hold { job, start, nodes, extra: BTreeMap::new(), blockers: BTreeSet::new() };
         for (_, other) in self.ends.range(..=(start, JobId(u64::MAX))) {
             if let Some(work) = self.jobs.get_mut(other)
                 && work.blocks.is_none()
@@ -493,18 +499,92 @@ impl State {
                 hold.blockers.insert(*other);
             }
         }
-        for node in nodes.iter().flat_map(|range| range.numbers()) {
-            self.capacity.withhold(NodeIx(node));
+        if let Some(shape) = self.pending_shape(job) {
+            hold.extra = self.extra_at(start, shape, placement);
         }
         self.holds.push(hold);
+        self.lay_hold(self.holds.len() - 1);
+    }
+
+    /// What may be drawn more, under each limit that a placement needs power of, by work that outlasts its start: what is
+    /// left now, and what will have been given back by then, less what the placement needs.
+    fn extra_at(&self, start: Timestamp, shape: ShapeIx, placement: &Placement) -> BTreeMap<LimitIx, i64> {
+        let needed = self.draw_of(shape, placement);
+        if needed.is_empty() {
+            return needed;
+        }
+        let mut given = BTreeMap::new();
+        for (_, other) in self.ends.range(..=(start, JobId(u64::MAX))) {
+            if let Some(Phase::Running { shape, placement, .. }) = self.jobs.get(other).map(|work| &work.phase) {
+                self.add_draw_of(*shape, placement, &mut given);
+            }
+        }
+        let extra = |(limit, need): (LimitIx, i64)| {
+            let left = self.capacity.limits()[limit.ix()].left_micro();
+            (limit, left + given.get(&limit).copied().unwrap_or_default() - need)
+        };
+        needed.into_iter().map(extra).collect()
+    }
+
+    fn draw_of(&self, shape: ShapeIx, placement: &Placement) -> BTreeMap<LimitIx, i64> {
+        let mut draw = BTreeMap::new();
+        self.add_draw_of(shape, placement, &mut draw);
+        draw
+    }
+
+    fn add_draw_of(&self, shape: ShapeIx, placement: &Placement, sums: &mut BTreeMap<LimitIx, i64>) {
+        for (gang, slots) in self.shapes[shape.ix()].gangs.iter().zip(&placement.gangs) {
+            for slot in slots {
+                self.capacity.add_draw(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips), sums);
+            }
+        }
+    }
+
+    /// Work that outlasts a hold's start comes (or goes): less (or more) is left to others.
+    fn outlast(&mut self, shape: ShapeIx, placement: &Placement, ends: Timestamp, comes: bool) {
+        if self.holds.iter().all(|hold| hold.extra.is_empty() || ends <= hold.start) {
+            return;
+        }
+        let draw = self.draw_of(shape, placement);
+        for hold in self.holds.iter_mut().filter(|hold| ends > hold.start) {
+            for (limit, extra) in &mut hold.extra {
+                let watts = draw.get(limit).copied().unwrap_or_default();
+                *extra = if comes { *extra - watts } else { *extra + watts };
+            }
+        }
+        draw.keys().for_each(|limit| self.lay_extra(*limit, None));
+    }
+
+    /// Keeps what a hold keeps from everybody.
+    pub(crate) fn lay_hold(&mut self, index: usize) {
+        self.keep(index, true);
+    }
+
+    /// Lets whoever is tried next use what a hold keeps.
+    pub(crate) fn lift_hold(&mut self, index: usize) {
+        self.keep(index, false);
+    }
+
+    fn keep(&mut self, index: usize, kept: bool) {
+        let hold = &self.holds[index];
+        for node in hold.nodes.iter().flat_map(|range| range.numbers()).map(NodeIx) {
+            if kept { self.capacity.withhold(node) } else { self.capacity.offer(node) }
+        }
+        let limits: Vec<LimitIx> = hold.extra.keys().copied().collect();
+        limits.into_iter().for_each(|limit| self.lay_extra(limit, (!kept).then_some(index)));
+    }
+
+    /// Tells a limit the least that any hold, but one, leaves to others.
+    fn lay_extra(&mut self, limit: LimitIx, but: Option<usize>) {
+        let holds = self.holds.iter().enumerate().filter(|(index, _)| Some(*index) != but);
+        let least = holds.filter_map(|(_, hold)| hold.extra.get(&limit).copied()).min();
+        self.capacity.set_extra(limit, least);
     }
 
     fn release_hold(&mut self, job: JobId) {
         let Some(place) = self.holds.iter().position(|hold| hold.job == job) else { return };
+        self.lift_hold(place);
         let hold = self.holds.remove(place);
-        for node in hold.nodes.iter().flat_map(|range| range.numbers()) {
-            self.capacity.offer(NodeIx(node));
-        }
         for blocker in &hold.blockers {
             if let Some(work) = self.jobs.get_mut(blocker) {
                 work.blocks = None;
@@ -599,6 +679,10 @@ impl State {
         for node in self.holds.iter().flat_map(|hold| &hold.nodes).flat_map(|range| range.numbers()) {
             truth.withhold(NodeIx(node));
         }
+        for limit in self.holds.iter().flat_map(|hold| hold.extra.keys()) {
+            let least = self.holds.iter().filter_map(|hold| hold.extra.get(limit).copied()).min();
+            truth.set_extra(*limit, least);
+        }
         truth
     }
 
@@ -673,7 +757,8 @@ impl State {
     pub fn essence(&self) -> String {
         let jobs: Vec<_> = self.jobs().into_iter().map(|(job, work)| (job, work.turn, &work.phase)).collect();
         let services: Vec<_> = self.services.iter().map(|(id, state)| (id, state.wanted, &state.replicas)).collect();
-        let holds: Vec<_> = self.holds.iter().map(|hold| (hold.job, hold.start, &hold.nodes, &hold.blockers)).collect();
+        let holds: Vec<_> =
+            self.holds.iter().map(|hold| (hold.job, hold.start, &hold.nodes, &hold.extra, &hold.blockers)).collect();
         let rest = (self.now, self.ended, &self.ledger, &self.policy);
         format!("{jobs:?}\n{services:?}\n{holds:?}\n{rest:?}\n{:?}", self.capacity.limits())
     }
@@ -683,6 +768,11 @@ impl Hold {
     /// Whether nothing that must leave is left.
     pub(crate) fn is_ripe(&self, now: Timestamp) -> bool {
         self.blockers.is_empty() || now.as_millis() >= self.start.as_millis()
+    }
+
+    /// Whether it keeps power under some cap, beside its nodes.
+    pub(crate) fn keeps_power(&self) -> bool {
+        !self.extra.is_empty()
     }
 
     fn meets(&self, placement: &Placement) -> bool {

@@ -157,6 +157,12 @@ impl Capacity {
         }
     }
 
+    /// Sets what work that outlasts a hold may still draw more under a limit, in millionths of a watt.
+    pub fn set_extra(&mut self, limit: LimitIx, extra: Option<i64>) {
+        self.limits[limit.ix()].set_extra(extra);
+        self.rebind(limit);
+    }
+
     /// Brings the counts and bits that depend on a limit up to date.
     fn rebind(&mut self, limit: LimitIx) {
         for index in 0..self.limits[limit.ix()].domains.len() {

@@ -41,6 +41,8 @@ pub struct Limit {
     idle: MicroWatts,
     /// What it would carry with every chip at work.
     full: MicroWatts,
+    /// What work that outlasts a hold may still add, where a hold needs power under the limit.
+    extra: Option<MicroWatts>,
     kind: CapKind,
     /// The topmost domains under it.
     pub domains: Vec<(DomainIx, Ppm)>,
@@ -57,7 +59,8 @@ impl Limit {
 
     /// How many further draws of this size, times the factor, the limit can power.
     pub fn allowance(&self, draw: Draw, factor: Ppm) -> u32 {
-        self.count_in(self.capacity - self.used, draw, factor)
+        let left = self.capacity - self.used;
+        self.count_in(self.extra.map_or(left, |extra| left.min(extra)), draw, factor)
     }
 
     /// How many draws of this size, times the factor, the limit could power if nothing else ran.
@@ -98,9 +101,14 @@ impl Limit {
         self.used += watts * i64::from(factor.parts());
     }
 
-    /// The account in millionths of a watt, to compare with a recount.
-    pub const fn used(&self) -> i64 {
-        self.used
+    /// What is left now, in millionths of a watt, holds aside.
+    pub const fn left_micro(&self) -> i64 {
+        self.capacity - self.used
+    }
+
+    /// Sets what work that outlasts a hold may still add, in millionths of a watt.
+    pub const fn set_extra(&mut self, extra: Option<i64>) {
+        self.extra = extra;
     }
 }
 
@@ -142,7 +150,15 @@ pub fn open_accounts(fleet: &Fleet) -> (Vec<Limit>, Vec<Vec<Feed>>) {
                 full += (idle + busy) * i64::from(factor.parts());
             }
         }
-        limits.push(Limit { capacity: cap.watts.get() * PER_WATT, used, idle: used, full, kind: cap.kind, domains });
+        limits.push(Limit {
+            capacity: cap.watts.get() * PER_WATT,
+            used,
+            idle: used,
+            full,
+            extra: None,
+            kind: cap.kind,
+            domains,
+        });
     }
     (limits, on_domain)
 }

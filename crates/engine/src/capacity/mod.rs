@@ -10,6 +10,7 @@ mod change;
 mod classes;
 mod limits;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -213,7 +214,7 @@ impl Capacity {
         let fleet = Arc::clone(&self.fleet);
         let kinds = fleet.node_kinds.len();
         // How many nodes of each kind each domain has: nodes lie in their innermost domains, parents add up.
-        let mut counts = vec![std::collections::BTreeMap::<u32, u32>::new(); fleet.domains.len()];
+        let mut counts = vec![BTreeMap::<u32, u32>::new(); fleet.domains.len()];
         for node in &fleet.nodes {
             *counts[node.domain.ix()].entry(node.kind.0).or_default() += 1;
         }
@@ -223,7 +224,7 @@ impl Capacity {
                 below.into_iter().for_each(|(kind, count)| *counts[parent.ix()].entry(kind).or_default() += count);
             }
         }
-        let mut cell_at = vec![std::collections::BTreeMap::<u32, CellIx>::new(); fleet.domains.len()];
+        let mut cell_at = vec![BTreeMap::<u32, CellIx>::new(); fleet.domains.len()];
         let mut histogram = 0;
         for kind in 0..kinds as u32 {
             let node_kind = &fleet.node_kinds[kind as usize];
@@ -418,6 +419,23 @@ impl Capacity {
     pub fn could_power(&self, domain: DomainIx, draw: Draw, count: u32) -> bool {
         let feeds = self.around[domain.ix()].iter();
         feeds.into_iter().all(|feed| self.limits[feed.limit.ix()].allowance_when_idle(draw, feed.factor) >= count)
+    }
+
+    /// What `take` on each of `nodes` draws at most under each limit that can ever bind, in millionths of a watt, added
+    /// to `sums`.
+    pub fn add_draw(&self, nodes: Range<u32>, take: &Take, sums: &mut BTreeMap<LimitIx, i64>) {
+        for node in nodes.map(NodeIx) {
+            let class = self.class_ix(node);
+            let share = take.share.map(|share| (share, ChipMilli::WHOLE));
+            let whole = if share.is_some() { 0 } else { take.chips.count_ones() as u16 };
+            let more = self.more_draw(class, whole, share);
+            for feed in &self.around[self.fleet.nodes[node.ix()].domain.ix()] {
+                let limit = &self.limits[feed.limit.ix()];
+                if limit.can_bind() {
+                    *sums.entry(feed.limit).or_default() += limit.counted(more).get() * i64::from(feed.factor.parts());
+                }
+            }
+        }
     }
 
     /// Whether a node lies under a limit that can ever bind.

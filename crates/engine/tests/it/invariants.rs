@@ -72,12 +72,52 @@ fn run(policy: &str, steps: Vec<Step>) {
     assert_eq!(folded.essence(), engine.state.essence(), "the fold of the journal is the state");
 }
 
+/// Where all work ends when it is expected to, nobody starts later than its hold said.
+fn holds_are_kept(policy: &str, steps: Vec<(Vec<Gang>, i64, i64)>) {
+    let mut engine = Engine::new(fleet(MIXED), policy);
+    for (gangs, seconds, then) in steps {
+        engine.submit(job(gangs, Some(seconds)));
+        engine.pass(0);
+        // Each instant at which work ends is a pass of its own.
+        (0..then).for_each(|_| engine.pass(1));
+    }
+    let mut promised = std::collections::BTreeMap::new();
+    for fact in &engine.journal {
+        match &fact.event {
+            Event::HoldPlaced { job, start, .. } => {
+                let first = promised.get(job).copied().unwrap_or(*start);
+                let start = first.min(*start);
+                promised.insert(*job, start);
+            }
+            Event::JobPlaced { job, .. } => {
+                let start = promised.get(job).copied().unwrap_or(fact.at);
+                assert!(fact.at <= start, "job {} was promised {start:?} and starts at {:?}", job.0, fact.at);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn ending() -> impl Strategy<Value = (Vec<Gang>, i64, i64)> {
+    (prop::collection::vec(gangs(), 1..2), 1i64..60, 0i64..15)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn hold_under_offtake(steps in prop::collection::vec(steps(), 1..60)) {
         run("offtake", steps);
+    }
+
+    #[test]
+    fn holds_are_kept_under_backfill(steps in prop::collection::vec(ending(), 1..40)) {
+        holds_are_kept("backfill", steps);
+    }
+
+    #[test]
+    fn holds_are_kept_under_offtake(steps in prop::collection::vec(ending(), 1..40)) {
+        holds_are_kept("offtake", steps);
     }
 
     #[test]

@@ -14,7 +14,7 @@ function drawFacts() {
   fact('Horizon', span(scenario.horizon_s) + ', from ' + dateText(0) + ' to ' + dateText(scenario.horizon_s));
   fact('Time', zoneText());
   const asked = scenario.offered_load_asked;
-  fact('Offered load', 'jobs bring ' + percent(100 * scenario.offered_load) + ' of what the fleet can run' + (isNumber(asked) ? '; ' + percent(100 * asked) + ' was asked for' : '') + '; services come on top');
+  fact('Offered load', 'jobs bring ' + percent(100 * scenario.offered_load) + ' of what the fleet can run' + (isNumber(asked) ? '; ' + percent(100 * asked) + ' was asked for' : '') + ' (services not counted)');
   fact('Seed', String(scenario.seed));
   fact('Policies', policies.length ? listed(policies.map((p) => p.name)) + (peers.length ? '; the page is about ' + focus.name : '') : '–');
   body.append(list);

@@ -37,12 +37,12 @@ function waitsTitle(labels) {
     const [fifo, plain] = others.find(([p]) => p.name === 'fifo') || [null, null];
     // Against the best of the others where that is a difference worth a title, else against plain fifo.
     if (best.mean_s > 60 && best.mean_s > mine.mean_s * 1.15) claims.push({ label, mine, theirs: best, name: next.name, rank: 100 + best.mean_s / (mine.mean_s + 1), next: others.length > 1 });
-    else if (mine.mean_s <= best.mean_s * 1.05 && plain && plain.mean_s > 60 && plain.mean_s > mine.mean_s * 1.15) claims.push({ label, mine, theirs: plain, name: fifo.name, rank: plain.mean_s / (mine.mean_s + 1) });
+    else if (mine.mean_s <= best.mean_s * 1.05 && plain && plain.mean_s > 60 && plain.mean_s > mine.mean_s * 1.15) claims.push({ label, mine, theirs: plain, name: fifo.name, best: next.name, rank: plain.mean_s / (mine.mean_s + 1) });
   }
   if (!claims.length) return 'Jobs of no size wait clearly less under ' + focus.name + ' than under the other policies';
   const claim = claims.reduce((a, b) => (b.rank > a.rank ? b : a));
   const who = capital(sizeWords(claim.label));
-  const tail = claim.next ? claim.name + ', the next best' : claim.name + (peers.length > 1 ? '; others are as good' : '');
+  const tail = claim.next ? claim.name + ', the next best' : claim.name + ', about as long as under ' + claim.best;
   if (claim.mine.mean_s < 1) return who + ' do not wait under ' + focus.name + '; they wait ' + duration(claim.theirs.mean_s) + ' on average under ' + tail;
   return who + ' wait ' + lessText(claim.mine.mean_s, claim.theirs.mean_s) + ' under ' + focus.name + ' than under ' + tail;
 }
