@@ -6,6 +6,7 @@ use std::sync::Arc;
 use offtake_fleet::NodeIx;
 use offtake_units::Timestamp;
 
+use crate::capacity::LimitIx;
 use crate::fact::{Event, Fact, JobId, Placement};
 use crate::place::{Placing, ShapeIx, could_help, fits};
 use crate::policy::Queue as Discipline;
@@ -115,11 +116,14 @@ fn try_job(state: &mut State, job: JobId, shape_ix: ShapeIx, facts: &mut Vec<Fac
     if state.holds.iter().any(|hold| hold.job == job) {
         propose(state, facts, Event::HoldReleased { job });
     }
-    let placement = Arc::new(placement);
-    // The nodes are occupied by the attempt itself; the rest of the fold follows.
+    begin(state, facts, job, Arc::new(placement));
+    true
+}
+
+/// A job starts whose nodes the attempt itself has occupied: the rest of the fold follows.
+fn begin(state: &mut State, facts: &mut Vec<Fact>, job: JobId, placement: Arc<Placement>) {
     state.start(job, &placement);
     facts.push(Fact { at: state.now(), event: Event::JobPlaced { job, placement } });
-    true
 }
 
 fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
@@ -127,15 +131,18 @@ fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Opt
     Placing::new(capacity, policy, scores, mix, job).place(shape_ix, shape)
 }
 
-/// Places the first job of a lane on its own held nodes once they are due.
+/// Places the first job of a lane where its hold said once that is due; elsewhere if work has outrun its expected end.
 fn try_own_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
     let Some(first) = state.queue.lane(lane).first() else { return false };
-    let now = state.now();
-    if !state.holds.iter().any(|hold| hold.job == first.job && hold.is_ripe(now)) {
-        return false;
+    let (job, shape, now) = (first.job, state.queue.lane(lane).shape, state.now());
+    let Some(hold) = state.holds.iter().find(|hold| hold.job == job && hold.is_ripe(now)) else { return false };
+    let placement = Arc::clone(&hold.placement);
+    propose(state, facts, Event::HoldReleased { job });
+    if !state.settle(shape, &placement) {
+        return try_first(state, lane, facts);
     }
-    propose(state, facts, Event::HoldReleased { job: first.job });
-    try_first(state, lane, facts)
+    begin(state, facts, job, placement);
+    true
 }
 
 /// Places a job of a lane that ends before some hold begins on the nodes that the hold keeps.
@@ -161,9 +168,7 @@ fn try_under_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> boo
         let placed = place(state, shape_ix, &shape, short.job);
         state.lay_hold(index);
         if let Some(placement) = placed {
-            let placement = Arc::new(placement);
-            state.start(short.job, &placement);
-            facts.push(Fact { at: now, event: Event::JobPlaced { job: short.job, placement } });
+            begin(state, facts, short.job, Arc::new(placement));
             return true;
         }
     }
@@ -216,8 +221,9 @@ fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
             state.holds.iter().filter(|hold| overlap(state, hold, shape_ix)).map(|hold| hold.job).collect();
         weaker.into_iter().for_each(|job| propose(state, facts, Event::HoldReleased { job }));
         match earliest_start(state, shape_ix, job) {
-            Some((start, placement)) => {
-                propose(state, facts, Event::HoldPlaced { job, start, placement: Arc::new(placement) });
+            Some((start, placement, extra)) => {
+                let placement = Arc::new(placement);
+                propose(state, facts, Event::HoldPlaced { job, start, placement, extra });
             }
             None => {
                 state.start_unknown.insert(job);
@@ -226,11 +232,14 @@ fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
     }
 }
 
+/// A start in the future: when, where, and what may be drawn more then under each cap.
+type Start = (Timestamp, Placement, Vec<(LimitIx, i64)>);
+
 /// When a blocked job can start if running work ends when it is expected to, and on which nodes. Running work is taken
 /// out in the order of its ends until the job fits, and put back.
 ///
 /// Work that has outrun its expected end has none any more.
-fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<(Timestamp, Placement)> {
+fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<Start> {
     let shape = Arc::clone(state.shape(shape_ix));
     let now = state.now();
     let ends: Vec<(Timestamp, JobId)> = state.ends().filter(|(end, _)| *end > now).collect();
@@ -253,8 +262,9 @@ fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<(T
         if nodes.iter().any(helps)
             && let Some(trial) = place(state, shape_ix, &shape, job)
         {
+            let extra = state.left_with(shape_ix, &trial);
             state.vacate(shape_ix, &trial);
-            found = Some((end, trial));
+            found = Some((end, trial, extra));
             break;
         }
     }

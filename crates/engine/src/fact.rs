@@ -7,6 +7,7 @@ use offtake_units::{CarbonIntensity, PricePerMwh, Timestamp};
 use offtake_workload::{Job, Service};
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::LimitIx;
 use crate::policy::Policy;
 use crate::request::Refusal;
 
@@ -108,8 +109,10 @@ pub enum Event {
         job: JobId,
         /// When it can start at the latest, if running work ends when it is expected to.
         start: Timestamp,
-        /// Where it would run then: nodes and power are kept.
+        /// Where it will run; its nodes are kept.
         placement: Arc<Placement>,
+        /// Per cap that could bind, what work that outlasts the start may still draw more, in millionths of a watt.
+        extra: Vec<(LimitIx, i64)>,
     },
     /// A job's hold is given up: it started, ended, or is to be planned anew.
     HoldReleased {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use offtake_fleet::{Fleet, LevelIx, NodeIx, NodeKindIx};
 use offtake_units::{Duration, Timestamp};
-use offtake_workload::{Gang, Job, Service, Strength, Tier};
+use offtake_workload::{ChipRequest, Gang, Job, Service, Strength, Tier};
 use rustc_hash::FxHashMap;
 
 use crate::admission::resolve;
@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::place::{Scores, ShapeIx, could_help};
 use crate::policy::{Mix, Policy};
 use crate::queue::{Blocked, Lane, LaneIx, Queue, Turn, Waiting};
-use crate::request::{Refusal, Shape};
+use crate::request::{Refusal, Request, Shape};
 
 /// A job that is known and has not ended.
 #[derive(Clone, Debug)]
@@ -59,6 +59,8 @@ pub struct Hold {
     pub start: Timestamp,
     /// The nodes kept, ascending.
     pub nodes: Vec<NodeRange>,
+    /// Where the job will run.
+    pub placement: Arc<Placement>,
     /// Per limit, what work that outlasts the hold's start may still draw more, in millionths of a watt.
     extra: BTreeMap<LimitIx, i64>,
     /// Running jobs that must leave the nodes first.
@@ -292,7 +294,7 @@ impl State {
                     state.replicas.retain(|other| other != replica);
                 }
             }
-            Event::HoldPlaced { job, start, placement } => self.hold(*job, *start, placement),
+            Event::HoldPlaced { job, start, placement, extra } => self.hold(*job, *start, placement, extra),
             Event::HoldReleased { job } => self.release_hold(*job),
             Event::PricePublished { zone, price } => self.ledger.set_price(self.capacity.fleet(), zone, *price),
             Event::CarbonPublished { zone, intensity } => {
@@ -486,9 +488,15 @@ impl State {
 
     // Holds.
 
-    fn hold(&mut self, job: JobId, start: Timestamp, placement: &Placement) {
-        let nodes = placement.nodes();
-        let mut hold = Hold { job, start, nodes, extra: BTreeMap::new(), blockers: BTreeSet::new() };
+    fn hold(&mut self, job: JobId, start: Timestamp, placement: &Arc<Placement>, extra: &[(LimitIx, i64)]) {
+        let mut hold = Hold {
+            job,
+            start,
+            nodes: placement.nodes(),
+            placement: Arc::clone(placement),
+            extra: extra.iter().copied().collect(),
+            blockers: BTreeSet::new(),
+        };
         for (_, other) in self.ends.range(..=(start, JobId(u64::MAX))) {
             if let Some(work) = self.jobs.get_mut(other)
                 && work.blocks.is_none()
@@ -499,54 +507,61 @@ impl State {
                 hold.blockers.insert(*other);
             }
         }
-        if let Some(shape) = self.pending_shape(job) {
-            hold.extra = self.extra_at(start, shape, placement);
-        }
         self.holds.push(hold);
         self.lay_hold(self.holds.len() - 1);
     }
 
-    /// What may be drawn more, under each limit that a placement needs power of, by work that outlasts its start: what is
-    /// left now, and what will have been given back by then, less what the placement needs.
-    fn extra_at(&self, start: Timestamp, shape: ShapeIx, placement: &Placement) -> BTreeMap<LimitIx, i64> {
-        let needed = self.draw_of(shape, placement);
-        if needed.is_empty() {
-            return needed;
+    /// Occupies a placement if nodes and caps have room for it now, or changes nothing.
+    pub(crate) fn settle(&mut self, shape: ShapeIx, placement: &Placement) -> bool {
+        let limits = self.capacity.limits();
+        if self.draw_of(shape, placement).into_iter().any(|(limit, draw)| draw > limits[limit.ix()].left_micro()) {
+            return false;
         }
-        let mut given = BTreeMap::new();
-        for (_, other) in self.ends.range(..=(start, JobId(u64::MAX))) {
-            if let Some(Phase::Running { shape, placement, .. }) = self.jobs.get(other).map(|work| &work.phase) {
-                self.add_draw_of(*shape, placement, &mut given);
+        let shape = Arc::clone(self.shape(shape));
+        let gangs = shape.gangs.iter().zip(&placement.gangs);
+        let slots = || {
+            gangs
+                .clone()
+                .flat_map(|(gang, slots)| slots.iter().map(move |slot| (slot, gang.take(slot.workers, slot.chips))))
+        };
+        for (index, (slot, take)) in slots().enumerate() {
+            if slot.nodes.numbers().all(|node| self.capacity.has_room(NodeIx(node), &take)) {
+                self.capacity.occupy(slot.nodes.numbers(), &take);
+            } else {
+                slots().take(index).for_each(|(slot, take)| self.capacity.vacate(slot.nodes.numbers(), &take));
+                return false;
             }
         }
-        let extra = |(limit, need): (LimitIx, i64)| {
-            let left = self.capacity.limits()[limit.ix()].left_micro();
-            (limit, left + given.get(&limit).copied().unwrap_or_default() - need)
-        };
-        needed.into_iter().map(extra).collect()
+        true
+    }
+
+    /// What is left under each limit that a placement draws from, the placement itself at work.
+    pub(crate) fn left_with(&self, shape: ShapeIx, placement: &Placement) -> Vec<(LimitIx, i64)> {
+        let limits = self.capacity.limits();
+        self.draw_of(shape, placement).into_keys().map(|limit| (limit, limits[limit.ix()].left_micro())).collect()
     }
 
     fn draw_of(&self, shape: ShapeIx, placement: &Placement) -> BTreeMap<LimitIx, i64> {
         let mut draw = BTreeMap::new();
-        self.add_draw_of(shape, placement, &mut draw);
+        for (gang, slots) in self.shapes[shape.ix()].gangs.iter().zip(&placement.gangs) {
+            for slot in slots {
+                let take = gang.take(slot.workers, slot.chips);
+                self.capacity.add_draw(slot.nodes.numbers(), &take, &mut draw);
+            }
+        }
         draw
     }
 
-    fn add_draw_of(&self, shape: ShapeIx, placement: &Placement, sums: &mut BTreeMap<LimitIx, i64>) {
-        for (gang, slots) in self.shapes[shape.ix()].gangs.iter().zip(&placement.gangs) {
-            for slot in slots {
-                self.capacity.add_draw(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips), sums);
-            }
-        }
-    }
-
-    /// Work that outlasts a hold's start comes (or goes): less (or more) is left to others.
+    /// Work that outlasts a hold's start comes (or goes): less (or more) is left to others. What shares chips counts as
+    /// if it used them alone, and gives nothing back when it goes early: others may hold the chip awake.
     fn outlast(&mut self, shape: ShapeIx, placement: &Placement, ends: Timestamp, comes: bool) {
-        if self.holds.iter().all(|hold| hold.extra.is_empty() || ends <= hold.start) {
+        if !self.holds.iter().any(Hold::keeps_power) {
             return;
         }
         let draw = self.draw_of(shape, placement);
-        for hold in self.holds.iter_mut().filter(|hold| ends > hold.start) {
+        let shares = |gang: &Request| matches!(gang.chips, ChipRequest::Share(_));
+        let counts = comes || !self.shapes[shape.ix()].gangs.iter().any(shares);
+        for hold in self.holds.iter_mut().filter(|hold| counts && ends > hold.start) {
             for (limit, extra) in &mut hold.extra {
                 let watts = draw.get(limit).copied().unwrap_or_default();
                 *extra = if comes { *extra - watts } else { *extra + watts };

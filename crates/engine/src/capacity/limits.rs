@@ -2,6 +2,7 @@
 
 use offtake_fleet::{CapKind, CapTarget, DomainIx, Fleet, Meter};
 use offtake_units::{Ppm, Watts};
+use serde::{Deserialize, Serialize};
 
 use super::classes::Draw;
 
@@ -11,7 +12,8 @@ type MicroWatts = i64;
 const PER_WATT: MicroWatts = 1_000_000;
 
 /// Position of a limit; the same as its cap's in the fleet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct LimitIx(pub u32);
 
 impl LimitIx {
@@ -96,9 +98,11 @@ impl Limit {
         Watts::new((self.capacity - self.used).div_euclid(PER_WATT))
     }
 
-    /// Books a change of draw.
+    /// Books a change of draw; until the work is known to end before a hold begins, it counts as outlasting it.
     pub fn add(&mut self, watts: i64, factor: Ppm) {
-        self.used += watts * i64::from(factor.parts());
+        let more = watts * i64::from(factor.parts());
+        self.used += more;
+        self.extra = self.extra.map(|extra| extra - more);
     }
 
     /// What is left now, in millionths of a watt, holds aside.

@@ -421,6 +421,21 @@ impl Capacity {
         feeds.into_iter().all(|feed| self.limits[feed.limit.ix()].allowance_when_idle(draw, feed.factor) >= count)
     }
 
+    /// Whether a node has the very chips of `take` left, and processor and memory.
+    pub fn has_room(&self, node: NodeIx, take: &Take) -> bool {
+        let state = &self.nodes[node.ix()];
+        let free = &self.class_of(node).vector;
+        let chips = match take.share {
+            None => state.free_chips & take.chips == take.chips,
+            Some(share) => {
+                let of_chip = |shared: &&SharedChip| 1 << shared.chip == take.chips;
+                let left = state.shared.iter().find(of_chip).map(|shared| shared.free);
+                state.free_chips & take.chips != 0 || left.is_some_and(|left| left >= share)
+            }
+        };
+        chips && free.cpu >= take.cpu && free.memory >= take.memory
+    }
+
     /// What `take` on each of `nodes` draws at most under each limit that can ever bind, in millionths of a watt, added
     /// to `sums`.
     pub fn add_draw(&self, nodes: Range<u32>, take: &Take, sums: &mut BTreeMap<LimitIx, i64>) {

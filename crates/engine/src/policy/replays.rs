@@ -13,8 +13,8 @@ use super::room::{MOST, Need, Room, WHOLE, Yardstick};
 /// Requests of a replay: the bits of a word. It outlasts the largest node but for the smallest shares.
 const LENGTH: usize = 64;
 
-/// Replays. With fewer the sample's noise costs allocation (8: 0.2 points on the openb lists); with 32 a fill takes a
-/// third longer for less than 0.1 points more on average, and the seed of the draw moves the result as much.
+/// Replays. With fewer the sample's noise costs allocation (8: 0.2 points on the openb lists); with 32 a score costs a
+/// third more for 0.05 points on average, and the seed of the draw moves the result as much.
 const REPLAYS: usize = 24;
 
 /// Part of the demand that has to move before the replays are drawn anew, in millionths: a draw throws away all scores,
@@ -86,7 +86,7 @@ impl Replays {
     /// The chip time that a node with this room would take off the replays, in thousandths of a chip.
     pub fn value(&self, room: &Room) -> i64 {
         // Most nodes have few chips, and a table of 8 fits one register. A node of many takes more off each replay, so
-        // half of them will do: 0.2 points less on nodes of 64 chips, for a score at half the cost.
+        // half of them will do: at most 0.2 points less on nodes of 64 chips.
         match room.whole as usize + room.shared().len() {
             ..=8 => self.played::<8, 1>(room),
             9..=16 => self.played::<16, 1>(room),

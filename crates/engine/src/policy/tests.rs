@@ -268,8 +268,8 @@ fn empty(kind: &NodeKind) -> FreeVector {
     }
 }
 
-/// What is asked: chips (0 none, up to 64 whole, else a share of some steps of 15 thousandths), processor and memory in parts of a thousand of a node,
-/// workers.
+/// What is asked: chips (0 none, up to 64 whole, else a share of some steps of 15 thousandths), processor and memory in
+/// thousandths of a node, workers.
 type Asked = (u16, u32, u64, u32);
 
 fn any_asked() -> impl Strategy<Value = Asked> {

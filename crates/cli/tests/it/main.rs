@@ -1,0 +1,13 @@
+//! The built `offtake` command, as people and machines use it.
+
+mod bad_input;
+mod bench;
+mod dependencies;
+mod determinism;
+mod documents;
+mod fleets;
+mod help;
+mod interrupted;
+mod simulate;
+mod support;
+mod traces;

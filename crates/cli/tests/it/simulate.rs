@@ -1,0 +1,165 @@
+//! `offtake simulate` on a scenario that can be worked out by hand.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::support::{Folder, untimed};
+
+#[test]
+fn it_writes_a_summary_a_report_and_tables() {
+    let folder = Folder::with_scenario("files-written");
+    let ran = folder.offtake("simulate scenario.toml --out result").succeeds();
+    let written = [
+        "jobs-backfill.csv.gz",
+        "jobs-fifo.csv.gz",
+        "report.html",
+        "summary.json",
+        "timeline-backfill.csv",
+        "timeline-fifo.csv",
+    ];
+    assert_eq!(folder.names("result"), written);
+    assert!(ran.stderr.ends_with("Report: result/report.html\n"), "{}", ran.stderr);
+    assert!(folder.text("result/report.html").starts_with("<!doctype html>"));
+    folder.offtake("simulate scenario.toml").succeeds();
+    assert_eq!(folder.names("out/small"), written, "without --out, the folder is named by the scenario");
+}
+
+#[test]
+fn the_summary_has_the_keys_that_are_promised() {
+    let folder = Folder::with_scenario("keys");
+    folder.offtake("simulate scenario.toml --out result").succeeds();
+    let summary = folder.json("result/summary.json");
+    assert_eq!(keys(&summary), ["chips", "fleet", "policies", "scenario", "seed", "version"]);
+    assert_eq!(keys(&summary["policies"]), ["backfill", "fifo"]);
+    let figures = &summary["policies"]["backfill"];
+    let promised = [
+        "allocation_pct",
+        "cap_breaches",
+        "carbon_t",
+        "decisions",
+        "energy_cost_usd",
+        "energy_mwh",
+        "finished",
+        "fragmentation_pct",
+        "goodput_pct",
+        "jct_s",
+        "jobs",
+        "makespan_s",
+        "offered_load",
+        "peak_mw",
+        "rejected",
+        "running_at_end",
+        "timing",
+        "usd_per_useful_chip_hour",
+        "useful_chip_hours_per_mwh",
+        "wait_s",
+        "waiting_at_end",
+    ];
+    assert_eq!(keys(figures), promised);
+    assert_eq!(keys(&figures["wait_s"]), ["max", "mean", "p50", "p95", "p99"]);
+    assert_eq!(keys(&figures["jct_s"]), ["max", "mean", "p50", "p95", "p99"]);
+    assert_eq!(keys(&figures["timing"]), ["decide_us", "peak_rss_mb", "wall_s"]);
+    assert_eq!(keys(&figures["timing"]["decide_us"]), ["max", "p50", "p99"]);
+}
+
+/// In strict order `late` waits for `wide`, which waits for `long`: 0, 2 h and 2 h 30 min. The fleet draws, in kW at the
+/// grid and hour by hour, 1,020, 1,020, 1,500, 1,020 and 540: 5.1 MWh, for 102 + 204 + 0 − 51 + 54 dollars and
+/// 408 + 306 + 300 + 102 + 270 kg. 40 chip-hours of 80 are used.
+#[test]
+fn the_figures_of_strict_order_are_those_worked_out_by_hand() {
+    let figures = figures("by-hand-fifo", "fifo");
+    let expected = json!({
+        "jobs": 3, "finished": 3, "running_at_end": 0, "waiting_at_end": 0, "rejected": 0,
+        "makespan_s": 14_400,
+        "wait_s": { "mean": 5_400.0, "p50": 7_200.0, "p95": 9_000.0, "p99": 9_000.0, "max": 9_000.0 },
+        "jct_s": { "mean": 10_200.0, "p50": 10_800.0, "p95": 12_600.0, "p99": 12_600.0, "max": 12_600.0 },
+        "offered_load": 0.5, "allocation_pct": 50.0, "goodput_pct": 100.0, "fragmentation_pct": 0.0,
+        "energy_mwh": 5.1, "energy_cost_usd": 309.0, "carbon_t": 1.386, "peak_mw": 1.5,
+        "usd_per_useful_chip_hour": 7.725, "useful_chip_hours_per_mwh": 7.843,
+        "cap_breaches": 0, "decisions": 3,
+    });
+    assert_eq!(figures, expected);
+}
+
+/// With backfill `late` runs beside `long` from 0:30 to 1:30, and `wide` as before. The same 5.1 MWh fall into other
+/// hours: 1,260, 1,260, 1,500, 540 and 540 kW, for 126 + 252 + 0 − 27 + 54 dollars and 504 + 378 + 300 + 54 + 270 kg.
+#[test]
+fn the_figures_of_backfill_are_those_worked_out_by_hand() {
+    let figures = figures("by-hand-backfill", "backfill");
+    assert_eq!(
+        figures["wait_s"],
+        json!({ "mean": 2_400.0, "p50": 0.0, "p95": 7_200.0, "p99": 7_200.0, "max": 7_200.0 })
+    );
+    assert_eq!(
+        figures["jct_s"],
+        json!({ "mean": 7_200.0, "p50": 7_200.0, "p95": 10_800.0, "p99": 10_800.0, "max": 10_800.0 })
+    );
+    assert_eq!(figures["makespan_s"], 10_800);
+    assert_eq!(figures["energy_mwh"], 5.1);
+    assert_eq!(figures["energy_cost_usd"], 405.0);
+    assert_eq!(figures["carbon_t"], 1.506);
+    assert_eq!(figures["usd_per_useful_chip_hour"], 10.125);
+}
+
+#[test]
+fn the_tables_tell_every_job_and_every_sample() {
+    let folder = Folder::with_scenario("tables");
+    folder.offtake("simulate scenario.toml --out result --policy fifo").succeeds();
+    let jobs = folder.table("result/jobs-fifo.csv.gz");
+    let told = |column: &str| jobs.iter().map(|row| row[column].as_str()).collect::<Vec<_>>();
+    assert_eq!(told("job"), ["long", "wide", "late"]);
+    assert_eq!(told("submitted_s"), ["0.000", "0.000", "1800.000"]);
+    assert_eq!(told("started_s"), ["0.000", "7200.000", "10800.000"]);
+    assert_eq!(told("finished_s"), ["7200.000", "10800.000", "14400.000"]);
+    assert_eq!(told("wait_s"), ["0.000", "7200.000", "9000.000"]);
+    assert_eq!(told("nodes"), ["1", "2", "1"]);
+    assert_eq!(told("state"), ["finished", "finished", "finished"]);
+    let timeline = folder.table("result/timeline-fifo.csv");
+    let at = |seconds: &str| timeline.iter().find(|row| row["t_s"] == seconds).expect("a sample each minute");
+    assert_eq!(at("0")["standard_chips"], "8.000");
+    assert_eq!(at("0")["it_mw"], "0.680000");
+    assert_eq!(at("7200")["facility_mw"], "1.500000");
+    assert_eq!(at("1800")["waiting_jobs"], "2");
+    assert_eq!(at("14400")["standard_chips"], "0.000");
+}
+
+#[test]
+fn the_command_line_changes_the_scenario() {
+    let folder = Folder::with_scenario("overrides");
+    let ran = folder.offtake("simulate scenario.toml --out result --policy offtake,random --seed 11 --json").succeeds();
+    let summary = ran.json();
+    assert_eq!(keys(&summary["policies"]), ["offtake", "random"]);
+    assert_eq!(summary["seed"], 11);
+    assert_eq!(summary, folder.json("result/summary.json"), "--json prints what is written");
+
+    let ran = folder.offtake("simulate scenario.toml --out shorter --set horizon=1h --set name=shorter --json");
+    let summary = ran.succeeds().json();
+    assert_eq!(summary["scenario"], "shorter");
+    assert_eq!(summary["policies"]["fifo"]["finished"], 0);
+    assert_eq!(summary["policies"]["fifo"]["energy_mwh"], 1.02);
+
+    let ran = folder.offtake("simulate scenario.toml --out cheaper --set signals.zone_of.hall.price=Z9 --json");
+    assert_eq!(ran.succeeds().json()["policies"]["fifo"]["energy_cost_usd"], Value::Null, "no price is known there");
+}
+
+#[test]
+fn work_that_no_domain_can_hold_is_counted_where_the_scenario_says_so() {
+    let folder = Folder::with_scenario("rejected");
+    folder.write("jobs.csv", crate::support::JOBS.replace("wide,lab,2022-01-01T00:00:00Z,1h,2", "wide,lab,2022-01-01T00:00:00Z,1h,3"));
+    folder.offtake("simulate scenario.toml --out result").is_refused();
+    let ran = folder.offtake("simulate scenario.toml --out result --set workload.unplaceable=reject --json").succeeds();
+    let figures = &ran.json()["policies"]["fifo"];
+    assert_eq!((&figures["jobs"], &figures["rejected"], &figures["finished"]), (&json!(3), &json!(1), &json!(2)));
+}
+
+fn figures(folder: &str, policy: &str) -> Value {
+    let folder = Folder::with_scenario(folder);
+    let ran = folder.offtake(&format!("simulate scenario.toml --out result --policy {policy} --json")).succeeds();
+    untimed(ran.json())["policies"][policy].take()
+}
+
+fn keys(object: &Value) -> Vec<String> {
+    let keys: BTreeSet<String> = object.as_object().expect("an object").keys().cloned().collect();
+    keys.into_iter().collect()
+}
