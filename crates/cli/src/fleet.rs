@@ -11,7 +11,13 @@ use crate::terminal::{BadInput, print, print_json};
 #[derive(Subcommand)]
 pub enum Command {
     /// Read a fleet file and say what is wrong or worth knowing
-    Check(Target),
+    Check {
+        #[command(flatten)]
+        target: Target,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Count chips and megawatts by level, and tell which caps bind
     Show {
         #[command(flatten)]
@@ -47,7 +53,8 @@ impl Target {
 
 pub fn run(command: &Command) -> anyhow::Result<()> {
     match command {
-        Command::Check(target) => print(&show::check(&target.read()?).to_string()),
+        Command::Check { target, json: true } => print_json(&show::check(&target.read()?)),
+        Command::Check { target, json: false } => print(&show::check(&target.read()?).to_string()),
         Command::Show { target, json: true } => print_json(&show::json(&target.read()?)),
         Command::Show { target, json: false } => print(&show::text(&target.read()?)),
     }

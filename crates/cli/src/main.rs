@@ -58,8 +58,8 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
     error.is::<offtake_sim::ScenarioError>()
         || error.is::<offtake_fleet::FleetError>()
         || error.is::<offtake_workload::TraceError>()
-        || error.is::<offtake_workload::WriteError>()
         || error.is::<terminal::BadInput>()
+        || error.downcast_ref().is_some_and(|error| !matches!(error, offtake_workload::WriteError::File { .. }))
 }
 
 /// Whoever read our output has seen enough.

@@ -93,10 +93,14 @@ impl Observer for Watch {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let scenario = offtake_sim::read(&arguments.scenario, &overrides(arguments)?)?;
+    let out = arguments.out.clone().unwrap_or_else(|| Path::new("out").join(&scenario.name));
+    let cannot_write = || format!("cannot write to {}", out.display());
+    // A run may take an hour: whether its result can be written is known before.
+    std::fs::create_dir_all(&out).with_context(cannot_write)?;
+    drop(Files::new(&out).begin("summary.json").with_context(cannot_write)?);
     let ran = run_policies(&scenario, arguments.threads)?;
     let summaries: Vec<PolicySummary> =
         ran.iter().map(|(_, outcome, _)| offtake_sim::summary(&scenario, outcome)).collect();
-    let out = arguments.out.clone().unwrap_or_else(|| Path::new("out").join(&scenario.name));
     let figures = ran.iter().zip(&summaries);
     let summary = Summary {
         version: 1,
@@ -108,7 +112,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let json = serde_json::to_string_pretty(&summary)?;
     write_all(&out, &scenario, &json, &ran, &summaries, &command(arguments))
-        .with_context(|| format!("cannot write to {}", out.display()))?;
+        .with_context(cannot_write)?;
     if arguments.json {
         print_json(&summary)?;
     } else {

@@ -22,9 +22,14 @@ pub fn chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
+        // The system's number of an error helps nobody who reads its words.
+        let cause = cause.split(" (os error ").next().unwrap_or_default();
+        let said = text.rsplit(": ").next().unwrap_or_default();
+        let is_said = cause.to_lowercase().starts_with(&said.to_lowercase()) && !said.is_empty();
+        if is_said || text.contains(cause) {
+            continue;
         }
+        text = format!("{text}: {cause}");
     }
     text
 }

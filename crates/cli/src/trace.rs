@@ -1,12 +1,13 @@
 //! `offtake trace`: between the formats of work.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Subcommand;
 use offtake_workload::TraceFormat;
+use serde::Serialize;
 
-use crate::terminal::{BadInput, grouped};
+use crate::terminal::{BadInput, grouped, print_json};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -22,24 +23,39 @@ pub enum Command {
         /// Format of the output, csv or jsonl; told from its name otherwise
         #[arg(long, value_name = "FORMAT")]
         to: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
+/// What was written where.
+#[derive(Serialize)]
+struct Converted<'a> {
+    jobs: u64,
+    services: u64,
+    output: &'a Path,
+}
+
 pub fn run(command: &Command) -> anyhow::Result<()> {
-    let Command::Convert { input, output, from, to } = command;
-    let from = from.as_deref().map(|name| format(name, "openb, philly, csv or jsonl")).transpose()?;
-    let to = to.as_deref().map(|name| format(name, "csv or jsonl")).transpose()?;
+    let Command::Convert { input, output, from, to, json } = command;
+    let from = from.as_deref().map(|name| format("--from", name, "openb, philly, csv or jsonl")).transpose()?;
+    let to = to.as_deref().map(|name| format("--to", name, "csv or jsonl")).transpose()?;
     let workload = offtake_workload::read(input, from)?;
     offtake_workload::write(output, &workload, to)?;
+    let (jobs, services) = (workload.jobs.len() as u64, workload.services.len() as u64);
+    if *json {
+        return print_json(&Converted { jobs, services, output });
+    }
     eprintln!(
         "{} jobs and {} services written to {}",
-        grouped(workload.jobs.len() as u64),
-        grouped(workload.services.len() as u64),
+        grouped(jobs),
+        grouped(services),
         output.display()
     );
     Ok(())
 }
 
-fn format(name: &str, allowed: &str) -> anyhow::Result<TraceFormat> {
-    TraceFormat::from_str(name).map_err(|_| BadInput(format!("`{name}` is no format; allowed is {allowed}")).into())
+fn format(option: &str, name: &str, allowed: &str) -> anyhow::Result<TraceFormat> {
+    TraceFormat::from_str(name).map_err(|_| BadInput(format!("{option} `{name}`: allowed is {allowed}")).into())
 }

@@ -1,6 +1,8 @@
 //! Scenario files: which fleet, which work, which signals, for how long, under which policies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use offtake_signals::{CarbonSeries, ExchangeRate, Prices};
 use offtake_units::{Duration, Ppm, Timestamp};
 use offtake_workload::resample::{Resampling, resample};
 use offtake_workload::synthetic::{Class, Synthetic};
-use offtake_workload::{ServiceText, TraceFormat, Workload, human};
+use offtake_workload::{Job, Service, ServiceText, TraceFormat, Workload, human};
 use serde::Deserialize;
 
 use crate::run::{Setup, Signal, SignalValue};
@@ -20,7 +22,7 @@ use crate::run::{Setup, Signal, SignalValue};
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// The scenario file cannot be read.
-    #[error("{file}: {source}; name a scenario file that exists, such as examples/openb.toml")]
+    #[error("{file}: the scenario cannot be read: name a file that exists, such as examples/openb.toml")]
     Unreadable {
         /// The file.
         file: String,
@@ -38,18 +40,28 @@ pub enum ScenarioError {
         message: String,
     },
     /// A value cannot be meant.
-    #[error("{file}{}: `{field}` is `{given}`; allowed is {allowed}", line.map(|line| format!(":{line}")).unwrap_or_default())]
+    #[error("{file}{}: `{field}` {fault}; allowed is {allowed}", line.map(|line| format!(":{line}")).unwrap_or_default())]
     Value {
         /// The file.
         file: String,
         /// The line, from 1.
         line: Option<usize>,
-        /// The key.
+        /// The key, or the option of the command line that set it.
         field: String,
-        /// What it says.
-        given: String,
+        /// What it says, or that it is missing.
+        fault: String,
         /// What it may say.
         allowed: String,
+    },
+    /// Work that no domain of the fleet could ever hold.
+    #[error("{file}: {work} can never run on this fleet: {reason}")]
+    Unplaceable {
+        /// The scenario or the trace.
+        file: String,
+        /// Which job or service.
+        work: String,
+        /// Why, and what to do.
+        reason: String,
     },
     /// The fleet cannot be read.
     #[error(transparent)]
@@ -194,30 +206,51 @@ pub struct Overrides {
 
 /// At most so many samples make a timeline.
 const SAMPLES: i64 = 576;
+/// Scenarios are written by people: a larger file is of another kind.
+const LARGEST_FILE_BYTES: u64 = 4 << 20;
+/// Bytes of a scenario's name.
+const LONGEST_NAME_BYTES: usize = 100;
 
 /// Reads a scenario and all that it names.
 ///
 /// # Errors
 /// [`ScenarioError`], with file, line and field, when anything cannot be read or meant.
 pub fn read(path: &Path, overrides: &Overrides) -> Result<Scenario, ScenarioError> {
-    let name = path.display().to_string();
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { file: name.clone(), source })?;
-    Reader { file: name, text, dir: path.parent().unwrap_or(Path::new("")).to_owned() }.read(overrides)
+    let file = path.display().to_string();
+    let text = read_text(path, &file)?;
+    let dir = path.parent().unwrap_or(Path::new("")).to_owned();
+    Reader { file, text, dir, overrides: overrides.clone() }.read()
+}
+
+fn read_text(path: &Path, file: &str) -> Result<String, ScenarioError> {
+    let unreadable = |source| ScenarioError::Unreadable { file: file.to_owned(), source };
+    let wrong =
+        |line, message: &str| ScenarioError::Syntax { file: file.to_owned(), line, message: message.to_owned() };
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(path).map_err(unreadable)?;
+    opened.take(LARGEST_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST_FILE_BYTES {
+        return Err(wrong(None, "is larger than 4 MiB: a scenario is short and names its trace, which may be long"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        wrong(Some(line), "is not UTF-8 text: save the file as UTF-8")
+    })
 }
 
 struct Reader {
     file: String,
     text: String,
     dir: PathBuf,
+    overrides: Overrides,
 }
 
 impl Reader {
-    fn read(mut self, overrides: &Overrides) -> Result<Scenario, ScenarioError> {
-        if !overrides.set.is_empty() {
-            self.text = self.with_set(&overrides.set)?;
-        }
-        let file: File = toml::from_str(&self.text).map_err(|error| self.syntax(&error))?;
+    fn read(self) -> Result<Scenario, ScenarioError> {
+        let overrides = &self.overrides;
+        let file = self.parse()?;
+        self.check_name(&file.name)?;
         let seed = overrides.seed.unwrap_or(file.seed);
         let names = if overrides.policies.is_empty() { &file.policies } else { &overrides.policies };
         let policies = self.policies(names, seed)?;
@@ -226,15 +259,14 @@ impl Reader {
         let mut notes = file.notes.clone();
         self.lay_zones(&file, &mut fleet, &mut notes)?;
         let fleet = Arc::new(fleet);
-        if let Some(horizon) = file.horizon
-            && horizon <= Duration::ZERO
-        {
-            return Err(self.value("horizon", horizon, "more than nothing, such as `14d`"));
-        }
         let (workload, start) = self.workload(&file, &fleet, seed, &mut notes)?;
         let mut services = workload.services;
         services.extend(file.services.into_iter().map(|ServiceText(service)| service));
-        self.check_placeable(file.workload.unplaceable, &fleet, &workload.jobs, &services)?;
+        if workload.jobs.is_empty() && services.is_empty() {
+            return Err(self.fault("workload", "holds no job", "at least one job or service"));
+        }
+        self.check_service_names(&services)?;
+        self.check_placeable(&file.workload, &fleet, &workload.jobs, &services)?;
         let span =
             file.horizon.unwrap_or_else(|| workload.jobs.last().map_or(Duration::HOUR, |job| job.submitted - start));
         let (signals, rates) = self.signals(file.signals.as_ref(), &fleet, start, span, &mut notes)?;
@@ -263,9 +295,30 @@ impl Reader {
 
     // Values.
 
-    fn with_set(&self, set: &[(String, String)]) -> Result<String, ScenarioError> {
-        let mut table: toml::Table = toml::from_str(&self.text).map_err(|error| self.syntax(&error))?;
-        for (key, text) in set {
+    /// The file as a value, with what the command line sets in it.
+    fn parse(&self) -> Result<File, ScenarioError> {
+        let as_written = || {
+            let document = toml::Deserializer::parse(&self.text).map_err(|error| self.syntax("", &error))?;
+            serde_path_to_error::deserialize(document)
+                .map_err(|error| self.syntax(&error.path().to_string(), error.inner()))
+        };
+        if self.overrides.set.is_empty() {
+            return as_written();
+        }
+        let table = self.with_set()?;
+        serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
+            // What was wrong before has a line in the file.
+            as_written().err().unwrap_or_else(|| ScenarioError::Syntax {
+                file: format!("{} with --set", self.file),
+                line: None,
+                message: words(&error.path().to_string(), error.inner().message()),
+            })
+        })
+    }
+
+    fn with_set(&self) -> Result<toml::Table, ScenarioError> {
+        let mut table: toml::Table = toml::from_str(&self.text).map_err(|error| self.syntax("", &error))?;
+        for (key, text) in &self.overrides.set {
             let value = toml::Table::from_str(&format!("value = {text}"))
                 .ok()
                 .and_then(|mut parsed| parsed.remove("value"))
@@ -276,46 +329,78 @@ impl Reader {
             for part in parts {
                 let entry = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
                 let toml::Value::Table(inner) = entry else {
-                    return Err(self.value(
-                        key,
-                        text,
-                        "a key whose parents are tables, such as `workload.offered_load`",
-                    ));
+                    let fault = format!("lies below `{part}`, which is a value");
+                    return Err(self.fault(key, fault, "a key of a table, such as `workload.offered_load`"));
                 };
                 at = inner;
             }
             at.insert(last.to_owned(), value);
         }
-        toml::to_string(&table).map_err(|error| ScenarioError::Syntax {
-            file: format!("{} with --set", self.file),
-            line: None,
-            message: error.to_string(),
-        })
+        Ok(table)
     }
 
-    fn syntax(&self, error: &toml::de::Error) -> ScenarioError {
-        let line = error.span().map(|span| self.text[..span.start.min(self.text.len())].matches('\n').count() + 1);
-        ScenarioError::Syntax { file: self.file.clone(), line, message: error.message().replace('\n', " ") }
+    fn syntax(&self, path: &str, error: &toml::de::Error) -> ScenarioError {
+        let span = error.span().map(|span| span.start.min(self.text.len())..span.end.min(self.text.len()));
+        let line = span.clone().map(|span| self.text[..span.start].matches('\n').count() + 1);
+        let mut message = words(path, error.message());
+        // The parser says what is wrong of a key, but not of which.
+        if let Some(key) = span.and_then(|span| self.text.get(span)).filter(|_| message == "duplicate key") {
+            message = format!("the key `{key}` is written twice");
+        }
+        ScenarioError::Syntax { file: self.file.clone(), line, message }
     }
 
-    fn value(&self, field: &str, given: impl ToString, allowed: impl Into<String>) -> ScenarioError {
+    /// A field that says what it may not.
+    fn value(&self, field: &str, given: impl Display, allowed: impl Into<String>) -> ScenarioError {
+        self.fault(field, format!("is `{given}`"), allowed)
+    }
+
+    /// A field with any fault; it is told by the line of the file, or by the option that set it.
+    fn fault(&self, field: &str, fault: impl Into<String>, allowed: impl Into<String>) -> ScenarioError {
+        let set = self.overrides.set.iter().any(|(key, _)| key == field);
+        let (line, field) = match field {
+            "policies" if !self.overrides.policies.is_empty() => (None, "--policy".to_owned()),
+            _ if set => (None, format!("--set {field}")),
+            _ => (self.line_of(field), field.to_owned()),
+        };
+        ScenarioError::Value { file: self.file.clone(), line, field, fault: fault.into(), allowed: allowed.into() }
+    }
+
+    fn line_of(&self, field: &str) -> Option<usize> {
         let key = field.rsplit('.').next().unwrap_or(field);
-        let is_key =
-            |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
-        let line = self.text.lines().position(is_key).map(|line| line + 1);
-        ScenarioError::Value {
-            file: self.file.clone(),
-            line,
-            field: field.to_owned(),
-            given: given.to_string(),
-            allowed: allowed.into(),
+        let is_key = |line: &str| {
+            let line = line.trim_start();
+            let is_value = line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
+            is_value || line.trim_start_matches('[').trim_end().trim_end_matches(']') == field && line.starts_with('[')
+        };
+        self.text.lines().position(is_key).map(|line| line + 1)
+    }
+
+    /// The name is also that of the folder that results are written to.
+    fn check_name(&self, name: &str) -> Result<(), ScenarioError> {
+        let is_folder = (1..=LONGEST_NAME_BYTES).contains(&name.len())
+            && name.trim() == name
+            && !name.starts_with('.')
+            && !name.chars().any(|letter| letter.is_control() || ['/', '\\'].contains(&letter));
+        if is_folder {
+            return Ok(());
+        }
+        let allowed = "the name of a folder: 1 to 100 bytes without `/`, not beginning with `.`";
+        Err(self.value("name", name.escape_debug(), allowed))
+    }
+
+    fn check_service_names(&self, services: &[Service]) -> Result<(), ScenarioError> {
+        let mut names = BTreeSet::new();
+        match services.iter().find(|service| !names.insert(service.name.as_str())) {
+            Some(twin) => Err(self.fault("services", format!("name `{}` twice", twin.name), "each name once")),
+            None => Ok(()),
         }
     }
 
     fn policies(&self, names: &[String], seed: u64) -> Result<Vec<(String, Policy)>, ScenarioError> {
         let known = || Policy::NAMES.join(", ");
         if names.is_empty() {
-            return Err(self.value("policies", "[]", format!("one or more of {}", known())));
+            return Err(self.fault("policies", "is empty", format!("one or more of {}", known())));
         }
         let mut policies: Vec<(String, Policy)> = Vec::new();
         for name in names {
@@ -323,7 +408,7 @@ impl Reader {
                 return Err(self.value("policies", name, known()));
             };
             if policies.iter().any(|(other, _)| other == name) {
-                return Err(self.value("policies", name, "each policy once"));
+                return Err(self.fault("policies", format!("names `{name}` twice"), "each policy once"));
             }
             policies.push((name.clone(), policy));
         }
@@ -334,7 +419,7 @@ impl Reader {
         let has = |name: &str| policies.iter().any(|(other, _)| other == name);
         match focus {
             Some(name) if Policy::named(name, 0).is_none() => {
-                Err(self.value("focus", name, "one of the policies of the scenario"))
+                Err(self.value("focus", name, format!("one of the policies: {}", Policy::NAMES.join(", "))))
             }
             Some(name) if has(name) => Ok(name.to_owned()),
             _ if has("offtake") => Ok("offtake".to_owned()),
@@ -389,9 +474,12 @@ impl Reader {
                 let trace = offtake_workload::read(&self.dir.join(trace), format)?;
                 self.traced(file, fleet, trace, load, seed, notes)
             }
-            Some(_) => Err(self.value("workload.trace", "beside `classes`", "either a trace, or classes with jobs")),
+            Some(_) => {
+                let fault = "stands beside `classes`, `jobs` or `hourly_weights`";
+                Err(self.fault("workload.trace", fault, "either a trace, or those to make jobs up from"))
+            }
             None if work.classes.is_empty() => {
-                Err(self.value("workload", "nothing", "a `trace`, or `classes` to make jobs up from"))
+                Err(self.fault("workload", "names no work", "a `trace`, or `classes` to make jobs up from"))
             }
             None => self.made_up(file, fleet, load, seed, notes),
         }
@@ -419,7 +507,7 @@ impl Reader {
             return Ok((Workload { jobs: jobs.collect(), services: trace.services }, start));
         };
         let Some(horizon) = file.horizon else {
-            return Err(self.value("horizon", "nothing", "a duration beside `workload.offered_load`, such as `14d`"));
+            return Err(self.fault("horizon", "is missing", "a time beside `workload.offered_load`, such as `14d`"));
         };
         let how = Resampling { offered_load, capacity_chip_milli: fleet.chips() * 1000, start, horizon, seed };
         let drawn = resample(&trace, &how)
@@ -448,7 +536,7 @@ impl Reader {
     ) -> Result<(Workload, Timestamp), ScenarioError> {
         let work = &file.workload;
         let Some(horizon) = file.horizon else {
-            return Err(self.value("horizon", "nothing", "a duration beside `workload.classes`, such as `1y`"));
+            return Err(self.fault("horizon", "is missing", "a time beside `workload.classes`, such as `365d`"));
         };
         let start = file.start.unwrap_or(Timestamp::EPOCH);
         let mut described = Synthetic {
@@ -476,19 +564,20 @@ impl Reader {
                 };
                 ((horizon.as_millis() / gap.as_millis()).max(1) as u64, gap)
             }
-            _ => {
-                return Err(self.value(
-                    "workload.jobs",
-                    work.jobs.unwrap_or(0),
-                    "either `jobs` above 0 or `offered_load`",
-                ));
+            (jobs, load) => {
+                let fault = match (jobs, load) {
+                    (None, _) => "is missing",
+                    (Some(_), None) => "is `0`",
+                    (Some(_), Some(_)) => "stands beside `offered_load`",
+                };
+                return Err(self.fault("workload.jobs", fault, "either `jobs` above 0, or `offered_load`"));
             }
         };
         let workload = described.workload().map_err(|fault| ScenarioError::Value {
             file: self.file.clone(),
             line: None,
             field: format!("workload.{}", fault.field),
-            given: fault.given,
+            fault: format!("is `{}`", fault.given),
             allowed: fault.allowed,
         })?;
         notes.push(format!(
@@ -502,35 +591,47 @@ impl Reader {
     /// Work that no domain could ever hold is a mistake, unless the scenario says that it is to be rejected.
     fn check_placeable(
         &self,
-        unplaceable: Unplaceable,
+        work: &WorkloadFile,
         fleet: &Arc<Fleet>,
-        jobs: &[offtake_workload::Job],
-        services: &[offtake_workload::Service],
+        jobs: &[Job],
+        services: &[Service],
     ) -> Result<(), ScenarioError> {
         let judge = offtake_engine::Admission::new(Arc::clone(fleet));
-        let allowed = |reason: String| format!("what the fleet can hold: {reason}");
         for service in services {
             if let Err(reason) = judge.placeable(std::slice::from_ref(&service.replica)) {
-                return Err(self.value("services", &service.name, allowed(reason.to_string())));
+                let work = format!("service `{}`", service.name);
+                return Err(ScenarioError::Unplaceable { file: self.file.clone(), work, reason: reason.to_string() });
             }
         }
-        if unplaceable == Unplaceable::Reject {
+        if work.unplaceable == Unplaceable::Reject {
             return Ok(());
         }
-        let mut known = std::collections::BTreeSet::new();
+        let mut known = BTreeSet::new();
         for job in jobs {
             if !known.insert(&job.gangs) {
                 continue;
             }
             if let Err(reason) = judge.placeable(&job.gangs) {
-                let mend = "; or write `unplaceable = \"reject\"` under [workload] to count such jobs as rejected";
-                return Err(self.value("workload", format!("job {}", job.name), allowed(format!("{reason}{mend}"))));
+                let trace = work.trace.as_ref().map(|trace| self.dir.join(trace).display().to_string());
+                return Err(ScenarioError::Unplaceable {
+                    file: trace.unwrap_or_else(|| self.file.clone()),
+                    work: format!("job `{}`", job.name),
+                    reason: format!(
+                        "{reason}; or write `unplaceable = \"reject\"` under [workload] of {} to count such jobs as rejected",
+                        self.file
+                    ),
+                });
             }
         }
         Ok(())
     }
 
     // Signals.
+
+    fn pair(&self, table: &str, zones: &str, has_table: bool) -> ScenarioError {
+        let (given, missing) = if has_table { (table, zones) } else { (zones, table) };
+        self.fault(&format!("signals.{given}"), format!("stands without `{missing}`"), "both or none of them")
+    }
 
     fn signals(
         &self,
@@ -544,30 +645,28 @@ impl Reader {
         let prices = match (&file.prices, &file.price_zones) {
             (Some(prices), Some(zones)) => offtake_signals::read_prices(&self.dir.join(prices), &self.dir.join(zones))?,
             (None, None) => Prices { zones: BTreeMap::new(), rates: BTreeMap::new() },
-            _ => return Err(self.value("signals.prices", "alone", "`prices` and `price_zones` together")),
+            _ => return Err(self.pair("prices", "price_zones", file.prices.is_some())),
         };
         let carbon: BTreeMap<String, CarbonSeries> = match (&file.carbon, &file.carbon_zones) {
             (Some(carbon), Some(zones)) => offtake_signals::read_carbon(&self.dir.join(carbon), &self.dir.join(zones))?,
             (None, None) => BTreeMap::new(),
-            _ => return Err(self.value("signals.carbon", "alone", "`carbon` and `carbon_zones` together")),
+            _ => return Err(self.pair("carbon", "carbon_zones", file.carbon.is_some())),
         };
         let from = file.from.unwrap_or(start);
         let hours = span.as_millis() / Duration::HOUR.as_millis() + 1;
         let mut signals = Vec::new();
-        let mut used = std::collections::BTreeSet::new();
+        let mut used = BTreeSet::new();
         for hour in 0..=hours {
             let ahead = Duration::from_millis(hour * Duration::HOUR.as_millis());
             let (at, then) = (start + ahead, from + ahead);
-            let zones: std::collections::BTreeSet<&str> =
-                fleet.sites.iter().filter_map(|site| site.price_zone.as_deref()).collect();
+            let zones: BTreeSet<&str> = fleet.sites.iter().filter_map(|site| site.price_zone.as_deref()).collect();
             for zone in zones {
                 if let Some(price) = prices.zones.get(zone).and_then(|series| series.at(then)) {
                     used.insert(price.currency);
                     signals.push(Signal { at, zone: zone.to_owned(), value: SignalValue::Price(price) });
                 }
             }
-            let zones: std::collections::BTreeSet<&str> =
-                fleet.sites.iter().filter_map(|site| site.carbon_zone.as_deref()).collect();
+            let zones: BTreeSet<&str> = fleet.sites.iter().filter_map(|site| site.carbon_zone.as_deref()).collect();
             for zone in zones {
                 if let Some(intensity) = carbon.get(zone).and_then(|series| series.at(then)) {
                     signals.push(Signal { at, zone: zone.to_owned(), value: SignalValue::Carbon(intensity) });
@@ -590,4 +689,23 @@ impl Reader {
         let rates = prices.rates.into_values().filter(|rate| used.contains(&rate.currency)).collect();
         Ok((signals, rates))
     }
+}
+
+/// What the reader of TOML says, with the key that it is about and in words for people.
+fn words(path: &str, message: &str) -> String {
+    let mut message = message.replace('\n', " ");
+    for (jargon, said) in [
+        ("expected u64", "expected a whole number from 0 on"),
+        ("expected u32", "expected a whole number from 0 on"),
+        ("expected i64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected a string", "expected a text in quotes"),
+        ("expected path string", "expected a path in quotes"),
+        ("invalid type: ", "given is "),
+        ("invalid value: ", "given is "),
+    ] {
+        message = message.replace(jargon, said);
+    }
+    let is_named = path.is_empty() || path == "." || message.contains(&format!("`{path}`"));
+    if is_named { message } else { format!("`{path}`: {message}") }
 }

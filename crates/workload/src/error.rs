@@ -134,7 +134,7 @@ pub enum WriteError {
         source: io::Error,
     },
     /// A format that is only read.
-    #[error("{}: the format {given} is only read; allowed are csv and jsonl, as `.csv`, `.jsonl`, `.csv.gz` or `.jsonl.gz`", file.display())]
+    #[error("{}: `{given}` is no format that can be written; allowed are csv and jsonl, as `.csv`, `.jsonl`, `.csv.gz` or `.jsonl.gz`", file.display())]
     Format {
         /// The file.
         file: PathBuf,

@@ -151,7 +151,8 @@ fn policies(options: &Options) -> anyhow::Result<Vec<Policy>> {
 fn read_fleet(nodes: &Path) -> anyhow::Result<Fleet> {
     const MODEL: &str = "model";
     let shown = nodes.display();
-    let text = std::fs::read_to_string(nodes).with_context(|| format!("cannot read the node list `{shown}`"))?;
+    let text = std::fs::read_to_string(nodes)
+        .map_err(|error| BadInput(format!("{shown}: the node list cannot be read: {}", error.kind())))?;
     let mut lines = text.lines().map(|line| line.split(','));
     let column = lines.next().and_then(|mut header| header.position(|name| name == MODEL));
     let column = column.ok_or_else(|| BadInput(format!("`{shown}`: its first line names no column `{MODEL}`")))?;

@@ -6,11 +6,12 @@
 //! usable nodes. What the caps *above* a cell allow is kept as bits (`open`): set while every one of them can power one
 //! more, so that domains at their cap cost no look.
 
+mod build;
 mod change;
 mod classes;
 mod limits;
+mod power;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -167,39 +168,6 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// A fleet without work.
-    pub fn new(fleet: Arc<Fleet>) -> Self {
-        let (limits, on_domain) = limits::open_accounts(&fleet);
-        let mut capacity = Self {
-            nodes: Vec::with_capacity(fleet.nodes.len()),
-            sizes: Vec::new(),
-            classes: Classes::new(fleet.node_kinds.len(), fleet.nodes.len()),
-            kinds: Vec::new(),
-            cells: Vec::new(),
-            usable: Vec::new(),
-            histograms: Vec::new(),
-            cells_of: Vec::new(),
-            cell_list: Vec::new(),
-            closed: limits
-                .iter()
-                .map(|limit| vec![vec![Closed::default(); fleet.node_kinds.len()]; limit.domains.len()])
-                .collect(),
-            around: feeds_around(&fleet, &on_domain),
-            inside: feeds_inside(&fleet, &on_domain),
-            limits,
-            on_domain,
-            site_draw: vec![Watts::ZERO; fleet.sites.len()],
-            breaches: 0,
-            fleet,
-        };
-        capacity.number_cells();
-        capacity.add_nodes();
-        let all: Vec<CellIx> = (0..capacity.cells.len() as u32).rev().map(CellIx).collect();
-        all.into_iter().for_each(|cell| capacity.refresh(cell));
-        (0..capacity.limits.len() as u32).for_each(|limit| capacity.reopen(LimitIx(limit)));
-        capacity
-    }
-
     /// Remembers, from now on, the sizes of the requests that run on each node. To be called before any work comes.
     pub fn keep_sizes(&mut self) {
         self.sizes = vec![Vec::new(); self.fleet.nodes.len()];
@@ -208,126 +176,6 @@ impl Capacity {
     /// Whether nodes remember the sizes of the requests that run on them.
     pub const fn keeps_sizes(&self) -> bool {
         !self.sizes.is_empty()
-    }
-
-    fn number_cells(&mut self) {
-        let fleet = Arc::clone(&self.fleet);
-        let kinds = fleet.node_kinds.len();
-        // How many nodes of each kind each domain has: nodes lie in their innermost domains, parents add up.
-        let mut counts = vec![BTreeMap::<u32, u32>::new(); fleet.domains.len()];
-        for node in &fleet.nodes {
-            *counts[node.domain.ix()].entry(node.kind.0).or_default() += 1;
-        }
-        for domain in (0..fleet.domains.len()).rev() {
-            if let Some(parent) = fleet.domains[domain].parent {
-                let below = counts[domain].clone();
-                below.into_iter().for_each(|(kind, count)| *counts[parent.ix()].entry(kind).or_default() += count);
-            }
-        }
-        let mut cell_at = vec![BTreeMap::<u32, CellIx>::new(); fleet.domains.len()];
-        let mut histogram = 0;
-        for kind in 0..kinds as u32 {
-            let node_kind = &fleet.node_kinds[kind as usize];
-            let accelerator = fleet.accelerator(node_kind);
-            let empty = FreeVector {
-                kind: NodeKindIx(kind),
-                cpu: node_kind.cpu,
-                memory: node_kind.memory,
-                whole: node_kind.chips,
-                shared: Box::default(),
-                sizes: 0,
-            };
-            let draw_with = |whole| Draw::of(&FreeVector { whole, ..empty.clone() }, node_kind, accelerator);
-            let mut all_nodes = Bits::new(fleet.nodes.len());
-            all_nodes.fill(0..fleet.nodes.len() as u32, true);
-            let mut index = KindIndex {
-                free: Bits::new(fleet.nodes.len()),
-                free_count: 0,
-                chip_draw: draw_with(node_kind.chips.saturating_sub(1)),
-                node_draw: draw_with(0),
-                open: all_nodes,
-                levels: Vec::new(),
-                empty,
-            };
-            for level in 0..fleet.levels.len() as u32 {
-                let start = self.cells.len() as u32;
-                let mut most = 0;
-                for domain in fleet.domains_at(LevelIx(level)) {
-                    let Some(count) = counts[domain as usize].get(&kind) else { continue };
-                    let cell = CellIx(self.cells.len() as u32);
-                    cell_at[domain as usize].insert(kind, cell);
-                    let parent = fleet.domains[domain as usize]
-                        .parent
-                        .and_then(|parent| cell_at[parent.ix()].get(&kind).copied())
-                        .unwrap_or(CellIx::NONE);
-                    if parent != CellIx::NONE {
-                        let children = &mut self.cells[parent.ix()].children;
-                        *children = if children.start == children.end {
-                            cell.0..cell.0 + 1
-                        } else {
-                            children.start..cell.0 + 1
-                        };
-                    }
-                    self.cells.push(Cell {
-                        domain: DomainIx(domain),
-                        level: LevelIx(level),
-                        kind: NodeKindIx(kind),
-                        parent,
-                        children: 0..0,
-                        nodes: *count,
-                        free: 0,
-                        histogram,
-                        capped: self.on_domain[domain as usize]
-                            .iter()
-                            .any(|feed| self.limits[feed.limit.ix()].can_bind()),
-                    });
-                    histogram += u32::from(node_kind.chips) + 1;
-                    most = most.max(*count);
-                }
-                let cells = start..self.cells.len() as u32;
-                let mut open = Bits::new(cells.len());
-                open.fill(0..cells.len() as u32, true);
-                index.levels.push(LevelIndex { order: Ordered::new(cells.len(), most), cells, open });
-            }
-            self.kinds.push(index);
-        }
-        self.usable = vec![0; self.cells.len()];
-        self.histograms = vec![0; histogram as usize];
-        for cells in &cell_at {
-            let start = self.cell_list.len() as u32;
-            self.cell_list.extend(cells.values());
-            self.cells_of.push(start..self.cell_list.len() as u32);
-        }
-    }
-
-    fn add_nodes(&mut self) {
-        let fleet = Arc::clone(&self.fleet);
-        for (number, node) in fleet.nodes.iter().enumerate() {
-            let kind = fleet.kind(*node);
-            let cell = self
-                .cell_of(node.domain, node.kind)
-                .expect("number_cells makes a cell for every kind that a domain has a node of");
-            let empty = self.kinds[node.kind.ix()].empty.clone();
-            let class = self.classes.intern(empty, |_| Draw::default());
-            self.classes.enter(class, number as u32, true);
-            self.kinds[node.kind.ix()].add_free(number as u32);
-            self.nodes.push(NodeState {
-                class,
-                cell,
-                free_chips: low_bits(kind.chips),
-                shared: Vec::new(),
-                withheld: false,
-            });
-            self.cells[cell.ix()].free += 1;
-            let mut above = cell;
-            while above != CellIx::NONE {
-                self.histograms[(self.cells[above.ix()].histogram + u32::from(kind.chips)) as usize] += 1;
-                above = self.cells[above.ix()].parent;
-            }
-            let idle =
-                kind.base + fleet.accelerator(kind).map_or(Watts::ZERO, |chip| chip.idle.times(kind.chips.into()));
-            self.site_draw[fleet.domains[node.domain.ix()].site.ix()] += idle;
-        }
     }
 
     // What there is.
@@ -409,18 +257,6 @@ impl Capacity {
         all_chips > index.free_count
     }
 
-    /// Whether every cap on a domain and around it can power `count` more draws of this size.
-    pub fn can_power(&self, domain: DomainIx, draw: Draw, count: u32) -> bool {
-        let feeds = self.around[domain.ix()].iter();
-        feeds.into_iter().all(|feed| self.limits[feed.limit.ix()].allowance(draw, feed.factor) >= count)
-    }
-
-    /// Whether every cap on a domain and around it could power `count` draws of this size if nothing else ran.
-    pub fn could_power(&self, domain: DomainIx, draw: Draw, count: u32) -> bool {
-        let feeds = self.around[domain.ix()].iter();
-        feeds.into_iter().all(|feed| self.limits[feed.limit.ix()].allowance_when_idle(draw, feed.factor) >= count)
-    }
-
     /// Whether a node has the very chips of `take` left, and processor and memory.
     pub fn has_room(&self, node: NodeIx, take: &Take) -> bool {
         let state = &self.nodes[node.ix()];
@@ -436,63 +272,9 @@ impl Capacity {
         chips && free.cpu >= take.cpu && free.memory >= take.memory
     }
 
-    /// What `take` on each of `nodes` draws at most under each limit that can ever bind, in millionths of a watt, added
-    /// to `sums`.
-    pub fn add_draw(&self, nodes: Range<u32>, take: &Take, sums: &mut BTreeMap<LimitIx, i64>) {
-        for node in nodes.map(NodeIx) {
-            let class = self.class_ix(node);
-            let share = take.share.map(|share| (share, ChipMilli::WHOLE));
-            let whole = if share.is_some() { 0 } else { take.chips.count_ones() as u16 };
-            let more = self.more_draw(class, whole, share);
-            for feed in &self.around[self.fleet.nodes[node.ix()].domain.ix()] {
-                let limit = &self.limits[feed.limit.ix()];
-                if limit.can_bind() {
-                    *sums.entry(feed.limit).or_default() += limit.counted(more).get() * i64::from(feed.factor.parts());
-                }
-            }
-        }
-    }
-
-    /// Whether a node lies under a limit that can ever bind.
-    pub fn is_under_a_cap(&self, node: NodeIx) -> bool {
-        let mut feeds = self.around[self.fleet.nodes[node.ix()].domain.ix()].iter();
-        feeds.any(|feed| self.limits[feed.limit.ix()].can_bind())
-    }
-
-    /// Whether a cap directly on a domain leaves no power for one more chip of some kind in it.
-    pub fn is_at_cap(&self, domain: DomainIx) -> bool {
-        self.on_domain[domain.ix()].iter().any(|feed| {
-            self.cells_in(domain).iter().any(|cell| {
-                let draw = self.chip_draw(self.cells[cell.ix()].kind);
-                self.limits[feed.limit.ix()].allowance(draw, feed.factor) == 0
-            })
-        })
-    }
-
-    /// Whether a cap directly on a domain lets it give fewer nodes than it has wholly free.
-    pub fn is_held_back(&self, domain: DomainIx) -> bool {
-        self.cells_in(domain).iter().any(|cell| self.usable[cell.ix()] < self.cells[cell.ix()].free)
-    }
-
-    /// A limit that cannot power `chips` more chips of a kind at work.
-    pub fn tight_limit(&self, kind: NodeKindIx, chips: u32) -> Option<LimitIx> {
-        let draw = self.chip_draw(kind);
-        let is_tight = |limit: &Limit| {
-            let on_kind = |domain: &DomainIx| self.cell_of(*domain, kind).is_some();
-            limit.domains.iter().any(|(domain, factor)| on_kind(domain) && limit.allowance(draw, *factor) < chips)
-        };
-        let place = self.limits.iter().position(|limit| limit.can_bind() && is_tight(limit))?;
-        Some(LimitIx(place as u32))
-    }
-
     /// Whether a wholly free node of a kind may be used.
     pub fn is_free(&self, kind: NodeKindIx, node: u32) -> bool {
         self.kinds[kind.ix()].free.contains(node)
-    }
-
-    /// The draw of one chip of a kind at work.
-    pub fn chip_draw(&self, kind: NodeKindIx) -> Draw {
-        self.kinds[kind.ix()].chip_draw
     }
 
     /// The class of a node.
@@ -598,32 +380,6 @@ impl Capacity {
         }
     }
 
-    /// The first limit, from the innermost domain out, that cannot power `more` on a node.
-    pub fn refusal(&self, node: NodeIx, more: Draw) -> Option<Feed> {
-        let feeds = &self.around[self.fleet.nodes[node.ix()].domain.ix()];
-        feeds.iter().find(|feed| self.limits[feed.limit.ix()].allowance(more, feed.factor) == 0).copied()
-    }
-
-    /// What a class's nodes draw more once `whole` chips, or `share` of a chip that has `level` left, are at work.
-    pub fn more_draw(&self, class: ClassIx, whole: u16, share: Option<(ChipMilli, ChipMilli)>) -> Draw {
-        let entry = self.classes.get(class);
-        let chip = self.kinds[entry.vector.kind.ix()].chip_draw;
-        let Some((share, level)) = share else {
-            return Draw {
-                expected: chip.expected.times(whole.into()),
-                enforceable: chip.enforceable.times(whole.into()),
-            };
-        };
-        let scale = i64::from(ChipMilli::WHOLE.get());
-        let drawn = |used: i64| (chip.expected.get() * used + scale - 1).div_euclid(scale);
-        let used = scale - i64::from(level.get());
-        let fresh = level == ChipMilli::WHOLE;
-        Draw {
-            expected: Watts::new(drawn(used + i64::from(share.get())) - drawn(used)),
-            enforceable: if fresh { chip.enforceable } else { Watts::ZERO },
-        }
-    }
-
     /// The chips of a node that a request takes: `whole` free ones, or the shared or free one that has `level` left.
     pub fn pick_whole(&self, node: NodeIx, whole: u16) -> u64 {
         let mut left = self.nodes[node.ix()].free_chips;
@@ -649,30 +405,4 @@ impl Capacity {
 /// The `count` lowest bits.
 pub const fn low_bits(count: u16) -> u64 {
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
-}
-
-fn feeds_around(fleet: &Fleet, on_domain: &[Vec<Feed>]) -> Vec<Box<[Feed]>> {
-    let mut around: Vec<Box<[Feed]>> = Vec::with_capacity(fleet.domains.len());
-    for (index, domain) in fleet.domains.iter().enumerate() {
-        let mut feeds = on_domain[index].clone();
-        if let Some(parent) = domain.parent {
-            feeds.extend_from_slice(&around[parent.ix()]);
-        }
-        around.push(feeds.into_boxed_slice());
-    }
-    around
-}
-
-fn feeds_inside(fleet: &Fleet, on_domain: &[Vec<Feed>]) -> Vec<Vec<Feed>> {
-    let mut inside = vec![Vec::new(); fleet.domains.len()];
-    for (index, feeds) in on_domain.iter().enumerate() {
-        let mut above = fleet.domains[index].parent;
-        while let Some(domain) = above {
-            if !on_domain[domain.ix()].is_empty() {
-                inside[domain.ix()].extend_from_slice(feeds);
-            }
-            above = fleet.domains[domain.ix()].parent;
-        }
-    }
-    inside
 }

@@ -1,21 +1,27 @@
 //! State: the fold over facts. [`State::apply`] is the only way in; `decide` applies what it proposes.
 
+mod check;
+mod holds;
+mod wake;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use offtake_fleet::{Fleet, LevelIx, NodeIx, NodeKindIx};
+use offtake_fleet::{Fleet, NodeKindIx};
 use offtake_units::{Duration, Timestamp};
-use offtake_workload::{ChipRequest, Gang, Job, Service, Strength, Tier};
+use offtake_workload::{Gang, Job, Service, Tier};
 use rustc_hash::FxHashMap;
 
 use crate::admission::resolve;
-use crate::capacity::{Capacity, LimitIx};
+use crate::capacity::Capacity;
 use crate::fact::{Event, Fact, JobId, NodeRange, Placement, ServiceId};
 use crate::ledger::Ledger;
-use crate::place::{Scores, ShapeIx, could_help};
+use crate::place::{Scores, ShapeIx};
 use crate::policy::{Mix, Policy};
-use crate::queue::{Blocked, Lane, LaneIx, Queue, Turn, Waiting};
-use crate::request::{Refusal, Request, Shape};
+use crate::queue::{Blocked, Lane, Queue, Turn, Waiting};
+use crate::request::{Refusal, Shape};
+
+pub use holds::Hold;
 
 /// A job that is known and has not ended.
 #[derive(Clone, Debug)]
@@ -48,23 +54,6 @@ pub enum Phase {
         /// When it is expected to end; [`Timestamp::NEVER`] when nobody knows.
         ends: Timestamp,
     },
-}
-
-/// Capacity kept for a blocked job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// The job.
-    pub job: JobId,
-    /// When it can start at the latest, if running work ends when it is expected to.
-    pub start: Timestamp,
-    /// The nodes kept, ascending.
-    pub nodes: Vec<NodeRange>,
-    /// Where the job will run.
-    pub placement: Arc<Placement>,
-    /// Per limit, what work that outlasts the hold's start may still draw more, in millionths of a watt.
-    extra: BTreeMap<LimitIx, i64>,
-    /// Running jobs that must leave the nodes first.
-    blockers: BTreeSet<JobId>,
 }
 
 /// A service and its replicas.
@@ -118,9 +107,6 @@ pub struct State {
     next_turn: u64,
     next_replica: u64,
 }
-
-/// More stretches of nodes than this given back between two passes are not told apart.
-const MOST_FREED: usize = 4096;
 
 /// Replicas get their identities from here up; submitters stay below.
 const REPLICAS: u64 = 1 << 63;
@@ -484,318 +470,6 @@ impl State {
             }
         }
         true
-    }
-
-    // Holds.
-
-    fn hold(&mut self, job: JobId, start: Timestamp, placement: &Arc<Placement>, extra: &[(LimitIx, i64)]) {
-        let mut hold = Hold {
-            job,
-            start,
-            nodes: placement.nodes(),
-            placement: Arc::clone(placement),
-            extra: extra.iter().copied().collect(),
-            blockers: BTreeSet::new(),
-        };
-        for (_, other) in self.ends.range(..=(start, JobId(u64::MAX))) {
-            if let Some(work) = self.jobs.get_mut(other)
-                && work.blocks.is_none()
-                && let Phase::Running { placement, .. } = &work.phase
-                && hold.meets(placement)
-            {
-                work.blocks = Some(job);
-                hold.blockers.insert(*other);
-            }
-        }
-        self.holds.push(hold);
-        self.lay_hold(self.holds.len() - 1);
-    }
-
-    /// Occupies a placement if nodes and caps have room for it now, or changes nothing.
-    pub(crate) fn settle(&mut self, shape: ShapeIx, placement: &Placement) -> bool {
-        let limits = self.capacity.limits();
-        if self.draw_of(shape, placement).into_iter().any(|(limit, draw)| draw > limits[limit.ix()].left_micro()) {
-            return false;
-        }
-        let shape = Arc::clone(self.shape(shape));
-        let gangs = shape.gangs.iter().zip(&placement.gangs);
-        let slots = || {
-            gangs
-                .clone()
-                .flat_map(|(gang, slots)| slots.iter().map(move |slot| (slot, gang.take(slot.workers, slot.chips))))
-        };
-        for (index, (slot, take)) in slots().enumerate() {
-            if slot.nodes.numbers().all(|node| self.capacity.has_room(NodeIx(node), &take)) {
-                self.capacity.occupy(slot.nodes.numbers(), &take);
-            } else {
-                slots().take(index).for_each(|(slot, take)| self.capacity.vacate(slot.nodes.numbers(), &take));
-                return false;
-            }
-        }
-        true
-    }
-
-    /// What is left under each limit that a placement draws from, the placement itself at work.
-    pub(crate) fn left_with(&self, shape: ShapeIx, placement: &Placement) -> Vec<(LimitIx, i64)> {
-        let limits = self.capacity.limits();
-        self.draw_of(shape, placement).into_keys().map(|limit| (limit, limits[limit.ix()].left_micro())).collect()
-    }
-
-    fn draw_of(&self, shape: ShapeIx, placement: &Placement) -> BTreeMap<LimitIx, i64> {
-        let mut draw = BTreeMap::new();
-        for (gang, slots) in self.shapes[shape.ix()].gangs.iter().zip(&placement.gangs) {
-            for slot in slots {
-                let take = gang.take(slot.workers, slot.chips);
-                self.capacity.add_draw(slot.nodes.numbers(), &take, &mut draw);
-            }
-        }
-        draw
-    }
-
-    /// Work that outlasts a hold's start comes (or goes): less (or more) is left to others. What shares chips counts as
-    /// if it used them alone, and gives nothing back when it goes early: others may hold the chip awake.
-    fn outlast(&mut self, shape: ShapeIx, placement: &Placement, ends: Timestamp, comes: bool) {
-        if !self.holds.iter().any(Hold::keeps_power) {
-            return;
-        }
-        let draw = self.draw_of(shape, placement);
-        let shares = |gang: &Request| matches!(gang.chips, ChipRequest::Share(_));
-        let counts = comes || !self.shapes[shape.ix()].gangs.iter().any(shares);
-        for hold in self.holds.iter_mut().filter(|hold| counts && ends > hold.start) {
-            for (limit, extra) in &mut hold.extra {
-                let watts = draw.get(limit).copied().unwrap_or_default();
-                *extra = if comes { *extra - watts } else { *extra + watts };
-            }
-        }
-        draw.keys().for_each(|limit| self.lay_extra(*limit, None));
-    }
-
-    /// Keeps what a hold keeps from everybody.
-    pub(crate) fn lay_hold(&mut self, index: usize) {
-        self.keep(index, true);
-    }
-
-    /// Lets whoever is tried next use what a hold keeps.
-    pub(crate) fn lift_hold(&mut self, index: usize) {
-        self.keep(index, false);
-    }
-
-    fn keep(&mut self, index: usize, kept: bool) {
-        let hold = &self.holds[index];
-        for node in hold.nodes.iter().flat_map(|range| range.numbers()).map(NodeIx) {
-            if kept { self.capacity.withhold(node) } else { self.capacity.offer(node) }
-        }
-        let limits: Vec<LimitIx> = hold.extra.keys().copied().collect();
-        limits.into_iter().for_each(|limit| self.lay_extra(limit, (!kept).then_some(index)));
-    }
-
-    /// Tells a limit the least that any hold, but one, leaves to others.
-    fn lay_extra(&mut self, limit: LimitIx, but: Option<usize>) {
-        let holds = self.holds.iter().enumerate().filter(|(index, _)| Some(*index) != but);
-        let least = holds.filter_map(|(_, hold)| hold.extra.get(&limit).copied()).min();
-        self.capacity.set_extra(limit, least);
-    }
-
-    fn release_hold(&mut self, job: JobId) {
-        let Some(place) = self.holds.iter().position(|hold| hold.job == job) else { return };
-        self.lift_hold(place);
-        let hold = self.holds.remove(place);
-        for blocker in &hold.blockers {
-            if let Some(work) = self.jobs.get_mut(blocker) {
-                work.blocks = None;
-            }
-        }
-        self.holds_stale = true;
-        for range in &hold.nodes {
-            self.wake_nodes(*range);
-        }
-    }
-
-    fn unblock(&mut self, owner: JobId, blocker: JobId) {
-        let Some(hold) = self.holds.iter_mut().find(|hold| hold.job == owner) else { return };
-        hold.blockers.remove(&blocker);
-        if hold.blockers.is_empty() {
-            self.wake_job(owner);
-        }
-    }
-
-    // Parked lanes.
-
-    pub(crate) fn wake_job(&mut self, job: JobId) {
-        if let Some(work) = self.jobs.get(&job)
-            && let Phase::Pending(shape) = work.phase
-            && let Some(lane) = self.queue.lane_of(shape, work.spec.tier)
-        {
-            self.queue.wake(lane, false);
-        }
-    }
-
-    /// Wakes the lanes that the capacity given back by a placement could help.
-    fn wake_on(&mut self, placement: &Placement) {
-        placement.slots().for_each(|slot| self.wake_nodes(slot.nodes));
-    }
-
-    fn wake_nodes(&mut self, nodes: NodeRange) {
-        match &mut self.freed {
-            Some(freed) if freed.len() < MOST_FREED => freed.push(nodes),
-            freed => *freed = None,
-        }
-        let mut seen = None;
-        for node in nodes.numbers().map(NodeIx) {
-            // Nodes of one class in one domain help the same shapes.
-            let like = (self.capacity.class_ix(node), self.fleet().nodes[node.ix()].domain);
-            if seen.replace(like) == Some(like) {
-                continue;
-            }
-            let kind = self.fleet().nodes[node.ix()].kind;
-            let helped: Vec<(LaneIx, bool)> = self
-                .queue
-                .parked_on(kind)
-                .filter_map(|lane| self.help(self.queue.lane(lane), node).map(|only_freed| (lane, only_freed)))
-                .collect();
-            helped.into_iter().for_each(|(lane, only_freed)| self.queue.wake(lane, only_freed));
-        }
-    }
-
-    /// Whether a node just given back could help a lane, and then whether only the node itself can.
-    fn help(&self, lane: &Lane, node: NodeIx) -> Option<bool> {
-        match lane.parked {
-            // Watts given back under a cap help wherever the cap reaches.
-            Some(Blocked::Power(_)) if self.capacity.is_under_a_cap(node) => Some(false),
-            _ => self.node_helps(lane.shape, node).then_some(true),
-        }
-    }
-
-    fn node_helps(&self, shape: ShapeIx, node: NodeIx) -> bool {
-        self.shapes[shape.ix()].gangs.iter().any(|gang| could_help(&self.capacity, gang, node))
-    }
-
-    /// Whether nodes given back since the last pass could help a shape, of those that are held or of those that are not.
-    pub(crate) fn freed_helps(&self, shape: ShapeIx, held: bool) -> bool {
-        let Some(freed) = &self.freed else { return true };
-        let nodes = freed.iter().flat_map(|range| range.numbers()).map(NodeIx);
-        nodes.filter(|node| self.capacity.is_withheld(*node) == held).any(|node| self.node_helps(shape, node))
-    }
-
-    /// The physical account, made anew from the running work and the holds.
-    fn recounted(&self) -> Capacity {
-        let mut truth = Capacity::new(Arc::clone(self.capacity.fleet()));
-        if self.policy.packing.keeps_sizes() {
-            truth.keep_sizes();
-        }
-        for (_, work) in self.jobs() {
-            let Phase::Running { shape, placement, .. } = &work.phase else { continue };
-            for (gang, slots) in self.shape(*shape).gangs.iter().zip(&placement.gangs) {
-                for slot in slots {
-                    truth.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips));
-                }
-            }
-        }
-        for node in self.holds.iter().flat_map(|hold| &hold.nodes).flat_map(|range| range.numbers()) {
-            truth.withhold(NodeIx(node));
-        }
-        for limit in self.holds.iter().flat_map(|hold| hold.extra.keys()) {
-            let least = self.holds.iter().filter_map(|hold| hold.extra.get(limit).copied()).min();
-            truth.set_extra(*limit, least);
-        }
-        truth
-    }
-
-    /// Recomputes all truths from the running work, and names the first that is wrong.
-    ///
-    /// # Errors
-    /// What differs: a broken invariant.
-    pub fn check(&self) -> Result<(), String> {
-        let truth = self.recounted();
-        let (mut in_use, mut waiting) = ([0; 4], 0);
-        let mut ends = BTreeSet::new();
-        for (job, work) in self.jobs() {
-            match &work.phase {
-                Phase::Refused(_) => {}
-                Phase::Pending(_) => waiting += 1,
-                Phase::Running { shape, placement, ends: end, .. } => {
-                    in_use[work.spec.tier as usize] += work.spec.chip_milli();
-                    if *end != Timestamp::NEVER {
-                        ends.insert((*end, job));
-                    }
-                    self.check_placement(job, work, *shape, placement)?;
-                }
-            }
-        }
-        if let Some(difference) = self.capacity.difference(&truth) {
-            return Err(difference);
-        }
-        if let Some(limit) = self.capacity.limits().iter().position(|limit| limit.is_breached()) {
-            return Err(format!("cap `{}` is exceeded", self.fleet().caps[limit].name));
-        }
-        if in_use != self.ledger.chip_milli_in_use || ends != self.ends || waiting != self.queue.jobs() {
-            return Err("the totals of running and waiting work are wrong".to_owned());
-        }
-        Ok(())
-    }
-
-    /// Gangs are whole, in the domain that they require, on kinds and chips that they may use.
-    fn check_placement(&self, job: JobId, work: &Work, shape: ShapeIx, placement: &Placement) -> Result<(), String> {
-        let fleet = self.fleet();
-        for (gang, slots) in self.shape(shape).gangs.iter().zip(&placement.gangs) {
-            let workers: u32 = slots.iter().map(|slot| slot.workers * slot.nodes.count).sum();
-            if workers != gang.workers || placement.gangs.len() != work.spec.gangs.len() {
-                return Err(format!("job {} runs {workers} of {} workers", job.0, gang.workers));
-            }
-            let nodes = || slots.iter().flat_map(|slot| slot.nodes.numbers());
-            let level = match gang.topology {
-                Some((level, Strength::Required)) => level,
-                _ => LevelIx(0),
-            };
-            let mut around: Vec<_> = nodes()
-                .map(|node| {
-                    let mut domain = fleet.nodes[node as usize].domain;
-                    while fleet.domains[domain.ix()].level > level {
-                        domain = fleet.domains[domain.ix()].parent.unwrap_or(domain);
-                    }
-                    domain
-                })
-                .collect();
-            around.dedup();
-            if around.len() > 1 {
-                return Err(format!("job {} is spread over {around:?}", job.0));
-            }
-            let allowed = |node: u32| gang.kinds.iter().any(|(kind, _)| *kind == fleet.nodes[node as usize].kind);
-            if let Some(node) = nodes().find(|node| !allowed(*node)) {
-                return Err(format!("job {} runs on node {node} of a kind that it may not use", job.0));
-            }
-        }
-        Ok(())
-    }
-
-    /// What must be equal between a state and the fold of its journal.
-    pub fn essence(&self) -> String {
-        let jobs: Vec<_> = self.jobs().into_iter().map(|(job, work)| (job, work.turn, &work.phase)).collect();
-        let services: Vec<_> = self.services.iter().map(|(id, state)| (id, state.wanted, &state.replicas)).collect();
-        let holds: Vec<_> =
-            self.holds.iter().map(|hold| (hold.job, hold.start, &hold.nodes, &hold.extra, &hold.blockers)).collect();
-        let rest = (self.now, self.ended, &self.ledger, &self.policy);
-        format!("{jobs:?}\n{services:?}\n{holds:?}\n{rest:?}\n{:?}", self.capacity.limits())
-    }
-}
-
-impl Hold {
-    /// Whether nothing that must leave is left.
-    pub(crate) fn is_ripe(&self, now: Timestamp) -> bool {
-        self.blockers.is_empty() || now.as_millis() >= self.start.as_millis()
-    }
-
-    /// Whether it keeps power under some cap, beside its nodes.
-    pub(crate) fn keeps_power(&self) -> bool {
-        !self.extra.is_empty()
-    }
-
-    fn meets(&self, placement: &Placement) -> bool {
-        placement.slots().any(|slot| {
-            let range = slot.nodes.numbers();
-            let place = self.nodes.partition_point(|held| held.numbers().end <= range.start);
-            self.nodes.get(place).is_some_and(|held| held.first.0 < range.end)
-        })
     }
 }
 

@@ -1,0 +1,105 @@
+//! What caps can still power.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use offtake_fleet::{DomainIx, NodeIx, NodeKindIx};
+use offtake_units::{ChipMilli, Watts};
+
+use super::classes::{ClassIx, Draw};
+use super::limits::{Feed, Limit, LimitIx};
+use super::{Capacity, Take};
+
+impl Capacity {
+    /// Whether every cap on a domain and around it can power `count` more draws of this size.
+    pub fn can_power(&self, domain: DomainIx, draw: Draw, count: u32) -> bool {
+        let feeds = self.around[domain.ix()].iter();
+        feeds.into_iter().all(|feed| self.limits[feed.limit.ix()].allowance(draw, feed.factor) >= count)
+    }
+
+    /// Whether every cap on a domain and around it could power `count` draws of this size if nothing else ran.
+    pub fn could_power(&self, domain: DomainIx, draw: Draw, count: u32) -> bool {
+        let feeds = self.around[domain.ix()].iter();
+        feeds.into_iter().all(|feed| self.limits[feed.limit.ix()].allowance_when_idle(draw, feed.factor) >= count)
+    }
+
+    /// What `take` on each of `nodes` draws at most under each limit that can ever bind, in millionths of a watt, added
+    /// to `sums`.
+    pub fn add_draw(&self, nodes: Range<u32>, take: &Take, sums: &mut BTreeMap<LimitIx, i64>) {
+        for node in nodes.map(NodeIx) {
+            let class = self.class_ix(node);
+            let share = take.share.map(|share| (share, ChipMilli::WHOLE));
+            let whole = if share.is_some() { 0 } else { take.chips.count_ones() as u16 };
+            let more = self.more_draw(class, whole, share);
+            for feed in &self.around[self.fleet.nodes[node.ix()].domain.ix()] {
+                let limit = &self.limits[feed.limit.ix()];
+                if limit.can_bind() {
+                    *sums.entry(feed.limit).or_default() += limit.counted(more).get() * i64::from(feed.factor.parts());
+                }
+            }
+        }
+    }
+
+    /// Whether a node lies under a limit that can ever bind.
+    pub fn is_under_a_cap(&self, node: NodeIx) -> bool {
+        let mut feeds = self.around[self.fleet.nodes[node.ix()].domain.ix()].iter();
+        feeds.any(|feed| self.limits[feed.limit.ix()].can_bind())
+    }
+
+    /// Whether a cap directly on a domain leaves no power for one more chip of some kind in it.
+    pub fn is_at_cap(&self, domain: DomainIx) -> bool {
+        self.on_domain[domain.ix()].iter().any(|feed| {
+            self.cells_in(domain).iter().any(|cell| {
+                let draw = self.chip_draw(self.cells[cell.ix()].kind);
+                self.limits[feed.limit.ix()].allowance(draw, feed.factor) == 0
+            })
+        })
+    }
+
+    /// Whether a cap directly on a domain lets it give fewer nodes than it has wholly free.
+    pub fn is_held_back(&self, domain: DomainIx) -> bool {
+        self.cells_in(domain).iter().any(|cell| self.usable[cell.ix()] < self.cells[cell.ix()].free)
+    }
+
+    /// A limit that cannot power `chips` more chips of a kind at work.
+    pub fn tight_limit(&self, kind: NodeKindIx, chips: u32) -> Option<LimitIx> {
+        let draw = self.chip_draw(kind);
+        let is_tight = |limit: &Limit| {
+            let on_kind = |domain: &DomainIx| self.cell_of(*domain, kind).is_some();
+            limit.domains.iter().any(|(domain, factor)| on_kind(domain) && limit.allowance(draw, *factor) < chips)
+        };
+        let place = self.limits.iter().position(|limit| limit.can_bind() && is_tight(limit))?;
+        Some(LimitIx(place as u32))
+    }
+
+    /// The draw of one chip of a kind at work.
+    pub fn chip_draw(&self, kind: NodeKindIx) -> Draw {
+        self.kinds[kind.ix()].chip_draw
+    }
+
+    /// The first limit, from the innermost domain out, that cannot power `more` on a node.
+    pub fn refusal(&self, node: NodeIx, more: Draw) -> Option<Feed> {
+        let feeds = &self.around[self.fleet.nodes[node.ix()].domain.ix()];
+        feeds.iter().find(|feed| self.limits[feed.limit.ix()].allowance(more, feed.factor) == 0).copied()
+    }
+
+    /// What a class's nodes draw more once `whole` chips, or `share` of a chip that has `level` left, are at work.
+    pub fn more_draw(&self, class: ClassIx, whole: u16, share: Option<(ChipMilli, ChipMilli)>) -> Draw {
+        let entry = self.classes.get(class);
+        let chip = self.kinds[entry.vector.kind.ix()].chip_draw;
+        let Some((share, level)) = share else {
+            return Draw {
+                expected: chip.expected.times(whole.into()),
+                enforceable: chip.enforceable.times(whole.into()),
+            };
+        };
+        let scale = i64::from(ChipMilli::WHOLE.get());
+        let drawn = |used: i64| (chip.expected.get() * used + scale - 1).div_euclid(scale);
+        let used = scale - i64::from(level.get());
+        let fresh = level == ChipMilli::WHOLE;
+        Draw {
+            expected: Watts::new(drawn(used + i64::from(share.get())) - drawn(used)),
+            enforceable: if fresh { chip.enforceable } else { Watts::ZERO },
+        }
+    }
+}

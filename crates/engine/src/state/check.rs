@@ -1,0 +1,116 @@
+//! The ground truth: everything recomputed from the running work, and compared.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use offtake_fleet::{LevelIx, NodeIx};
+use offtake_units::Timestamp;
+use offtake_workload::Strength;
+
+use super::{Phase, State, Work};
+use crate::capacity::Capacity;
+use crate::fact::{JobId, Placement};
+use crate::place::ShapeIx;
+
+impl State {
+    /// The physical account, made anew from the running work and the holds.
+    pub(super) fn recounted(&self) -> Capacity {
+        let mut truth = Capacity::new(Arc::clone(self.capacity.fleet()));
+        if self.policy.packing.keeps_sizes() {
+            truth.keep_sizes();
+        }
+        for (_, work) in self.jobs() {
+            let Phase::Running { shape, placement, .. } = &work.phase else { continue };
+            for (gang, slots) in self.shape(*shape).gangs.iter().zip(&placement.gangs) {
+                for slot in slots {
+                    truth.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips));
+                }
+            }
+        }
+        for node in self.holds.iter().flat_map(|hold| &hold.nodes).flat_map(|range| range.numbers()) {
+            truth.withhold(NodeIx(node));
+        }
+        for limit in self.holds.iter().flat_map(|hold| hold.extra.keys()) {
+            let least = self.holds.iter().filter_map(|hold| hold.extra.get(limit).copied()).min();
+            truth.set_extra(*limit, least);
+        }
+        truth
+    }
+
+    /// Recomputes all truths from the running work, and names the first that is wrong.
+    ///
+    /// # Errors
+    /// What differs: a broken invariant.
+    pub fn check(&self) -> Result<(), String> {
+        let truth = self.recounted();
+        let (mut in_use, mut waiting) = ([0; 4], 0);
+        let mut ends = BTreeSet::new();
+        for (job, work) in self.jobs() {
+            match &work.phase {
+                Phase::Refused(_) => {}
+                Phase::Pending(_) => waiting += 1,
+                Phase::Running { shape, placement, ends: end, .. } => {
+                    in_use[work.spec.tier as usize] += work.spec.chip_milli();
+                    if *end != Timestamp::NEVER {
+                        ends.insert((*end, job));
+                    }
+                    self.check_placement(job, work, *shape, placement)?;
+                }
+            }
+        }
+        if let Some(difference) = self.capacity.difference(&truth) {
+            return Err(difference);
+        }
+        if let Some(limit) = self.capacity.limits().iter().position(|limit| limit.is_breached()) {
+            return Err(format!("cap `{}` is exceeded", self.fleet().caps[limit].name));
+        }
+        if in_use != self.ledger.chip_milli_in_use || ends != self.ends || waiting != self.queue.jobs() {
+            return Err("the totals of running and waiting work are wrong".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Gangs are whole, in the domain that they require, on kinds and chips that they may use.
+    fn check_placement(&self, job: JobId, work: &Work, shape: ShapeIx, placement: &Placement) -> Result<(), String> {
+        let fleet = self.fleet();
+        for (gang, slots) in self.shape(shape).gangs.iter().zip(&placement.gangs) {
+            let workers: u32 = slots.iter().map(|slot| slot.workers * slot.nodes.count).sum();
+            if workers != gang.workers || placement.gangs.len() != work.spec.gangs.len() {
+                return Err(format!("job {} runs {workers} of {} workers", job.0, gang.workers));
+            }
+            let nodes = || slots.iter().flat_map(|slot| slot.nodes.numbers());
+            let level = match gang.topology {
+                Some((level, Strength::Required)) => level,
+                _ => LevelIx(0),
+            };
+            let mut around: Vec<_> = nodes()
+                .map(|node| {
+                    let mut domain = fleet.nodes[node as usize].domain;
+                    while fleet.domains[domain.ix()].level > level {
+                        domain = fleet.domains[domain.ix()].parent.unwrap_or(domain);
+                    }
+                    domain
+                })
+                .collect();
+            around.dedup();
+            if around.len() > 1 {
+                return Err(format!("job {} is spread over {around:?}", job.0));
+            }
+            let allowed = |node: u32| gang.kinds.iter().any(|(kind, _)| *kind == fleet.nodes[node as usize].kind);
+            if let Some(node) = nodes().find(|node| !allowed(*node)) {
+                return Err(format!("job {} runs on node {node} of a kind that it may not use", job.0));
+            }
+        }
+        Ok(())
+    }
+
+    /// What must be equal between a state and the fold of its journal.
+    pub fn essence(&self) -> String {
+        let jobs: Vec<_> = self.jobs().into_iter().map(|(job, work)| (job, work.turn, &work.phase)).collect();
+        let services: Vec<_> = self.services.iter().map(|(id, state)| (id, state.wanted, &state.replicas)).collect();
+        let holds: Vec<_> =
+            self.holds.iter().map(|hold| (hold.job, hold.start, &hold.nodes, &hold.extra, &hold.blockers)).collect();
+        let rest = (self.now, self.ended, &self.ledger, &self.policy);
+        format!("{jobs:?}\n{services:?}\n{holds:?}\n{rest:?}\n{:?}", self.capacity.limits())
+    }
+}
