@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -36,7 +37,7 @@ pub struct Arguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Policies run side by side on so many threads [default: all cores]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     threads: Option<usize>,
     /// Print the summary as JSON
     #[arg(long)]
@@ -97,7 +98,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let cannot_write = || format!("cannot write to {}", out.display());
     // A run may take an hour: whether its result can be written is known before.
     std::fs::create_dir_all(&out).with_context(cannot_write)?;
-    drop(Files::new(&out).begin("summary.json").with_context(cannot_write)?);
+    Files::new(&out).begin("summary.json".to_owned()).with_context(cannot_write)?;
     let ran = run_policies(&scenario, arguments.threads)?;
     let summaries: Vec<PolicySummary> =
         ran.iter().map(|(_, outcome, _)| offtake_sim::summary(&scenario, outcome)).collect();
@@ -111,8 +112,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         policies: figures.map(|((name, _, timing), summary)| (name.as_str(), Figures { summary, timing })).collect(),
     };
     let json = serde_json::to_string_pretty(&summary)?;
-    write_all(&out, &scenario, &json, &ran, &summaries, &command(arguments))
-        .with_context(cannot_write)?;
+    write_all(&out, &scenario, &json, &ran, &summaries, &command(arguments)).with_context(cannot_write)?;
     if arguments.json {
         print_json(&summary)?;
     } else {
@@ -202,7 +202,46 @@ pub fn memory_mb(line: &str) -> f64 {
     kib.map_or(0.0, |kib| (kib / 1024.0 * 10.0).round() / 10.0)
 }
 
-/// Writes every file under another name first, so that a run that fails leaves what was there before.
+/// The files of a run. All are written beside their place and moved there when the last is whole, so that a run that
+/// fails leaves what was there before.
+struct Files<'a> {
+    folder: &'a Path,
+    begun: Vec<String>,
+}
+
+impl<'a> Files<'a> {
+    fn new(folder: &'a Path) -> Self {
+        Self { folder, begun: Vec::new() }
+    }
+
+    fn partial(&self, name: &str) -> PathBuf {
+        self.folder.join(format!(".{name}.partial"))
+    }
+
+    fn begin(&mut self, name: String) -> std::io::Result<BufWriter<File>> {
+        let file = File::create(self.partial(&name))?;
+        self.begun.push(name);
+        Ok(BufWriter::new(file))
+    }
+
+    fn finish(mut self) -> std::io::Result<()> {
+        for name in &self.begun {
+            std::fs::rename(self.partial(name), self.folder.join(name))?;
+        }
+        self.begun.clear();
+        Ok(())
+    }
+}
+
+impl Drop for Files<'_> {
+    fn drop(&mut self) {
+        for name in &self.begun {
+            // Nothing more can be done about a file that cannot be removed.
+            let _ = std::fs::remove_file(self.partial(name));
+        }
+    }
+}
+
 fn write_all(
     out: &Path,
     scenario: &Scenario,
@@ -211,33 +250,23 @@ fn write_all(
     summaries: &[PolicySummary],
     command: &str,
 ) -> anyhow::Result<()> {
-    std::fs::create_dir_all(out)?;
-    let mut written = Vec::new();
-    let mut begin = |name: String| -> anyhow::Result<BufWriter<File>> {
-        let partial = out.join(format!(".{name}.partial"));
-        let file = File::create(&partial)?;
-        written.push((partial, out.join(name)));
-        Ok(BufWriter::new(file))
-    };
+    let mut files = Files::new(out);
     for (name, outcome, _) in ran {
-        let mut jobs = GzEncoder::new(begin(format!("jobs-{name}.csv.gz"))?, Compression::fast());
+        let mut jobs = GzEncoder::new(files.begin(format!("jobs-{name}.csv.gz"))?, Compression::fast());
         offtake_sim::write_jobs(scenario, outcome, &mut jobs)?;
         jobs.finish()?.flush()?;
-        let mut timeline = begin(format!("timeline-{name}.csv"))?;
+        let mut timeline = files.begin(format!("timeline-{name}.csv"))?;
         offtake_sim::write_timeline(scenario, outcome, &mut timeline)?;
         timeline.flush()?;
     }
     let outcomes: Vec<(&str, &Outcome)> = ran.iter().map(|(name, outcome, _)| (name.as_str(), outcome)).collect();
     let page = render(&offtake_sim::report_data(scenario, &outcomes, summaries, command.to_owned()));
     for (name, text) in [("report.html", page.as_str()), ("summary.json", json)] {
-        let mut file = begin(name.to_owned())?;
+        let mut file = files.begin(name.to_owned())?;
         file.write_all(text.as_bytes())?;
         file.flush()?;
     }
-    for (partial, name) in written {
-        std::fs::rename(partial, name)?;
-    }
-    Ok(())
+    Ok(files.finish()?)
 }
 
 fn text(scenario: &Scenario, ran: &[Ran], summaries: &[PolicySummary]) -> String {

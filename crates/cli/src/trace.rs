@@ -47,12 +47,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
     if *json {
         return print_json(&Converted { jobs, services, output });
     }
-    eprintln!(
-        "{} jobs and {} services written to {}",
-        grouped(jobs),
-        grouped(services),
-        output.display()
-    );
+    eprintln!("{} jobs and {} services written to {}", grouped(jobs), grouped(services), output.display());
     Ok(())
 }
 

@@ -28,56 +28,36 @@ impl ShapeIx {
     }
 }
 
-/// Scores of classes for the single worker of a shape, so that each is computed once.
+/// Scores of classes for the single worker of a shape, and what the classes are worth by themselves, so that each is
+/// computed once.
 #[derive(Clone, Debug, Default)]
 pub struct Scores {
     by_shape: Vec<Vec<Option<(u32, Scored)>>>,
-    values: Values,
-}
-
-/// What the classes are worth by themselves.
-#[derive(Clone, Debug, Default)]
-pub struct Values {
-    by_class: Vec<Option<(u32, i64)>>,
-}
-
-impl Values {
-    fn get(&mut self, class: ClassIx, generation: u32, value: impl FnOnce() -> i64) -> i64 {
-        if self.by_class.len() <= class.ix() {
-            self.by_class.resize(class.ix() + 1, None);
-        }
-        match self.by_class[class.ix()] {
-            Some((known, value)) if known == generation => value,
-            _ => {
-                let value = value();
-                self.by_class[class.ix()] = Some((generation, value));
-                value
-            }
-        }
-    }
+    values: Vec<Option<(u32, i64)>>,
 }
 
 impl Scores {
-    fn get(
-        &mut self,
-        shape: ShapeIx,
-        class: ClassIx,
-        generation: u32,
-        score: impl FnOnce(&mut Values) -> Scored,
-    ) -> Scored {
+    fn known(&self, shape: ShapeIx, class: ClassIx, generation: u32) -> Option<Scored> {
+        match self.by_shape.get(shape.ix())?.get(class.ix())? {
+            Some((of, scored)) if *of == generation => Some(*scored),
+            _ => None,
+        }
+    }
+
+    fn keep(&mut self, shape: ShapeIx, class: ClassIx, generation: u32, scored: Scored) {
         if self.by_shape.len() <= shape.ix() {
             self.by_shape.resize_with(shape.ix() + 1, Vec::new);
         }
-        let classes = &mut self.by_shape[shape.ix()];
-        if classes.len() <= class.ix() {
-            classes.resize(class.ix() + 1, None);
-        }
-        match classes[class.ix()] {
-            Some((known, scored)) if known == generation => scored,
+        put(&mut self.by_shape[shape.ix()], class, (generation, scored));
+    }
+
+    fn value(&mut self, class: ClassIx, generation: u32, value: impl FnOnce() -> i64) -> i64 {
+        match self.values.get(class.ix()) {
+            Some(Some((of, value))) if *of == generation => *value,
             _ => {
-                let scored = score(&mut self.values);
-                classes[class.ix()] = Some((generation, scored));
-                scored
+                let value = value();
+                put(&mut self.values, class, (generation, value));
+                value
             }
         }
     }
@@ -85,8 +65,26 @@ impl Scores {
     /// Forgets all scores: what they depend on has changed.
     pub fn clear(&mut self) {
         self.by_shape.clear();
-        self.values.by_class.clear();
+        self.values.clear();
     }
+}
+
+fn put<T: Clone>(classes: &mut Vec<Option<T>>, class: ClassIx, item: T) {
+    if classes.len() <= class.ix() {
+        classes.resize(class.ix() + 1, None);
+    }
+    classes[class.ix()] = Some(item);
+}
+
+/// A node that could be taken; the least is the best, its fields in the order of their weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    score: i64,
+    /// From the node at which equal scores begin, upwards and around.
+    distance: u32,
+    node: u32,
+    class: ClassIx,
+    level: ChipMilli,
 }
 
 /// One attempt to place a job.
@@ -247,58 +245,59 @@ impl<'a> Placing<'a> {
                 Err(last) => origin = last,
             }
         }
-        let whole = gang.whole_chips() * workers as u16;
-        let mut best: Option<(i64, u32, ChipMilli, ClassIx)> = None;
-        for (kind, per_node) in &gang.kinds {
-            if *per_node < workers {
-                continue;
+        let mut best = None;
+        let consider = |best: &mut Option<Candidate>, capacity: &Capacity, standing: Scored, class: ClassIx| {
+            if best.is_some_and(|best: Candidate| best.score < standing.score) {
+                return;
             }
+            let Some(node) = first_node(capacity, class, gang, workers, standing.level, &nodes, origin) else { return };
+            let distance = if node >= origin { node - origin } else { all - origin + node };
+            let found = Candidate { score: standing.score, distance, node, class, level: standing.level };
+            *best = Some(best.map_or(found, |best| best.min(found)));
+        };
+        // What is known comes first; what is not is worked out only where it could still be the best.
+        let mut unknown = Vec::new();
+        for (kind, _) in gang.kinds.iter().filter(|(_, per_node)| *per_node >= workers) {
             for class in self.capacity.classes().of_kind(*kind) {
                 let entry = self.capacity.classes().get(*class);
                 if entry.is_withheld() || !fits(&entry.vector, gang, workers) {
                     continue;
                 }
-                let node_kind = &self.capacity.fleet().node_kinds[kind.ix()];
-                let (packing, mix) = (self.policy.packing, self.mix);
-                let compute = |values: &mut Values| {
-                    let value = values.get(*class, entry.generation, || packing.value(mix, &entry.vector));
-                    packing.score(mix, &entry.vector, value, node_kind, gang, workers)
-                };
-                let standing = match self.scored {
-                    Some(shape) => self.scores.get(shape, *class, entry.generation, compute),
-                    None => compute(&mut self.scores.values),
-                };
-                if best.is_some_and(|(score, ..)| score < standing.score) {
-                    continue;
-                }
-                let share = match gang.chips {
-                    ChipRequest::Share(share) => Some((share, standing.level)),
-                    ChipRequest::None | ChipRequest::Whole(_) => None,
-                };
-                let more = self.capacity.more_draw(*class, whole, share);
-                let above = nodes.start.max(origin)..nodes.end;
-                let below = nodes.start..nodes.end.min(origin);
-                let Some(node) = self
-                    .capacity
-                    .first_powered(*class, above, more)
-                    .or_else(|| self.capacity.first_powered(*class, below, more))
-                else {
-                    continue;
-                };
-                let distance = if node >= origin { node - origin } else { all - origin + node };
-                let better = best.is_none_or(|(score, other, ..)| (standing.score, distance) < (score, other));
-                if better {
-                    best = Some((standing.score, distance, standing.level, *class));
+                match self.scored.and_then(|shape| self.scores.known(shape, *class, entry.generation)) {
+                    Some(standing) => consider(&mut best, self.capacity, standing, *class),
+                    None => {
+                        unknown.push((self.policy.packing.least(self.mix, &entry.vector, gang, workers), *class));
+                    }
                 }
             }
         }
-        let (_, distance, level, class) = best?;
-        let node = if distance < all - origin { origin + distance } else { distance - (all - origin) };
+        unknown.sort_unstable();
+        for (least, class) in unknown {
+            if best.is_some_and(|best| best.score < least) {
+                break;
+            }
+            let standing = self.score(class, gang, workers);
+            consider(&mut best, self.capacity, standing, class);
+        }
+        let Candidate { node, class, level, .. } = best?;
         let vector = &self.capacity.classes().get(class).vector;
         if self.policy.packing.keeps_domains_whole() && *vector == *self.capacity.empty(vector.kind) {
             return Some((self.fresh_node(vector.kind, within).unwrap_or(node), level));
         }
         Some((node, level))
+    }
+
+    /// The standing of a class, kept where the shape's scores are.
+    fn score(&mut self, class: ClassIx, gang: &Request, workers: u32) -> Scored {
+        let entry = self.capacity.classes().get(class);
+        let kind = &self.capacity.fleet().node_kinds[entry.vector.kind.ix()];
+        let packing = self.policy.packing;
+        let value = self.scores.value(class, entry.generation, || packing.value(self.mix, &entry.vector));
+        let standing = packing.score(self.mix, &entry.vector, value, kind, gang, workers);
+        if let Some(shape) = self.scored {
+            self.scores.keep(shape, class, entry.generation, standing);
+        }
+        standing
     }
 
     /// A node drawn from all that can take the workers; or else, where few can, the node from which to look for one.
@@ -422,6 +421,26 @@ impl<'a> Placing<'a> {
             self.domains_with_room(gang, DomainIx(child), level, found);
         }
     }
+}
+
+/// The first node of a class, from `origin` upwards and around, that caps can power at work.
+fn first_node(
+    capacity: &Capacity,
+    class: ClassIx,
+    gang: &Request,
+    workers: u32,
+    level: ChipMilli,
+    nodes: &Range<u32>,
+    origin: u32,
+) -> Option<u32> {
+    let share = match gang.chips {
+        ChipRequest::Share(share) => Some((share, level)),
+        ChipRequest::None | ChipRequest::Whole(_) => None,
+    };
+    let more = capacity.more_draw(class, gang.whole_chips() * workers as u16, share);
+    let above = nodes.start.max(origin)..nodes.end;
+    let below = nodes.start..nodes.end.min(origin);
+    capacity.first_powered(class, above, more).or_else(|| capacity.first_powered(class, below, more))
 }
 
 /// Whether workers fit a free vector; power is looked at per node.

@@ -9,7 +9,7 @@ use offtake_workload::input::{Column, Lines, Table, excerpt};
 use crate::decimal;
 use crate::error::SignalError;
 use crate::series::Series;
-use crate::wide;
+use crate::wide::{self, Numbers};
 
 /// The carbon intensity of one zone's electricity, by the hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +42,12 @@ pub struct CarbonZone {
     pub estimated: Ppm,
 }
 
-/// The tables are in grams; three places make milligrams.
-const PLACES: u32 = 3;
-const CARBON_ALLOWED: &str = "grams CO2-equivalent per kWh: a decimal number with up to three places, or nothing";
+/// The tables are in grams; three places make milligrams. To make electricity takes nothing out of the air.
+const NUMBERS: Numbers = Numbers {
+    places: 3,
+    least: 0,
+    allowed: "grams CO2-equivalent per kWh: a decimal number from 0 with up to three places, or nothing",
+};
 
 const ZONE_COLUMNS: [Column; 8] = [
     Column::required("zone"),
@@ -65,7 +68,7 @@ const ZONE_COLUMNS: [Column; 8] = [
 pub fn read_carbon(carbon: &Path, zones: &Path) -> Result<BTreeMap<String, CarbonSeries>, SignalError> {
     let mut described = read_zones(Table::new(Lines::open(zones)?)?)?;
     let mut series = BTreeMap::new();
-    for (name, mg_per_kwh) in wide::read(carbon, PLACES, CARBON_ALLOWED)? {
+    for (name, mg_per_kwh) in wide::read(carbon, &NUMBERS)? {
         let Some(zone) = described.remove(&name) else {
             let given: Vec<_> = described.keys().map(String::as_str).collect();
             return Err(SignalError::UnknownZone { file: zones.to_owned(), zone: name, given: given.join(", ") });

@@ -10,7 +10,7 @@ use offtake_workload::input::{Column, Lines, Row, Table, excerpt};
 use crate::decimal;
 use crate::error::SignalError;
 use crate::series::Series;
-use crate::wide;
+use crate::wide::{self, Numbers};
 
 /// The price of electricity in one zone, by the hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,11 @@ pub struct Prices {
 
 /// Digits after the point of prices and rates.
 const PLACES: u32 = 6;
-const PRICE_ALLOWED: &str = "a decimal number with up to six places, such as `35.26` or `-3.6`, or nothing";
+const NUMBERS: Numbers = Numbers {
+    places: PLACES,
+    least: i64::MIN,
+    allowed: "a decimal number with up to six places, such as `35.26` or `-3.6`, or nothing",
+};
 
 const ZONE_COLUMNS: [Column; 12] = [
     Column::required("zone"),
@@ -85,7 +89,7 @@ const ZONE_COLUMNS: [Column; 12] = [
 pub fn read_prices(prices: &Path, zones: &Path) -> Result<Prices, SignalError> {
     let (mut described, rates) = read_zones(Table::new(Lines::open(zones)?)?, zones)?;
     let mut series = BTreeMap::new();
-    for (zone, micros) in wide::read(prices, PLACES, PRICE_ALLOWED)? {
+    for (zone, micros) in wide::read(prices, &NUMBERS)? {
         let Some(about) = described.remove(&zone) else {
             let given: Vec<_> = described.keys().map(String::as_str).collect();
             return Err(SignalError::UnknownZone { file: zones.to_owned(), zone, given: given.join(", ") });

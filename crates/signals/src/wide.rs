@@ -17,12 +17,22 @@ const MOST_HOURS: usize = 30 * 366 * 24;
 /// Hours in a row that may be missing: a year, as some zones lack one.
 const LONGEST_GAP_HOURS: i64 = 366 * 24;
 
-/// Reads the zones of a wide table; `places` are the digits after the point that are kept, and all that may be there.
-pub(crate) fn read(path: &Path, places: u32, allowed: &str) -> Result<Vec<(String, Series<i64>)>, SignalError> {
-    read_lines(Lines::open(path)?, places, allowed)
+/// The numbers that a table may hold.
+pub(crate) struct Numbers {
+    /// Digits after the point that are kept, and all that may be there.
+    pub(crate) places: u32,
+    /// The least number, in units of the last place.
+    pub(crate) least: i64,
+    /// Both in words.
+    pub(crate) allowed: &'static str,
 }
 
-fn read_lines(lines: Lines<'_>, places: u32, allowed: &str) -> Result<Vec<(String, Series<i64>)>, SignalError> {
+/// Reads the zones of a wide table.
+pub(crate) fn read(path: &Path, numbers: &Numbers) -> Result<Vec<(String, Series<i64>)>, SignalError> {
+    read_lines(Lines::open(path)?, numbers)
+}
+
+fn read_lines(lines: Lines<'_>, numbers: &Numbers) -> Result<Vec<(String, Series<i64>)>, SignalError> {
     let file = lines.file().to_owned();
     let mut table = Table::new(lines)?;
     let zones = zones(&table)?;
@@ -46,7 +56,10 @@ fn read_lines(lines: Lines<'_>, places: u32, allowed: &str) -> Result<Vec<(Strin
         for (index, zone) in filling.iter_mut().enumerate() {
             let value = match row.text(Some(index + 1)) {
                 "" => None,
-                text => Some(decimal::parse(text, places).ok_or_else(|| row.wrong(Some(index + 1), allowed))?),
+                text => {
+                    let number = decimal::parse(text, numbers.places).filter(|number| *number >= numbers.least);
+                    Some(number.ok_or_else(|| row.wrong(Some(index + 1), numbers.allowed))?)
+                }
             };
             zone.push(hour, value);
         }
@@ -134,7 +147,10 @@ mod tests {
     use super::*;
 
     fn of(text: &[u8]) -> Result<Vec<(String, Series<i64>)>, SignalError> {
-        read_lines(Lines::new(text, Path::new("w"), Limits::default())?, 6, "a number")
+        read_lines(
+            Lines::new(text, Path::new("w"), Limits::default())?,
+            &Numbers { places: 6, least: i64::MIN, allowed: "a number" },
+        )
     }
 
     #[test]

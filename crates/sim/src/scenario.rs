@@ -691,20 +691,22 @@ impl Reader {
     }
 }
 
-/// What the reader of TOML says, with the key that it is about and in words for people.
+/// What the reader of TOML says of a key, in the words of all other errors: given is this, allowed is that.
 fn words(path: &str, message: &str) -> String {
-    let mut message = message.replace('\n', " ");
-    for (jargon, said) in [
-        ("expected u64", "expected a whole number from 0 on"),
-        ("expected u32", "expected a whole number from 0 on"),
-        ("expected i64", "expected a whole number"),
-        ("expected f64", "expected a number"),
-        ("expected a string", "expected a text in quotes"),
-        ("expected path string", "expected a path in quotes"),
-        ("invalid type: ", "given is "),
-        ("invalid value: ", "given is "),
-    ] {
-        message = message.replace(jargon, said);
+    let message = message.replace('\n', " ");
+    let wrong = message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: "));
+    if let Some((given, allowed)) = wrong.and_then(|wrong| wrong.split_once(", expected ")) {
+        let value = given.split_once(['`', '"']).map(|(_, value)| value.trim_end_matches(['`', '"']));
+        let given = value.map_or_else(|| format!("a {given}"), |value| format!("`{value}`"));
+        let allowed = match allowed {
+            "u64" | "u32" | "u16" => "a whole number from 0 on",
+            "i64" => "a whole number",
+            "f64" => "a number",
+            "a string" => "a text in quotes",
+            "path string" => "a path in quotes",
+            other => other,
+        };
+        return format!("`{path}` is {given}; allowed is {allowed}");
     }
     let is_named = path.is_empty() || path == "." || message.contains(&format!("`{path}`"));
     if is_named { message } else { format!("`{path}`: {message}") }

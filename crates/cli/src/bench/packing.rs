@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use offtake_engine::{Event, Fact, FreeVector, JobId, Phase, Policy, State, decide};
 use offtake_fleet::Fleet;

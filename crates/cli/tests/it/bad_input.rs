@@ -26,7 +26,12 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
     ("no zones of that name", "scenario.toml", "\"carbon-zones.csv\"", "\"zones.csv\""),
     ("a folder for a trace", "scenario.toml", "\"jobs.csv\"", "\".\""),
     ("prices without zones", "scenario.toml", "price_zones = \"price-zones.csv\"\n", ""),
-    ("zones of a site that is not there", "scenario.toml", "[signals]", "[signals.zone_of]\nhal = { price = \"Z1\" }\n[signals]"),
+    (
+        "zones of a site that is not there",
+        "scenario.toml",
+        "[signals]",
+        "[signals.zone_of]\nhal = { price = \"Z1\" }\n[signals]",
+    ),
     ("a seed that is a word", "scenario.toml", "seed = 7", "seed = \"seven\""),
     ("a negative seed", "scenario.toml", "seed = 7", "seed = -7"),
     ("no policy", "scenario.toml", "[\"fifo\", \"backfill\"]", "[]"),
@@ -48,11 +53,22 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
     ("an infinite load", "scenario.toml", "[signals]", "offered_load = inf\n[signals]"),
     ("an absurd load", "scenario.toml", "[signals]", "offered_load = 1e6\n[signals]"),
     ("a load that is a word", "scenario.toml", "[signals]", "offered_load = \"high\"\n[signals]"),
-    ("a load without a horizon", "scenario.toml", "horizon = \"5h\"\n", "workload.offered_load = 1.0\n"),
+    (
+        "a load without a horizon",
+        "scenario.toml",
+        HORIZON_TO_WORKLOAD,
+        "policies = [\"fifo\"]\n[workload]\noffered_load = 1.0\n",
+    ),
+    ("a service name twice", "scenario.toml", "[signals]", TWINS),
     ("a trace and classes", "scenario.toml", "trace = \"jobs.csv\"", "trace = \"jobs.csv\"\njobs = 5"),
     ("neither a trace nor classes", "scenario.toml", "trace = \"jobs.csv\"", ""),
     ("classes without jobs", "scenario.toml", "trace = \"jobs.csv\"", CLASS),
-    ("classes that are not whole", "scenario.toml", "trace = \"jobs.csv\"", "jobs = 5\n[[workload.classes]]\nname = \"a\""),
+    (
+        "classes that are not whole",
+        "scenario.toml",
+        "trace = \"jobs.csv\"",
+        "jobs = 5\n[[workload.classes]]\nname = \"a\"",
+    ),
     ("a service of no chips", "scenario.toml", "[signals]", NO_CHIPS),
     ("a service that no domain can hold", "scenario.toml", "[signals]", TOO_LARGE),
     // The fleet.
@@ -66,7 +82,12 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
     ("too many nodes", "fleet.toml", "{ node = 2 }", "{ node = 2_000_000_000 }"),
     ("a name twice", "fleet.toml", "[sites.hall]", "[sites.hall]\nnodes = { node = 1 }\n[sites.hall]"),
     ("templates in a circle", "fleet.toml", "[sites.hall]", CIRCLE),
-    ("a cap that nothing can keep", "fleet.toml", "[sites.hall]", "[caps.low]\non = \"hall\"\nwatts = 5\nmeter = \"it\"\nkind = \"breaker\"\n[sites.hall]"),
+    (
+        "a cap that nothing can keep",
+        "fleet.toml",
+        "[sites.hall]",
+        "[caps.low]\non = \"hall\"\nwatts = 5\nmeter = \"it\"\nkind = \"breaker\"\n[sites.hall]",
+    ),
     // The trace.
     ("a gang of no chips", "jobs.csv", "1h,2,8", "1h,2,0"),
     ("negative chips", "jobs.csv", "1h,2,8", "1h,2,-8"),
@@ -84,7 +105,12 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
     ("a shape of a torus", "jobs.csv", JOBS, TORUS),
     ("a gang of changing size", "jobs.csv", JOBS, ELASTIC),
     ("another version of our lines", "jobs.csv", JOBS, "{\"format\":\"offtake-workload\",\"version\":2}\n"),
-    ("JSON that is not whole", "jobs.csv", JOBS, "{\"format\":\"offtake-workload\",\"version\":1}\n{\"job\":{\"name\":\n"),
+    (
+        "JSON that is not whole",
+        "jobs.csv",
+        JOBS,
+        "{\"format\":\"offtake-workload\",\"version\":1}\n{\"job\":{\"name\":\n",
+    ),
     // Signals.
     ("a price that is no number", "prices.csv", ",200", ",dear"),
     ("an hour twice", "prices.csv", "T01:00Z", "T00:00Z"),
@@ -94,6 +120,10 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
     ("a negative carbon intensity", "carbon.csv", ",300", ",-300"),
 ];
 
+const HORIZON_TO_WORKLOAD: &str = "horizon = \"5h\"\nseed = 7\npolicies = [\"fifo\", \"backfill\"]\n\n[workload]\n";
+const TWINS: &str = "[[services]]\nname = \"a\"\ntenant = \"t\"\ntier = \"spot\"\nminimum = 1\nmaximum = 2\nreplica = { chips = 1 }\n\
+    demand_ppm = [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]\n[[services]]\nname = \"a\"\ntenant = \"t\"\ntier = \"spot\"\n\
+    minimum = 1\nmaximum = 2\nreplica = { chips = 1 }\ndemand_ppm = [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]\n[signals]";
 const CLASS: &str = "[[workload.classes]]\nname = \"a\"\nweight = 1\ntenant = \"t\"\ntier = \"standard\"\n\
     duration = { fixed = \"1h\" }\ngangs = [{ chips = 8 }]";
 const NO_CHIPS: &str = "[[services]]\nname = \"chat\"\ntenant = \"t\"\ntier = \"reserved\"\nminimum = 1\nmaximum = 2\n\
@@ -162,15 +192,20 @@ fn arguments_are_refused_with_words_that_help() {
 
 /// Files that no editor writes.
 fn wild_files() -> Vec<(&'static str, &'static str, Vec<u8>)> {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    gzip.write_all(JOBS.repeat(100).as_bytes()).expect("memory takes all");
-    let mut cut = gzip.finish().expect("memory takes all");
-    cut.truncate(cut.len() / 2);
-    let latin = |text: &str| text.replacen("lab", "caf?", 1).bytes().map(|byte| if byte == b'?' { 0xe9 } else { byte }).collect();
-    let [(_, scenario), (_, fleet), ..] = files();
+    let cut = |text: &str| {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(text.as_bytes()).expect("memory takes all");
+        let mut bytes = gzip.finish().expect("memory takes all");
+        bytes.truncate(bytes.len() / 2);
+        bytes
+    };
+    let latin = |text: &str| {
+        text.replacen("lab", "caf?", 1).bytes().map(|byte| if byte == b'?' { 0xe9 } else { byte }).collect()
+    };
+    let [(_, scenario), (_, fleet), _, (_, prices), ..] = files();
     vec![
-        ("a trace whose gzip ends early", "jobs.csv", cut.clone()),
-        ("prices whose gzip ends early", "prices.csv", cut),
+        ("a trace whose gzip ends early", "jobs.csv", cut(JOBS)),
+        ("prices whose gzip ends early", "prices.csv", cut(prices)),
         ("a trace that is not UTF-8", "jobs.csv", latin(JOBS)),
         ("a scenario that is not UTF-8", "scenario.toml", latin(&format!("{scenario}# lab\n"))),
         ("a fleet that is not UTF-8", "fleet.toml", latin(&format!("{fleet}# lab\n"))),
@@ -241,7 +276,7 @@ impl Transcript {
 
     #[track_caller]
     fn text(self) -> String {
-        eprintln!("{}", self.faults);
+        assert!(self.faults.is_empty(), "\n{}", self.faults);
         self.text
     }
 }

@@ -40,7 +40,10 @@ fn commands_are_found_in_blocks_of_shell() {
     let expected = [(3, "offtake a  # as it is".to_owned()), (8, "offtake b --c".to_owned())];
     assert_eq!(commands(text), expected);
     assert_eq!(cut("offtake simulate x.toml"), "offtake simulate x.toml --set horizon=6h");
-    assert_eq!(cut("offtake bench engine --steps 9000 --json"), "offtake bench engine --steps 2000 --json --accelerators 65536");
+    assert_eq!(
+        cut("offtake bench engine --steps 9000 --json"),
+        "offtake bench engine --steps 2000 --json --accelerators 65536"
+    );
 }
 
 fn documents() -> Vec<PathBuf> {
@@ -85,7 +88,9 @@ fn cut(command: &str) -> String {
         return command.to_owned();
     }
     let options: &[(&str, &str)] = match command.split_whitespace().collect::<Vec<_>>().as_slice() {
-        [_, "simulate", ..] if command.contains("neocloud") => &[("--set horizon", "=6h"), ("--set workload.jobs", "=2000")],
+        [_, "simulate", ..] if command.contains("neocloud") => {
+            &[("--set horizon", "=6h"), ("--set workload.jobs", "=2000")]
+        }
         [_, "simulate", ..] => &[("--set horizon", "=6h")],
         [_, "bench", "engine", ..] => &[("--accelerators", " 65536"), ("--steps", " 2000")],
         [_, "bench", "packing", ..] => &[("--seeds", " 42..42")],

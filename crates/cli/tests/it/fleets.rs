@@ -44,7 +44,9 @@ fn parameters_of_a_file_are_set_from_the_command_line() {
     let shown = |more: &str| folder.offtake(&format!("fleet show fleet.toml --json {more}")).succeeds().json();
     assert_eq!(shown("")["account"]["chips"], 16);
     assert_eq!(shown("--set nodes=5")["account"]["chips"], 40);
-    for (given, said) in [("nodes", "write NAME=NUMBER"), ("nodes=five", "write NAME=NUMBER"), ("racks=5", "it has: nodes")] {
+    for (given, said) in
+        [("nodes", "write NAME=NUMBER"), ("nodes=five", "write NAME=NUMBER"), ("racks=5", "it has: nodes")]
+    {
         let refused = folder.offtake(&format!("fleet show fleet.toml --set {given}")).is_refused();
         assert!(refused.contains(said), "{refused}");
     }

@@ -146,7 +146,10 @@ fn the_command_line_changes_the_scenario() {
 #[test]
 fn work_that_no_domain_can_hold_is_counted_where_the_scenario_says_so() {
     let folder = Folder::with_scenario("rejected");
-    folder.write("jobs.csv", crate::support::JOBS.replace("wide,lab,2022-01-01T00:00:00Z,1h,2", "wide,lab,2022-01-01T00:00:00Z,1h,3"));
+    folder.write(
+        "jobs.csv",
+        crate::support::JOBS.replace("wide,lab,2022-01-01T00:00:00Z,1h,2", "wide,lab,2022-01-01T00:00:00Z,1h,3"),
+    );
     folder.offtake("simulate scenario.toml --out result").is_refused();
     let ran = folder.offtake("simulate scenario.toml --out result --set workload.unplaceable=reject --json").succeeds();
     let figures = &ran.json()["policies"]["fifo"];

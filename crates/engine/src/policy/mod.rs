@@ -169,6 +169,14 @@ impl Packing {
         }
     }
 
+    /// A score that nodes with a free vector cannot fall below, cheap to tell.
+    pub fn least(self, mix: &Mix, free: &FreeVector, request: &Request, workers: u32) -> i64 {
+        match self {
+            Self::Offtake => offtake::least(mix.yardstick(), &Room::of(free), &Need::of(request, workers)),
+            _ => i64::MIN,
+        }
+    }
+
     /// Whether nodes remember the sizes of the requests that run on them.
     pub const fn keeps_sizes(self) -> bool {
         matches!(self, Self::Clustering)

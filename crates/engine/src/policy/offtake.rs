@@ -30,12 +30,18 @@ pub fn score(replays: Option<&Replays>, yardstick: &Yardstick, value: i64, room:
     // The wholly free chip is the last choice; it is always looked at.
     let choices = room.choices(need).enumerate();
     for (_, level) in choices.filter(|(place, level)| *place < MOST_CHOICES || *level == ChipMilli::WHOLE.get()) {
-        let loss = value - replays.map_or(0, |replays| replays.value(&room.after(need, level)));
+        // Taken greedily, a smaller node may by chance take more; that is no gain.
+        let loss = (value - replays.map_or(0, |replays| replays.value(&room.after(need, level)))).max(0);
         if loss < best.score {
             best = Scored { score: loss, level: ChipMilli::new(level) };
         }
     }
+    Scored { score: (best.score << TIE_BITS) + least(yardstick, room, need), level: best.level }
+}
+
+/// The score where nothing is lost: what would be left, in parts of the largest node.
+pub fn least(yardstick: &Yardstick, room: &Room, need: &Need) -> i64 {
     let chips = (room.left() - need.chip_milli()) * PARTS / yardstick.node_chips;
     let cpu = (room.cpu - need.cpu) * PARTS / yardstick.node_cpu;
-    Scored { score: (best.score << TIE_BITS) + chips + cpu, level: best.level }
+    chips + cpu
 }
