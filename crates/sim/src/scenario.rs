@@ -11,6 +11,7 @@ use offtake_engine::Policy;
 use offtake_fleet::Fleet;
 use offtake_signals::{CarbonSeries, ExchangeRate, Prices};
 use offtake_units::{Duration, Ppm, Timestamp};
+use offtake_workload::human::LONGEST_DURATION;
 use offtake_workload::resample::{Resampling, resample};
 use offtake_workload::synthetic::{Class, Synthetic};
 use offtake_workload::{Job, Service, ServiceText, TraceFormat, Workload, human};
@@ -261,15 +262,16 @@ impl Reader {
         let fleet = Arc::new(fleet);
         let (workload, start) = self.workload(&file, &fleet, seed, &mut notes)?;
         let mut services = workload.services;
-        services.extend(file.services.into_iter().map(|ServiceText(service)| service));
+        services.extend(file.services.iter().map(|ServiceText(service)| service.clone()));
         if workload.jobs.is_empty() && services.is_empty() {
             return Err(self.fault("workload", "holds no job", "at least one job or service"));
         }
         self.check_service_names(&services)?;
         self.check_placeable(&file.workload, &fleet, &workload.jobs, &services)?;
-        let span =
-            file.horizon.unwrap_or_else(|| workload.jobs.last().map_or(Duration::HOUR, |job| job.submitted - start));
-        let (signals, rates) = self.signals(file.signals.as_ref(), &fleet, start, span, &mut notes)?;
+        let ends = workload.jobs.iter().map(|job| job.submitted + job.duration.unwrap_or(Duration::ZERO) - start);
+        // Without a horizon the run ends with its last job: at this time, or later where jobs wait.
+        let span = file.horizon.or(ends.max()).unwrap_or(Duration::HOUR);
+        let (signals, rates) = self.signals(&file, &fleet, start, span, &mut notes)?;
         let sample_every = Duration::from_millis((span.as_millis() / SAMPLES).max(Duration::MINUTE.as_millis()));
         Ok(Scenario {
             name: file.name,
@@ -635,13 +637,13 @@ impl Reader {
 
     fn signals(
         &self,
-        file: Option<&SignalsFile>,
+        scenario: &File,
         fleet: &Fleet,
         start: Timestamp,
         span: Duration,
         notes: &mut Vec<String>,
     ) -> Result<(Vec<Signal>, Vec<ExchangeRate>), ScenarioError> {
-        let Some(file) = file else { return Ok((Vec::new(), Vec::new())) };
+        let Some(file) = &scenario.signals else { return Ok((Vec::new(), Vec::new())) };
         let prices = match (&file.prices, &file.price_zones) {
             (Some(prices), Some(zones)) => offtake_signals::read_prices(&self.dir.join(prices), &self.dir.join(zones))?,
             (None, None) => Prices { zones: BTreeMap::new(), rates: BTreeMap::new() },
@@ -653,26 +655,45 @@ impl Reader {
             _ => return Err(self.pair("carbon", "carbon_zones", file.carbon.is_some())),
         };
         let from = file.from.unwrap_or(start);
-        let hours = span.as_millis() / Duration::HOUR.as_millis() + 1;
+        let price_zones: BTreeSet<&str> = fleet.sites.iter().filter_map(|site| site.price_zone.as_deref()).collect();
+        let carbon_zones: BTreeSet<&str> = fleet.sites.iter().filter_map(|site| site.carbon_zone.as_deref()).collect();
+        let priced: Vec<_> = price_zones.into_iter().filter_map(|zone| Some((zone, prices.zones.get(zone)?))).collect();
+        let counted: Vec<_> = carbon_zones.into_iter().filter_map(|zone| Some((zone, carbon.get(zone)?))).collect();
+        let ends = priced.iter().map(|(_, series)| series.micros.end());
+        let ends = ends.chain(counted.iter().map(|(_, series)| series.mg_per_kwh.end()));
+        let known = ends.max().map_or(Duration::ZERO, |end| end - from).min(LONGEST_DURATION);
+        let hours = scenario.horizon.unwrap_or(known.max(span)).as_millis() / Duration::HOUR.as_millis() + 1;
         let mut signals = Vec::new();
         let mut used = BTreeSet::new();
         for hour in 0..=hours {
             let ahead = Duration::from_millis(hour * Duration::HOUR.as_millis());
             let (at, then) = (start + ahead, from + ahead);
-            let zones: BTreeSet<&str> = fleet.sites.iter().filter_map(|site| site.price_zone.as_deref()).collect();
-            for zone in zones {
-                if let Some(price) = prices.zones.get(zone).and_then(|series| series.at(then)) {
-                    used.insert(price.currency);
-                    signals.push(Signal { at, zone: zone.to_owned(), value: SignalValue::Price(price) });
-                }
+            for (zone, price) in priced.iter().filter_map(|(zone, series)| Some((*zone, series.at(then)?))) {
+                used.insert(price.currency);
+                signals.push(Signal { at, zone: zone.to_owned(), value: SignalValue::Price(price) });
             }
-            let zones: BTreeSet<&str> = fleet.sites.iter().filter_map(|site| site.carbon_zone.as_deref()).collect();
-            for zone in zones {
-                if let Some(intensity) = carbon.get(zone).and_then(|series| series.at(then)) {
-                    signals.push(Signal { at, zone: zone.to_owned(), value: SignalValue::Carbon(intensity) });
-                }
+            for (zone, intensity) in counted.iter().filter_map(|(zone, series)| Some((*zone, series.at(then)?))) {
+                signals.push(Signal { at, zone: zone.to_owned(), value: SignalValue::Carbon(intensity) });
             }
         }
+        let missing = |zone: &str, what: &str, has: &dyn Fn(Timestamp) -> bool| {
+            let hours = (span.as_millis() / Duration::HOUR.as_millis()).max(1);
+            let known = (0..hours).filter(|hour| has(from + Duration::from_millis(hour * Duration::HOUR.as_millis())));
+            let missing = hours - known.count() as i64;
+            let told = match missing {
+                0 => return None,
+                _ if missing == hours => format!("Zone {zone} has no {what} at the time of the run."),
+                _ => {
+                    format!("Zone {zone} has no {what} for {missing} of {hours} hours: the last before them holds on.")
+                }
+            };
+            Some(told)
+        };
+        notes.extend(priced.iter().filter_map(|(zone, series)| missing(zone, "price", &|at| series.at(at).is_some())));
+        let carbon_gaps = counted.iter();
+        notes.extend(
+            carbon_gaps.filter_map(|(zone, series)| missing(zone, "carbon intensity", &|at| series.at(at).is_some())),
+        );
         if file.from.is_some() {
             notes.push(format!(
                 "Signals are those from {} on, laid under the run's first hour.",

@@ -81,7 +81,7 @@ fn what_cannot_be_measured_is_refused() {
         (format!("bench packing --nodes {nodes} --pods {pods} --policies fdg"), "fdg"),
         (format!("bench packing --nodes {nodes} --pods {pods} --fill 0"), "fill above 0 %"),
     ] {
-        let refused = folder.offtake(&arguments).is_refused();
+        let refused = folder.offtake(&arguments).refused();
         assert!(refused.contains(said), "offtake {arguments}\n{refused}");
     }
 }

@@ -47,7 +47,7 @@ fn parameters_of_a_file_are_set_from_the_command_line() {
     for (given, said) in
         [("nodes", "write NAME=NUMBER"), ("nodes=five", "write NAME=NUMBER"), ("racks=5", "it has: nodes")]
     {
-        let refused = folder.offtake(&format!("fleet show fleet.toml --set {given}")).is_refused();
+        let refused = folder.offtake(&format!("fleet show fleet.toml --set {given}")).refused();
         assert!(refused.contains(said), "{refused}");
     }
 }

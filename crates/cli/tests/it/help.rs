@@ -38,7 +38,7 @@ fn what_is_not_known_is_refused_with_help() {
         ("bench engine --steps many", "invalid value 'many' for '--steps <N>'"),
     ] {
         let before = folder.contents();
-        let refused = folder.offtake(arguments).is_refused();
+        let refused = folder.offtake(arguments).refused();
         assert!(refused.contains(said), "offtake {arguments}\n{refused}");
         assert_eq!(folder.contents(), before);
     }

@@ -14,7 +14,7 @@ fn a_killed_run_leaves_the_earlier_result() {
     for after_ms in [0, 100, 700] {
         let mut child = Command::new(BINARY)
             .current_dir(folder.path(""))
-            .args(["simulate", "--out", "result", "--policy", "fifo,offtake", "--set", "horizon=14d"])
+            .args(["simulate", "--out", "result", "--policy", "fifo,offtake", "--set", "horizon=60d"])
             .arg(&long)
             .stderr(Stdio::null())
             .stdout(Stdio::null())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, untimed};
+use crate::support::{Folder, JOBS, SCENARIO, untimed};
 
 #[test]
 fn it_writes_a_summary_a_report_and_tables() {
@@ -146,14 +146,45 @@ fn the_command_line_changes_the_scenario() {
 #[test]
 fn work_that_no_domain_can_hold_is_counted_where_the_scenario_says_so() {
     let folder = Folder::with_scenario("rejected");
-    folder.write(
-        "jobs.csv",
-        crate::support::JOBS.replace("wide,lab,2022-01-01T00:00:00Z,1h,2", "wide,lab,2022-01-01T00:00:00Z,1h,3"),
-    );
-    folder.offtake("simulate scenario.toml --out result").is_refused();
+    folder.write("jobs.csv", JOBS.replace("wide,lab,2022-01-01T00:00:00Z,1h,2", "wide,lab,2022-01-01T00:00:00Z,1h,3"));
+    folder.offtake("simulate scenario.toml --out result").refused();
     let ran = folder.offtake("simulate scenario.toml --out result --set workload.unplaceable=reject --json").succeeds();
     let figures = &ran.json()["policies"]["fifo"];
     assert_eq!((&figures["jobs"], &figures["rejected"], &figures["finished"]), (&json!(3), &json!(1), &json!(2)));
+}
+
+/// Until the last job has ended: three hours with backfill, four in strict order, each at the price of its hour.
+#[test]
+fn without_a_horizon_it_runs_until_the_last_job_has_ended() {
+    let folder = Folder::with_scenario("no-horizon");
+    folder.write("scenario.toml", SCENARIO.replace("horizon = \"5h\"\n", ""));
+    let summary = folder.offtake("simulate scenario.toml --out result --json").succeeds().json();
+    assert_eq!(summary["policies"]["fifo"]["energy_cost_usd"], 255.0);
+    assert_eq!(summary["policies"]["backfill"]["energy_cost_usd"], 378.0);
+    assert_eq!(summary["policies"]["backfill"]["finished"], 3);
+}
+
+#[test]
+fn a_job_of_a_century_makes_no_longer_a_timeline() {
+    let folder = Folder::with_scenario("century");
+    folder.write("scenario.toml", SCENARIO.replace("horizon = \"5h\"\n", ""));
+    folder.write("jobs.csv", JOBS.replace("1h,2,8", "36500d,2,8"));
+    folder.offtake("simulate scenario.toml --out result --policy fifo").succeeds();
+    assert!(folder.table("result/timeline-fifo.csv").len() < 1_000);
+}
+
+#[test]
+fn the_report_tells_where_signals_end() {
+    let folder = Folder::with_scenario("signals-end");
+    let notes = |more: &str| {
+        folder.offtake(&format!("simulate scenario.toml --out result {more}")).succeeds();
+        folder.text("result/report.html")
+    };
+    assert!(!notes("").contains("Zone Z1 has no"));
+    let longer = notes("--set horizon=10h");
+    assert!(longer.contains("Zone Z1 has no price for 5 of 10 hours: the last before them holds on."));
+    assert!(longer.contains("Zone Z1 has no carbon intensity for 5 of 10 hours"));
+    assert!(notes("--set start=2023-01-01T00:00:00Z").contains("Zone Z1 has no price at the time of the run."));
 }
 
 fn figures(folder: &str, policy: &str) -> Value {

@@ -129,7 +129,7 @@ impl Ran {
 
     /// What it says, refused as bad input.
     #[track_caller]
-    pub fn is_refused(self) -> String {
+    pub fn refused(self) -> String {
         assert_eq!((self.code, self.stdout.as_str()), (Some(2), ""), "{}", self.stderr);
         self.stderr
     }
