@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use offtake_fleet::NodeKindIx;
-use offtake_units::{Duration, Timestamp};
+use offtake_units::Duration;
 use offtake_workload::Tier;
 use rustc_hash::FxHashMap;
 
@@ -38,8 +38,6 @@ pub struct Waiting {
     pub turn: Turn,
     /// The job.
     pub job: JobId,
-    /// When it was submitted.
-    pub since: Timestamp,
     /// How long it will run; [`Duration`] of `i64::MAX` when nobody knows.
     pub duration: Duration,
 }
@@ -169,16 +167,6 @@ impl Queue {
         lanes.filter(|lane| self.lane(*lane).parked.is_some() && !self.lane(*lane).chunks.is_empty())
     }
 
-    /// How many jobs of each shape were submitted before `now` and wait.
-    pub fn waiting_by_shape(&self, shapes: usize, now: Timestamp) -> Vec<i64> {
-        let mut waiting = vec![0; shapes];
-        for lane in &self.lanes {
-            let jobs = lane.chunks.iter().flat_map(|chunk| &chunk.jobs);
-            waiting[lane.shape.ix()] += jobs.filter(|job| job.since < now).count() as i64;
-        }
-        waiting
-    }
-
     /// Adds a job at the end of its lane; the kinds are those that its shape may use.
     pub fn push(
         &mut self,
@@ -277,7 +265,7 @@ mod tests {
             for (turn, (push, number)) in ops.into_iter().enumerate() {
                 if push || truth.is_empty() {
                     let duration = Duration::from_secs(number);
-                    let waiting = Waiting { turn: Turn(turn as u64), job: JobId(turn as u64), since: Timestamp::EPOCH, duration };
+                    let waiting = Waiting { turn: Turn(turn as u64), job: JobId(turn as u64), duration };
                     truth.push(waiting);
                     lane = Some(queue.push((ShapeIx(0), Tier::Standard), waiting, 1000, std::iter::empty()));
                 } else if let Some(lane) = lane {

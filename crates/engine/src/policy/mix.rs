@@ -31,10 +31,6 @@ const MOST_WORKERS: u32 = 1024;
 /// Distinct requests that are looked at, the most frequent: the tail beyond weighs nothing in a sample of 2,048.
 const MOST_ITEMS: usize = 4096;
 
-/// Two demands are mixed after each is brought to about this many thousandths of a chip: fine enough for the rarest
-/// request, and far from the end of the integers.
-const SCALE: i64 = 1 << 52;
-
 /// A set of node kinds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KindSet(Box<[u64]>);
@@ -100,11 +96,6 @@ impl IntoIterator for Demand {
     }
 }
 
-/// The chips of a demand, in thousandths.
-fn chips(demand: &Demand) -> i64 {
-    demand.iter().fold(0, |sum, (item, count)| sum.saturating_add(count.saturating_mul(item.need.chip_milli())))
-}
-
 /// What has been asked for so far.
 #[derive(Clone, Debug, Default)]
 pub struct Mix {
@@ -125,64 +116,46 @@ impl Mix {
         Self { yardstick: Yardstick::of(fleet), kinds: fleet.node_kinds.len(), next: FIRST, ..Self::default() }
     }
 
-    /// Counts a shape submitted at `now`; true when it is time to derive anew what packings need.
-    pub fn learn(&mut self, shape: ShapeIx, now: Timestamp) -> bool {
+    /// Counts a shape submitted at `now`; true when scores that were computed before no longer hold.
+    pub fn learn(&mut self, packing: Packing, shape: ShapeIx, now: Timestamp, shapes: &[Arc<Shape>]) -> bool {
         if self.counts.len() <= shape.ix() {
             self.counts.resize(shape.ix() + 1, 0);
         }
         self.counts[shape.ix()] += 1;
         self.submitted += 1;
-        if self.submitted < self.next && (now < self.next_hour || self.submitted < FIRST) {
+        if self.submitted < FIRST || (self.submitted < self.next && now < self.next_hour) {
             return false;
         }
         self.next = self.submitted + self.submitted / GROWTH;
         self.next_hour = now.saturating_add(Duration::HOUR);
-        true
+        self.derive(packing, shapes)
     }
 
-    /// Derives from the counts, and from how many jobs of each shape wait, what a packing needs; true when scores that
-    /// were computed before no longer hold.
-    pub fn derive(&mut self, packing: Packing, shapes: &[Arc<Shape>], waiting: &[i64]) -> bool {
-        let asked = self.demand(&self.counts, shapes, 1);
-        self.typical = Typical::of(&asked);
-        match packing {
-            Packing::Fgd => true,
-            Packing::Offtake => self.draw(&self.at_risk(&asked, shapes, waiting)),
-            _ => false,
-        }
-    }
-
-    /// The demand that placement leaves room for: half of it, by chips, what was asked for so far, and half what waits
-    /// now. Below its capacity a fleet has room for most requests wherever they go; what waits all the same is worth
-    /// keeping room for.
-    fn at_risk(&self, asked: &Demand, shapes: &[Arc<Shape>], waiting: &[i64]) -> Demand {
-        let of_waiting = chips(&self.demand(waiting, shapes, 1));
-        let times = if of_waiting == 0 { 1 } else { SCALE / chips(asked).max(1) };
-        let mut demand = self.demand(&self.counts, shapes, times.max(1));
-        for (item, count) in self.demand(waiting, shapes, (SCALE / of_waiting.max(1)).max(1)) {
-            demand.add(item, count);
-        }
-        demand
-    }
-
-    /// What one worker of each shape asks for, as often as it was counted, times a factor.
-    fn demand(&self, counts: &[i64], shapes: &[Arc<Shape>], times: i64) -> Demand {
+    /// Derives from the counts what a packing needs; true when scores that were computed before no longer hold.
+    pub fn derive(&mut self, packing: Packing, shapes: &[Arc<Shape>]) -> bool {
         let mut demand = Demand::default();
-        for (shape, count) in shapes.iter().zip(counts).filter(|(_, count)| **count > 0) {
+        for (shape, count) in shapes.iter().zip(&self.counts).filter(|(_, count)| **count > 0) {
             for gang in &shape.gangs {
-                let workers = count.saturating_mul(i64::from(gang.workers.min(MOST_WORKERS)));
-                demand.add(self.item(gang), workers.saturating_mul(times));
+                demand.add(self.item(gang), count * i64::from(gang.workers.min(MOST_WORKERS)));
             }
         }
         demand.keep_most_frequent();
-        demand
+        self.take(packing, &demand)
     }
 
-    fn draw(&mut self, demand: &Demand) -> bool {
-        let drawn = Replays::draw(demand, &self.yardstick, self.kinds, self.replays.as_deref());
-        let is_new = drawn.is_some();
-        self.replays = drawn.map(Arc::new).or(self.replays.take());
-        is_new
+    fn take(&mut self, packing: Packing, demand: &Demand) -> bool {
+        self.typical = Typical::of(demand);
+        match packing {
+            Packing::Fgd => true,
+            Packing::Offtake => match Replays::draw(demand, &self.yardstick, self.kinds, self.replays.as_deref()) {
+                Some(drawn) => {
+                    self.replays = Some(Arc::new(drawn));
+                    true
+                }
+                None => false,
+            },
+            _ => false,
+        }
     }
 
     fn item(&self, gang: &Request) -> Item {
@@ -195,10 +168,7 @@ impl Mix {
         let mut mix = Self::new(fleet);
         let mut demand = Demand::default();
         requests.iter().for_each(|(request, count)| demand.add(mix.item(request), *count));
-        mix.typical = Typical::of(&demand);
-        if packing == Packing::Offtake {
-            mix.draw(&demand);
-        }
+        mix.take(packing, &demand);
         mix
     }
 

@@ -244,7 +244,7 @@ impl State {
             Event::PolicySet { policy } => {
                 self.policy = *policy;
                 self.scores.clear();
-                self.derive_mix();
+                self.mix.derive(policy.packing, &self.shapes);
                 if policy.packing.keeps_sizes() != self.capacity.keeps_sizes() {
                     self.capacity = self.recounted();
                 }
@@ -309,8 +309,8 @@ impl State {
         self.next_turn += 1;
         let phase = match self.intern(&spec.gangs) {
             Ok(shape) => {
-                if self.mix.learn(shape, self.now) {
-                    self.derive_mix();
+                if self.mix.learn(self.policy.packing, shape, self.now, &self.shapes) {
+                    self.scores.clear();
                 }
                 self.enqueue(job, &spec, turn, shape);
                 Phase::Pending(shape)
@@ -323,18 +323,11 @@ impl State {
         self.jobs.insert(job, Work { spec, turn, phase, blocks: None });
     }
 
-    fn derive_mix(&mut self) {
-        let waiting = self.queue.waiting_by_shape(self.shapes.len(), self.now);
-        if self.mix.derive(self.policy.packing, &self.shapes, &waiting) {
-            self.scores.clear();
-        }
-    }
-
     fn enqueue(&mut self, job: JobId, spec: &Job, turn: Turn, shape: ShapeIx) {
         let duration = spec.duration.unwrap_or(Duration::from_millis(i64::MAX));
         let lane = self.queue.push(
             (shape, spec.tier),
-            Waiting { turn, job, since: self.now, duration },
+            Waiting { turn, job, duration },
             spec.chip_milli(),
             kinds_of(&self.shapes[shape.ix()]),
         );
