@@ -275,7 +275,7 @@ fn text(scenario: &Scenario, ran: &[Ran], summaries: &[PolicySummary]) -> String
     let breaches =
         if best.cap_breaches == 0 { "no cap broken".to_owned() } else { format!("{} caps broken", best.cap_breaches) };
     let mut text = format!(
-        "{} kept {:.1} % of {} chips busy; {} jobs finished, {} waiting at the end, p95 wait {}; peak {:.2} MW, {breaches}.\n\n",
+        "{} kept {:.1} % of {} chips busy; {} jobs finished,\n{} waiting at the end, p95 wait {}; peak {:.2} MW, {breaches}.\n\n",
         scenario.focus,
         best.allocation_pct,
         grouped(scenario.setup.fleet.chips()),

@@ -65,13 +65,13 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     format!("{}\n", lines.join("\n"))
 }
 
-/// A number with its thousands set apart.
+/// A number with its thousands set apart, as all tables of the terminal do.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(' ');
+            text.push(',');
         }
         text.push(digit);
     }

@@ -210,16 +210,15 @@ pub fn report_data(
     command: String,
 ) -> ReportData {
     let setup = &scenario.setup;
-    let end = outcomes.iter().map(|(_, outcome)| outcome.end).max().unwrap_or(setup.start);
+    let focus = outcomes.iter().find(|(name, _)| *name == scenario.focus).or(outcomes.first());
+    let end = focus.map_or(setup.start, |(_, outcome)| outcome.end);
     let mut notes = scenario.notes.clone();
     notes.push("Waits count jobs that still wait at the end with their wait so far.".to_owned());
-    let assumed = setup
-        .fleet
-        .accelerators
-        .iter()
-        .any(|chip| chip.power_levels.iter().any(|level| level.basis == offtake_fleet::Basis::Assumed));
-    if assumed {
-        notes.push("Power is modelled from the fleet file's idle, operating and peak watts, not metered.".to_owned());
+    notes.push("Power is modelled from the fleet file's idle, operating and peak watts, not metered.".to_owned());
+    if setup.horizon.is_none() {
+        notes.push(
+            "Without a horizon a run ends with its last job, so that each policy has a span of its own.".to_owned(),
+        );
     }
     let rates = scenario.rates.iter().filter(|rate| rate.currency != Currency::USD).map(|rate| ReportRate {
         from: rate.currency.to_string(),

@@ -1,0 +1,103 @@
+//! A scenario file as it is written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use offtake_units::{Duration, Timestamp};
+use offtake_workload::synthetic::Class;
+use offtake_workload::{ServiceText, human};
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) name: String,
+    pub(super) fleet: PathBuf,
+    #[serde(default)]
+    pub(super) parameters: BTreeMap<String, i64>,
+    #[serde(default, with = "optional_timestamp")]
+    pub(super) start: Option<Timestamp>,
+    #[serde(default, with = "human::optional_duration")]
+    pub(super) horizon: Option<Duration>,
+    #[serde(default)]
+    pub(super) seed: u64,
+    pub(super) policies: Vec<String>,
+    pub(super) focus: Option<String>,
+    #[serde(default)]
+    pub(super) notes: Vec<String>,
+    pub(super) workload: WorkloadFile,
+    #[serde(default)]
+    pub(super) services: Vec<ServiceText>,
+    pub(super) signals: Option<SignalsFile>,
+    #[serde(default)]
+    pub(super) sources: Vec<SourceFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WorkloadFile {
+    pub(super) trace: Option<PathBuf>,
+    pub(super) format: Option<String>,
+    pub(super) offered_load: Option<f64>,
+    #[serde(default)]
+    pub(super) unplaceable: Unplaceable,
+    pub(super) jobs: Option<u64>,
+    #[serde(default)]
+    pub(super) hourly_weights: Vec<u32>,
+    #[serde(default)]
+    pub(super) classes: Vec<Class>,
+}
+
+/// What happens to work that no domain of the fleet can ever hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Unplaceable {
+    /// The scenario is refused.
+    #[default]
+    Error,
+    /// The engine rejects it, and the report counts it.
+    Reject,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignalsFile {
+    pub(super) prices: Option<PathBuf>,
+    pub(super) price_zones: Option<PathBuf>,
+    pub(super) carbon: Option<PathBuf>,
+    pub(super) carbon_zones: Option<PathBuf>,
+    /// The instant of the series at which the run begins, where the two calendars differ.
+    #[serde(default, with = "optional_timestamp")]
+    pub(super) from: Option<Timestamp>,
+    /// Zones of sites whose own the fleet file does not name.
+    #[serde(default)]
+    pub(super) zone_of: BTreeMap<String, ZoneFile>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ZoneFile {
+    pub(super) price: Option<String>,
+    pub(super) carbon: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceFile {
+    pub(super) what: String,
+    pub(super) source: String,
+    pub(super) licence: String,
+}
+
+mod optional_timestamp {
+    use offtake_units::Timestamp;
+    use offtake_workload::human;
+    use serde::{Deserialize, Deserializer};
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(transparent)]
+        struct Wrapped(#[serde(with = "human::timestamp")] Timestamp);
+        Ok(Some(Wrapped::deserialize(deserializer)?.0))
+    }
+}

@@ -1,0 +1,357 @@
+//! Scenario files: which fleet, which work, which signals, for how long, under which policies.
+
+mod file;
+mod signals;
+mod work;
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use self::file::File;
+use crate::run::Setup;
+use offtake_engine::Policy;
+use offtake_signals::ExchangeRate;
+use offtake_units::{Duration, Ppm};
+use offtake_workload::{Service, ServiceText};
+
+/// What is wrong with a scenario.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The scenario file cannot be read.
+    #[error("{file}: the scenario cannot be read: name a file that exists, such as examples/openb.toml")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what a scenario looks like.
+    #[error("{file}{}: {message}", line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Syntax {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: Option<usize>,
+        /// What is wrong, and what is allowed.
+        message: String,
+    },
+    /// A value cannot be meant.
+    #[error("{file}{}: `{field}` {fault}; allowed is {allowed}", line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Value {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: Option<usize>,
+        /// The key, or the option of the command line that set it.
+        field: String,
+        /// What it says, or that it is missing.
+        fault: String,
+        /// What it may say.
+        allowed: String,
+    },
+    /// Work that no domain of the fleet could ever hold.
+    #[error("{file}: {work} can never run on this fleet: {reason}")]
+    Unplaceable {
+        /// The scenario or the trace.
+        file: String,
+        /// Which job or service.
+        work: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The fleet cannot be read.
+    #[error(transparent)]
+    Fleet(#[from] offtake_fleet::FleetError),
+    /// The trace cannot be read.
+    #[error(transparent)]
+    Trace(#[from] offtake_workload::TraceError),
+    /// A signal cannot be read.
+    #[error(transparent)]
+    Signal(#[from] offtake_signals::SignalError),
+}
+
+/// A scenario, read and ready to run.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: String,
+    /// The file it was read from, as it was named.
+    pub file: String,
+    /// What every policy runs.
+    pub setup: Setup,
+    /// Seed of all that is drawn.
+    pub seed: u64,
+    /// The policies by name, in order.
+    pub policies: Vec<(String, Policy)>,
+    /// The policy that the report is about.
+    pub focus: String,
+    /// The load that was asked for.
+    pub offered_load_asked: Option<Ppm>,
+    /// Sentences for the reader.
+    pub notes: Vec<String>,
+    /// What, source and licence of the data.
+    pub sources: Vec<[String; 3]>,
+    /// Rates of the currencies that occur.
+    pub rates: Vec<ExchangeRate>,
+}
+
+/// What the command line changes in a scenario.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Policies to run instead.
+    pub policies: Vec<String>,
+    /// Another seed.
+    pub seed: Option<u64>,
+    /// Other values by dotted key, as TOML.
+    pub set: Vec<(String, String)>,
+}
+
+/// At most so many samples make a timeline.
+const SAMPLES: i64 = 576;
+/// Scenarios are written by people: a larger file is of another kind.
+const LARGEST_FILE_BYTES: u64 = 4 << 20;
+/// Bytes of a scenario's name.
+const LONGEST_NAME_BYTES: usize = 100;
+
+/// Reads a scenario and all that it names.
+///
+/// # Errors
+/// [`ScenarioError`], with file, line and field, when anything cannot be read or meant.
+pub fn read(path: &Path, overrides: &Overrides) -> Result<Scenario, ScenarioError> {
+    let file = path.display().to_string();
+    let text = read_text(path, &file)?;
+    let dir = path.parent().unwrap_or(Path::new("")).to_owned();
+    Reader { file, text, dir, overrides: overrides.clone() }.read()
+}
+
+fn read_text(path: &Path, file: &str) -> Result<String, ScenarioError> {
+    let unreadable = |source| ScenarioError::Unreadable { file: file.to_owned(), source };
+    let wrong =
+        |line, message: &str| ScenarioError::Syntax { file: file.to_owned(), line, message: message.to_owned() };
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(path).map_err(unreadable)?;
+    opened.take(LARGEST_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST_FILE_BYTES {
+        return Err(wrong(None, "is larger than 4 MiB: a scenario is short and names its trace, which may be long"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        wrong(Some(line), "is not UTF-8 text: save the file as UTF-8")
+    })
+}
+
+struct Reader {
+    file: String,
+    text: String,
+    dir: PathBuf,
+    overrides: Overrides,
+}
+
+impl Reader {
+    fn read(self) -> Result<Scenario, ScenarioError> {
+        let overrides = &self.overrides;
+        let file = self.parse()?;
+        self.check_name(&file.name)?;
+        let seed = overrides.seed.unwrap_or(file.seed);
+        let names = if overrides.policies.is_empty() { &file.policies } else { &overrides.policies };
+        let policies = self.policies(names, seed)?;
+        let focus = self.focus(file.focus.as_deref(), &policies)?;
+        let mut fleet = offtake_fleet::read(&self.dir.join(&file.fleet), &file.parameters)?;
+        let mut notes = file.notes.clone();
+        self.lay_zones(&file, &mut fleet, &mut notes)?;
+        let fleet = Arc::new(fleet);
+        let (workload, start) = self.workload(&file, &fleet, seed, &mut notes)?;
+        let mut services = workload.services;
+        services.extend(file.services.iter().map(|ServiceText(service)| service.clone()));
+        if workload.jobs.is_empty() && services.is_empty() {
+            return Err(self.fault("workload", "holds no job", "at least one job or service"));
+        }
+        self.check_service_names(&services)?;
+        self.check_placeable(&file.workload, &fleet, &workload.jobs, &services)?;
+        let ends = workload.jobs.iter().map(|job| job.submitted + job.duration.unwrap_or(Duration::ZERO) - start);
+        // Without a horizon the run ends with its last job: at this time, or later where jobs wait.
+        let span = file.horizon.or(ends.max()).unwrap_or(Duration::HOUR);
+        let (signals, rates) = self.signals(&file, &fleet, start, span, &mut notes)?;
+        let sample_every = Duration::from_millis((span.as_millis() / SAMPLES).max(Duration::MINUTE.as_millis()));
+        Ok(Scenario {
+            name: file.name,
+            file: self.file,
+            setup: Setup {
+                fleet,
+                jobs: workload.jobs.into_iter().map(Arc::new).collect(),
+                services: services.into_iter().map(Arc::new).collect(),
+                start,
+                horizon: file.horizon,
+                signals,
+                sample_every,
+            },
+            seed,
+            policies,
+            focus,
+            offered_load_asked: file.workload.offered_load.and_then(Ppm::from_ratio),
+            notes,
+            sources: file.sources.into_iter().map(|source| [source.what, source.source, source.licence]).collect(),
+            rates,
+        })
+    }
+
+    /// The file as a value, with what the command line sets in it.
+    fn parse(&self) -> Result<File, ScenarioError> {
+        let as_written = || {
+            let document = toml::Deserializer::parse(&self.text).map_err(|error| self.syntax("", &error))?;
+            serde_path_to_error::deserialize(document)
+                .map_err(|error| self.syntax(&error.path().to_string(), error.inner()))
+        };
+        if self.overrides.set.is_empty() {
+            return as_written();
+        }
+        let table = self.with_set()?;
+        serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
+            // What was wrong before has a line in the file.
+            as_written().err().unwrap_or_else(|| ScenarioError::Syntax {
+                file: format!("{} with --set", self.file),
+                line: None,
+                message: words(&error.path().to_string(), error.inner().message()),
+            })
+        })
+    }
+
+    fn with_set(&self) -> Result<toml::Table, ScenarioError> {
+        let mut table: toml::Table = toml::from_str(&self.text).map_err(|error| self.syntax("", &error))?;
+        for (key, text) in &self.overrides.set {
+            let value = toml::Table::from_str(&format!("value = {text}"))
+                .ok()
+                .and_then(|mut parsed| parsed.remove("value"))
+                // Instants are text in scenarios; on the command line they may stand without quotes.
+                .filter(|value| !value.is_datetime())
+                .unwrap_or_else(|| toml::Value::String(text.clone()));
+            let mut parts: Vec<&str> = key.split('.').collect();
+            let last = parts.pop().unwrap_or(key);
+            let mut at = &mut table;
+            for part in parts {
+                let entry = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+                let toml::Value::Table(inner) = entry else {
+                    let fault = format!("lies below `{part}`, which is a value");
+                    return Err(self.fault(key, fault, "a key of a table, such as `workload.offered_load`"));
+                };
+                at = inner;
+            }
+            at.insert(last.to_owned(), value);
+        }
+        Ok(table)
+    }
+
+    fn syntax(&self, path: &str, error: &toml::de::Error) -> ScenarioError {
+        let span = error.span().map(|span| span.start.min(self.text.len())..span.end.min(self.text.len()));
+        let line = span.clone().map(|span| self.text[..span.start].matches('\n').count() + 1);
+        let mut message = words(path, error.message());
+        // The parser says what is wrong of a key, but not of which.
+        if let Some(key) = span.and_then(|span| self.text.get(span)).filter(|_| message == "duplicate key") {
+            message = format!("the key `{key}` is written twice");
+        }
+        ScenarioError::Syntax { file: self.file.clone(), line, message }
+    }
+
+    /// A field that says what it may not.
+    fn value(&self, field: &str, given: impl Display, allowed: impl Into<String>) -> ScenarioError {
+        self.fault(field, format!("is `{given}`"), allowed)
+    }
+
+    /// A field with any fault; it is told by the line of the file, or by the option that set it.
+    fn fault(&self, field: &str, fault: impl Into<String>, allowed: impl Into<String>) -> ScenarioError {
+        let set = self.overrides.set.iter().any(|(key, _)| key == field);
+        let (line, field) = match field {
+            "policies" if !self.overrides.policies.is_empty() => (None, "--policy".to_owned()),
+            _ if set => (None, format!("--set {field}")),
+            _ => (self.line_of(field), field.to_owned()),
+        };
+        ScenarioError::Value { file: self.file.clone(), line, field, fault: fault.into(), allowed: allowed.into() }
+    }
+
+    fn line_of(&self, field: &str) -> Option<usize> {
+        let key = field.rsplit('.').next().unwrap_or(field);
+        let is_key = |line: &str| {
+            let line = line.trim_start();
+            let is_value = line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
+            is_value || line.trim_start_matches('[').trim_end().trim_end_matches(']') == field && line.starts_with('[')
+        };
+        self.text.lines().position(is_key).map(|line| line + 1)
+    }
+
+    /// The name is also that of the folder that results are written to.
+    fn check_name(&self, name: &str) -> Result<(), ScenarioError> {
+        let is_folder = (1..=LONGEST_NAME_BYTES).contains(&name.len())
+            && name.trim() == name
+            && !name.starts_with('.')
+            && !name.chars().any(|letter| letter.is_control() || ['/', '\\'].contains(&letter));
+        if is_folder {
+            return Ok(());
+        }
+        let allowed = "the name of a folder: 1 to 100 bytes without `/`, not beginning with `.`";
+        Err(self.value("name", name.escape_debug(), allowed))
+    }
+
+    fn check_service_names(&self, services: &[Service]) -> Result<(), ScenarioError> {
+        let mut names = BTreeSet::new();
+        match services.iter().find(|service| !names.insert(service.name.as_str())) {
+            Some(twin) => Err(self.fault("services", format!("name `{}` twice", twin.name), "each name once")),
+            None => Ok(()),
+        }
+    }
+
+    fn policies(&self, names: &[String], seed: u64) -> Result<Vec<(String, Policy)>, ScenarioError> {
+        let known = || Policy::NAMES.join(", ");
+        if names.is_empty() {
+            return Err(self.fault("policies", "is empty", format!("one or more of {}", known())));
+        }
+        let mut policies: Vec<(String, Policy)> = Vec::new();
+        for name in names {
+            let Some(policy) = Policy::named(name, seed) else {
+                return Err(self.value("policies", name, known()));
+            };
+            if policies.iter().any(|(other, _)| other == name) {
+                return Err(self.fault("policies", format!("names `{name}` twice"), "each policy once"));
+            }
+            policies.push((name.clone(), policy));
+        }
+        Ok(policies)
+    }
+
+    fn focus(&self, focus: Option<&str>, policies: &[(String, Policy)]) -> Result<String, ScenarioError> {
+        let has = |name: &str| policies.iter().any(|(other, _)| other == name);
+        match focus {
+            Some(name) if Policy::named(name, 0).is_none() => {
+                Err(self.value("focus", name, format!("one of the policies: {}", Policy::NAMES.join(", "))))
+            }
+            Some(name) if has(name) => Ok(name.to_owned()),
+            _ if has("offtake") => Ok("offtake".to_owned()),
+            _ => Ok(policies[0].0.clone()),
+        }
+    }
+}
+
+/// What the reader of TOML says of a key, in the words of all other errors: given is this, allowed is that.
+fn words(path: &str, message: &str) -> String {
+    let message = message.replace('\n', " ");
+    let wrong = message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: "));
+    if let Some((given, allowed)) = wrong.and_then(|wrong| wrong.split_once(", expected ")) {
+        let value = given.split_once(['`', '"']).map(|(_, value)| value.trim_end_matches(['`', '"']));
+        let given = value.map_or_else(|| format!("a {given}"), |value| format!("`{value}`"));
+        let allowed = match allowed {
+            "u64" | "u32" | "u16" => "a whole number from 0 on",
+            "i64" => "a whole number",
+            "f64" => "a number",
+            "a string" => "a text in quotes",
+            "path string" => "a path in quotes",
+            other => other,
+        };
+        return format!("`{path}` is {given}; allowed is {allowed}");
+    }
+    let is_named = path.is_empty() || path == "." || message.contains(&format!("`{path}`"));
+    if is_named { message } else { format!("`{path}`: {message}") }
+}
