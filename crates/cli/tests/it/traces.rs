@@ -42,7 +42,7 @@ fn jobs_of_several_gangs_go_to_lines_and_not_to_a_table() {
     let ran = folder.offtake(&format!("trace convert {list} work.jsonl")).succeeds();
     let jobs = folder.text("work.jsonl").lines().count() - 1;
     assert_eq!((jobs, ran.stdout.as_str()), (82_247, ""));
-    assert!(ran.stderr.contains("82 247 jobs and 0 services written to work.jsonl"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("82,247 jobs and 0 services written to work.jsonl"), "{}", ran.stderr);
     let before = folder.contents();
     let said = folder.offtake(&format!("trace convert {list} work.csv")).refused();
     assert!(said.contains("several gangs") || said.contains("2 gangs"), "{said}");
