@@ -395,21 +395,21 @@ impl<'a> Placing<'a> {
     }
 
     /// Domains at a level that may hold all workers, by room; parts of the tree without room or power are passed over.
-    fn domains_with_room(&self, gang: &Request, domain: DomainIx, level: LevelIx, found: &mut Vec<(u32, DomainIx)>) {
+    fn domains_with_room(&self, gang: &Request, domain: DomainIx, level: LevelIx, found: &mut Vec<(u64, DomainIx)>) {
         let chips = gang.whole_chips();
         let shares = matches!(gang.chips, ChipRequest::Share(_));
-        let mut room = 0;
+        let mut room = 0_u64;
         let mut powered = false;
         for (kind, per_node) in &gang.kinds {
             let Some(cell) = self.capacity.cell_of(domain, *kind) else { continue };
             room += if shares || chips == 0 {
-                self.capacity.room(cell, 0) * per_node
+                u64::from(self.capacity.room(cell, 0)) * u64::from(*per_node)
             } else {
-                self.capacity.room(cell, chips)
+                u64::from(self.capacity.room(cell, chips))
             };
             powered |= self.capacity.can_power(domain, self.capacity.chip_draw(*kind), gang.workers * u32::from(chips));
         }
-        if room < gang.workers || !powered {
+        if room < u64::from(gang.workers) || !powered {
             return;
         }
         let entry = &self.capacity.fleet().domains[domain.ix()];

@@ -1,7 +1,8 @@
 //! Order, holds and topology on fleets small enough to follow by eye.
 
 use offtake_engine::{Blocked, Event};
-use offtake_workload::{Job, Strength, Tier};
+use offtake_units::{CpuMilli, Mebibytes};
+use offtake_workload::{Gang, Job, Strength, Tier};
 
 use crate::support::{Engine, ISLANDS, MIXED, PLAIN, fleet, gang, job, within};
 
@@ -139,4 +140,13 @@ fn what_can_never_run_is_refused_with_the_reason() {
         ]
     );
     assert_eq!(engine.state.ended().rejected, 4);
+}
+
+#[test]
+fn a_million_workers_that_need_next_to_nothing_are_placed() {
+    let mut engine = Engine::new(fleet(MIXED), "offtake");
+    let crowd = Gang { cpu: CpuMilli::new(0), memory: Mebibytes::new(0), ..gang(1_000_000, 0) };
+    let job = engine.submit(job(vec![crowd], None));
+    engine.pass(0);
+    assert!(engine.runs(job));
 }
