@@ -251,8 +251,10 @@ fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<St
             continue;
         };
         let (other_shape, placement) = (*other_shape, Arc::clone(placement));
-        let nodes = placement.slots().map(|slot| slot.nodes.first).collect::<Vec<_>>();
         let fleet = state.fleet();
+        // One node of each stretch in one domain stands for the others.
+        let mut nodes: Vec<NodeIx> = placement.slots().flat_map(|slot| slot.nodes.numbers()).map(NodeIx).collect();
+        nodes.dedup_by_key(|node| (fleet.nodes[node.ix()].domain, fleet.nodes[node.ix()].kind));
         if !nodes.iter().any(|node| kinds_of(&shape).any(|kind| kind == fleet.nodes[node.ix()].kind)) {
             continue;
         }

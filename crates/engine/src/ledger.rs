@@ -1,7 +1,7 @@
 //! What has been used: chip-time, energy, money and carbon, added in integers and divided only when printed.
 
 use offtake_fleet::{Fleet, SiteIx};
-use offtake_units::{CarbonIntensity, CarbonMass, Currency, Duration, Energy, Money, PricePerMwh, Timestamp, Watts};
+use offtake_units::{CarbonIntensity, CarbonMass, Duration, Energy, Money, PricePerMwh, Timestamp, Watts};
 use offtake_workload::Tier;
 use serde::{Deserialize, Serialize};
 
@@ -127,10 +127,5 @@ impl SiteAccount {
             Some(money) => money.add(amount),
             None => self.cost.push(amount),
         }
-    }
-
-    /// What it cost in one currency.
-    pub fn cost_in(&self, currency: Currency) -> Money {
-        self.cost.iter().find(|money| money.currency == currency).copied().unwrap_or(Money::zero(currency))
     }
 }

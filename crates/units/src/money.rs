@@ -80,11 +80,6 @@ impl PricePerMwh {
 }
 
 impl Money {
-    /// Nothing, in a currency.
-    pub const fn zero(currency: Currency) -> Self {
-        Self { scaled: 0, currency }
-    }
-
     /// Adds an amount of the same currency.
     ///
     /// # Panics

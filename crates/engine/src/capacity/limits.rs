@@ -93,11 +93,6 @@ impl Limit {
         Watts::new(self.used.div_euclid(PER_WATT) + (self.used.rem_euclid(PER_WATT) != 0) as i64)
     }
 
-    /// What it can still carry, in watts, rounded down.
-    pub const fn headroom(&self) -> Watts {
-        Watts::new((self.capacity - self.used).div_euclid(PER_WATT))
-    }
-
     /// Books a change of draw; until the work is known to end before a hold begins, it counts as outlasting it.
     pub fn add(&mut self, watts: i64, factor: Ppm) {
         let more = watts * i64::from(factor.parts());

@@ -230,11 +230,6 @@ impl Capacity {
         self.fleet.domains[self.cells[cell.ix()].domain.ix()].nodes.clone()
     }
 
-    /// The cells of a kind at a level.
-    pub fn cells_at(&self, kind: NodeKindIx, level: LevelIx) -> Range<u32> {
-        self.kinds[kind.ix()].levels[level.ix()].cells.clone()
-    }
-
     /// How many workers of `chips` whole chips each the usable nodes of a cell could take, were processor, memory and
     /// power no object.
     pub fn room(&self, cell: CellIx, chips: u16) -> u32 {

@@ -22,7 +22,8 @@ use crate::request::{Request, Shape};
 /// hour.
 const FIRST: u64 = 16;
 
-/// Looking only at 16, 64, 256, … costs a fleet that is filled at once two points of fragmentation.
+/// Looking only at 16, 64, 256, … costs openb at nine tenths of its capacity a point of
+/// fragmentation.
 const GROWTH: u64 = 4;
 
 /// A gang counts as its workers, as far as this: one of 100,000 must not drown what all others ask for.

@@ -1,7 +1,7 @@
 //! `offtake`: a node is worth the work it would still take.
 //!
 //! The demand so far is kept as replays: short sequences of requests drawn from it (see [`super::replays`]). A node's
-//! value is the chip time that it alone would take off them, from its free processor, memory and chips, with each
+//! value is the chips that it alone would take off them, from its free processor, memory and chips, with each
 //! request on the tightest chip. A placement costs the value that it destroys beyond what it uses; as what it uses is
 //! the same on every node, the node is best where the value falls the least.
 //!

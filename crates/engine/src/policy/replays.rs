@@ -91,7 +91,7 @@ impl Replays {
         })
     }
 
-    /// The chip time that a node with this room would take off the replays, in thousandths of a chip.
+    /// The chips that a node with this room would take off the replays, in thousandths.
     pub fn value(&self, room: &Room) -> i64 {
         // Most nodes have few chips, and a table of 8 fits one register. A node of many takes more off each replay, so
         // half of them will do: at most 0.2 points less on nodes of 64 chips.
@@ -102,7 +102,7 @@ impl Replays {
         }
     }
 
-    /// The chip time taken off one in `PART` replays, scaled to all of them.
+    /// The chips taken off one in `PART` replays, scaled to all of them.
     fn played<const CHIPS: usize, const PART: usize>(&self, room: &Room) -> i64 {
         // A shared chip is what it has left, and its place in the table in the lowest bits.
         let mut shared = [NO_CHIP; CHIPS];
@@ -236,7 +236,7 @@ fn widest(whole: u16, shared: &[i16]) -> u16 {
 
 /// Requests by their weight, the widest first, so that a stratum of them holds similar ones.
 ///
-/// A request weighs as much as the chip time that it asks for. One without chips competes only as far as processor is
+/// A request weighs as much as the chips that it asks for. One without chips competes only as far as processor is
 /// the scarce resource: not at all while the demand has at most 90 % as many cores per chip as the fleet, fully from
 /// 110 % on, and then by the chips that the fleet has per core.
 fn weigh<'a>(demand: &'a Demand, yardstick: &Yardstick) -> Vec<(&'a Item, i128)> {

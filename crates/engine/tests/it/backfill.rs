@@ -38,6 +38,20 @@ fn a_late_short_job_may_use_held_nodes() {
 }
 
 #[test]
+fn a_hold_sees_every_domain_that_a_wide_gang_gives_back() {
+    let mut engine = Engine::new(fleet(ISLANDS), "offtake");
+    let endless = engine.submit(job(vec![gang(1, 4)], None));
+    engine.pass(0);
+    let wide = engine.submit(job(vec![gang(11, 4)], Some(100)));
+    engine.pass(0);
+    assert!(engine.runs(endless) && engine.runs(wide));
+    let head = engine.submit(job(vec![within(gang(6, 4), "rack", Strength::Required)], Some(50)));
+    engine.pass(1);
+    let held: Vec<_> = engine.state.holds().iter().map(|hold| (hold.job, hold.start.as_millis())).collect();
+    assert_eq!(held, [(head, 100_000)], "the rack beside the endless job is free then");
+}
+
+#[test]
 fn strict_order_holds_everybody_up() {
     let mut engine = Engine::new(fleet(PLAIN), "fifo");
     engine.submit(job(vec![gang(3, 4)], Some(100)));
