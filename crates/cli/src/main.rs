@@ -1,14 +1,23 @@
 //! The `offtake` command.
 
 mod bench;
+mod connection;
+mod context;
 mod fleet;
+mod identity;
+mod live;
+mod logging;
+mod shims;
+mod show;
 mod simulate;
 mod terminal;
 mod trace;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use offtake_client::ClientError;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +32,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Live(live::Command),
+    /// Name servers, and choose which one commands speak to
+    #[command(subcommand)]
+    Context(live::contexts::Command),
     /// Run a scenario in virtual time and write a report
     Simulate(simulate::Arguments),
     /// Check a fleet file, or show what it holds
@@ -34,23 +48,50 @@ enum Command {
     /// Measure the engine
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Print what a shell needs to complete these commands
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_default();
+    if let Some(shim) = shims::Shim::of(&program) {
+        return end(shims::run(shim), shim.name());
+    }
+    let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Cli::parse().command {
-        Command::Simulate(arguments) => simulate::run(&arguments),
-        Command::Fleet(command) => fleet::run(&command),
-        Command::Trace(command) => trace::run(&command),
-        Command::Bench(command) => bench::run(&command),
+        Command::Live(command) => live::run(&command),
+        Command::Context(command) => done(live::contexts::run(&command)),
+        Command::Simulate(arguments) => done(simulate::run(&arguments)),
+        Command::Fleet(command) => done(fleet::run(&command)),
+        Command::Trace(command) => done(trace::run(&command)),
+        Command::Bench(command) => done(bench::run(&command)),
+        Command::Completions { shell } => done(completions(shell)),
     };
+    end(result, "")
+}
+
+/// What a command that ended so tells the caller: its status, and what went wrong. A shim puts its name before it, as
+/// Slurm does.
+fn end(result: anyhow::Result<ExitCode>, shim: &str) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", terminal::chain(&error));
+            let who = if shim.is_empty() { String::new() } else { format!("{shim}: ") };
+            eprintln!("{who}error: {}", terminal::chain(&error));
             ExitCode::from(if is_bad_input(&error) { 2 } else { 1 })
         }
     }
+}
+
+fn completions(shell: Shell) -> anyhow::Result<()> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "offtake", &mut text);
+    terminal::print(&String::from_utf8_lossy(&text))
 }
 
 /// Whether what was given is at fault, rather than the machine or the program.
@@ -58,8 +99,20 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
     error.is::<offtake_sim::ScenarioError>()
         || error.is::<offtake_fleet::FleetError>()
         || error.is::<offtake_workload::TraceError>()
+        || error.is::<offtake_workload::JobTextError>()
+        || error.is::<offtake_workload::sbatch::Error>()
         || error.is::<terminal::BadInput>()
+        || error.downcast_ref::<ClientError>().is_some_and(is_refused_input)
         || error.downcast_ref().is_some_and(|error| !matches!(error, offtake_workload::WriteError::File { .. }))
+}
+
+/// Whether the server says that what was asked cannot be meant: not that it cannot be done now.
+fn is_refused_input(error: &ClientError) -> bool {
+    match error {
+        ClientError::Address(_) | ClientError::Certificates { .. } => true,
+        ClientError::Refused(problem) => matches!(problem.status, 400..=407 | 410..=428),
+        ClientError::Busy { .. } | ClientError::Unreachable { .. } | ClientError::Answer(_) => false,
+    }
 }
 
 /// Whoever read our output has seen enough.

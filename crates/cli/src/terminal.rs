@@ -1,8 +1,10 @@
 //! What all commands print alike.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use comfy_table::{CellAlignment, ColumnConstraint, Table, Width};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 
 /// A value on the command line that cannot be meant.
@@ -76,4 +78,147 @@ pub fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// Which side the cells of a column stand on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// A column of a listing never gives way below this.
+const NARROWEST: usize = 8;
+
+/// A table without frames whose columns of words give way, the widest first, until a row fits into `width`.
+pub fn listing(columns: &[(&str, Align)], rows: &[Vec<String>], width: Option<usize>) -> String {
+    const GAP: usize = 2;
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
+    let natural = |index: usize| rows.iter().filter_map(|row| row.get(index)).map(|cell| cell.chars().count()).max();
+    let mut widths: Vec<usize> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, (title, _))| natural(index).unwrap_or_default().max(title.chars().count()))
+        .collect();
+    if let Some(width) = width {
+        let gaps = GAP * columns.len().saturating_sub(1);
+        while widths.iter().sum::<usize>() + gaps > width {
+            let words = columns.iter().enumerate().filter(|(_, (_, align))| *align == Align::Left);
+            let Some((widest, _)) = words.max_by_key(|(index, _)| widths[*index]) else { break };
+            if widths[widest] <= NARROWEST.max(columns[widest].0.chars().count()) {
+                break;
+            }
+            widths[widest] -= 1;
+        }
+    }
+    let titles: Vec<String> = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
+    let mut text = String::new();
+    for row in std::iter::once(&titles).chain(&rows) {
+        let mut line = String::new();
+        for (((_, align), width), cell) in columns.iter().zip(&widths).zip(row) {
+            let cell = shortened(cell, *width);
+            let blank = " ".repeat(width - cell.chars().count());
+            let (before, after) = if *align == Align::Left { ("", blank.as_str()) } else { (blank.as_str(), "") };
+            line.push_str(&format!("{before}{cell}{after}{}", " ".repeat(GAP)));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A text of at most `width` characters, its end left out where it is longer.
+pub fn shortened(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    kept.push('…');
+    kept
+}
+
+/// A text of others without what would command the terminal.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The columns of the terminal that data goes to; none where it goes elsewhere.
+pub fn width() -> Option<usize> {
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    Some(ratatui::crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns)).max(40))
+}
+
+/// A text in the one accent colour, where `stream` shows colours and nobody asked for none.
+pub fn accent(text: &str, stream: &impl IsTerminal) -> String {
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    if is_plain || !stream.is_terminal() { text.to_owned() } else { format!("\x1b[36m{text}\x1b[0m") }
+}
+
+/// Says what is waited for, once it takes longer than a second, where somebody sees it; unsaid when dropped.
+pub struct Waiting(Option<tokio::task::JoinHandle<()>>);
+
+impl Waiting {
+    /// Begins to wait. Needs the runtime around it.
+    pub fn for_(what: String) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        Self(Some(tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear).with_message(what);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+                bar.set_style(style);
+            }
+            loop {
+                bar.tick();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<Vec<String>> {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        vec![row(["7", "a", "waits for \x1b[2Jroom"]), row(["1234", "a name that is rather long", "runs"])]
+    }
+
+    const COLUMNS: [(&str, Align); 3] = [("id", Align::Right), ("name", Align::Left), ("reason", Align::Left)];
+
+    #[test]
+    fn numbers_stand_right_and_words_left() {
+        let text = listing(&COLUMNS, &rows(), None);
+        assert_eq!(
+            text,
+            "  id  name                        reason\n   7  a                           waits for  [2Jroom\n\
+             1234  a name that is rather long  runs\n"
+        );
+    }
+
+    #[test]
+    fn words_give_way_the_widest_first() {
+        let text = listing(&COLUMNS, &rows(), Some(36));
+        assert_eq!(
+            text,
+            "  id  name           reason\n   7  a              waits for  [2…\n1234  a name that …  runs\n"
+        );
+        // Numbers are never cut, so that a row may be wider than a very narrow terminal.
+        assert!(listing(&COLUMNS, &rows(), Some(10)).contains("1234  a name …  runs"));
+    }
 }

@@ -25,18 +25,17 @@ impl Admission {
     /// # Errors
     /// Why they never can.
     pub fn placeable(&self, gangs: &[Gang]) -> Result<(), Refusal> {
-        resolve(&self.capacity, gangs).map(drop)
+        admit(&self.capacity, &Shape::resolve(gangs, self.capacity.fleet())?)
     }
 }
 
-/// Resolves the gangs of a job, and refuses what can never run.
+/// Refuses what has nowhere enough room or power, even when nothing else runs.
 ///
 /// # Errors
-/// Why it never can.
-pub fn resolve(capacity: &Capacity, gangs: &[Gang]) -> Result<Shape, Refusal> {
+/// Why it never runs.
+pub fn admit(capacity: &Capacity, shape: &Shape) -> Result<(), Refusal> {
     let fleet = capacity.fleet();
-    let gangs = gangs.iter().map(|gang| Request::resolve(gang, fleet)).collect::<Result<Vec<_>, _>>()?;
-    for gang in &gangs {
+    for gang in &shape.gangs {
         let level = match gang.topology {
             Some((level, Strength::Required)) => level,
             _ => LevelIx(0),
@@ -50,7 +49,7 @@ pub fn resolve(capacity: &Capacity, gangs: &[Gang]) -> Result<Shape, Refusal> {
             return Err(Refusal::TooHungry { level: name(), workers: gang.workers });
         }
     }
-    Ok(Shape { gangs })
+    Ok(())
 }
 
 /// The most workers that a domain of a level takes when it is empty, and whether one that takes the gang can power it.

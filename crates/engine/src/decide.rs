@@ -6,7 +6,7 @@ use std::sync::Arc;
 use offtake_fleet::NodeIx;
 use offtake_units::Timestamp;
 
-use crate::capacity::LimitIx;
+use crate::capacity::{LimitIx, Withheld};
 use crate::fact::{Event, Fact, JobId, Placement};
 use crate::place::{Placing, ShapeIx, could_help, fits};
 use crate::policy::Queue as Discipline;
@@ -126,7 +126,7 @@ fn begin(state: &mut State, facts: &mut Vec<Fact>, job: JobId, placement: Arc<Pl
     facts.push(Fact { at: state.now(), event: Event::JobPlaced { job, placement } });
 }
 
-fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
+pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
     let State { capacity, policy, scores, mix, .. } = state;
     Placing::new(capacity, policy, scores, mix, job).place(shape_ix, shape)
 }
@@ -233,18 +233,19 @@ fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
 }
 
 /// A start in the future: when, where, and what may be drawn more then under each cap.
-type Start = (Timestamp, Placement, Vec<(LimitIx, i64)>);
+pub(crate) type Start = (Timestamp, Placement, Vec<(LimitIx, i64)>);
 
 /// When a blocked job can start if running work ends when it is expected to, and on which nodes. Running work is taken
 /// out in the order of its ends until the job fits, and put back.
 ///
 /// Work that has outrun its expected end has none any more.
-fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<Start> {
+pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<Start> {
     let shape = Arc::clone(state.shape(shape_ix));
     let now = state.now();
     let ends: Vec<(Timestamp, JobId)> = state.ends().filter(|(end, _)| *end > now).collect();
     let mut gone: Vec<(ShapeIx, Arc<Placement>)> = Vec::new();
     let mut found = None;
+    let watch = state.capacity.pause_watch();
     for (end, other) in ends {
         let Some(Phase::Running { shape: other_shape, placement, .. }) = state.job(other).map(|work| &work.phase)
         else {
@@ -254,7 +255,8 @@ fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<St
         let fleet = state.fleet();
         // One node of each stretch in one domain stands for the others.
         let mut nodes: Vec<NodeIx> = placement.slots().flat_map(|slot| slot.nodes.numbers()).map(NodeIx).collect();
-        nodes.dedup_by_key(|node| (fleet.nodes[node.ix()].domain, fleet.nodes[node.ix()].kind));
+        let is_out = |node: NodeIx| state.capacity.is_withheld(node, Withheld::Out);
+        nodes.dedup_by_key(|node| (fleet.nodes[node.ix()].domain, fleet.nodes[node.ix()].kind, is_out(*node)));
         if !nodes.iter().any(|node| kinds_of(&shape).any(|kind| kind == fleet.nodes[node.ix()].kind)) {
             continue;
         }
@@ -271,5 +273,6 @@ fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<St
         }
     }
     gone.iter().rev().for_each(|(shape, placement)| state.occupy(*shape, placement));
+    state.capacity.resume_watch(&watch);
     found
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use offtake_fleet::{Fleet, NodeIx};
-use offtake_units::{CarbonIntensity, PricePerMwh, Timestamp};
+use offtake_units::{CarbonIntensity, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Service};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,42 @@ pub enum Event {
         /// Where.
         placement: Arc<Placement>,
     },
+    /// All workers of a placed job run. Its time limit counts from here.
+    JobStarted {
+        /// The job.
+        job: JobId,
+    },
+    /// A job's workers are being stopped; it keeps its nodes until they have ended.
+    JobStopping {
+        /// The job.
+        job: JobId,
+        /// Why.
+        reason: StopReason,
+    },
+    /// A job that was placed waits again: its workers have ended, or are known to be dead.
+    JobRequeued {
+        /// The job.
+        job: JobId,
+        /// Up to when its work is saved; none when all since the placement is lost.
+        saved_until: Option<Timestamp>,
+        /// Whether it waits on hold.
+        held: bool,
+    },
+    /// A waiting job does not start until it is released.
+    JobHeld {
+        /// The job.
+        job: JobId,
+    },
+    /// A job on hold waits for its turn again.
+    JobReleased {
+        /// The job.
+        job: JobId,
+    },
+    /// A job has ended without the result that it was for.
+    JobFailed {
+        /// The job.
+        job: JobId,
+    },
     /// A job has ended by itself.
     JobFinished {
         /// The job.
@@ -119,6 +155,41 @@ pub enum Event {
         /// The job.
         job: JobId,
     },
+    /// The fleet has changed: nodes and domains that are in both keep their names, and work stays where it is. Facts
+    /// that follow count nodes as this fleet does.
+    FleetChanged {
+        /// The fleet from now on. It has every node, by name, on which work runs.
+        fleet: Arc<Fleet>,
+    },
+    /// A node cannot be reached, or is known to be dead. Work on it keeps it until that work is requeued or ended.
+    NodeLost {
+        /// The node.
+        node: NodeIx,
+    },
+    /// A lost node is back.
+    NodeReturned {
+        /// The node.
+        node: NodeIx,
+    },
+    /// A node takes no new work; what runs there goes on.
+    NodeDrained {
+        /// The node.
+        node: NodeIx,
+        /// Why, in the words of whoever drained it.
+        reason: String,
+    },
+    /// A drained node takes work again.
+    NodeResumed {
+        /// The node.
+        node: NodeIx,
+    },
+    /// A cap allows another draw from now on. What is over it is not stopped by this; nothing is added.
+    CapSet {
+        /// The cap.
+        cap: LimitIx,
+        /// What it allows.
+        watts: Watts,
+    },
     /// The electricity price of a zone, from now on.
     PricePublished {
         /// The zone.
@@ -133,6 +204,26 @@ pub enum Event {
         /// The intensity.
         intensity: CarbonIntensity,
     },
+}
+
+/// Why a job's workers are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// Someone cancelled it.
+    Cancelled,
+    /// Someone put it on hold.
+    Held,
+    /// Someone asked that it start again.
+    Requeued,
+    /// It has reached its time limit.
+    TimeLimit,
+    /// One of its workers has failed, so the others cannot go on.
+    WorkerFailed,
+    /// One of its nodes was lost.
+    NodeLost,
+    /// Not all of its nodes could prepare or start.
+    NotStarted,
 }
 
 /// Where a job's gangs run, in the order of the gangs.
@@ -166,6 +257,20 @@ impl NodeRange {
     /// The numbers of the nodes.
     pub const fn numbers(self) -> std::ops::Range<u32> {
         self.first.0..self.first.0 + self.count
+    }
+}
+
+impl Slot {
+    /// Appends it to others, joined to the last where they lie side by side and are alike.
+    pub(crate) fn join(self, slots: &mut Vec<Self>) {
+        if let Some(last) = slots.last_mut()
+            && last.nodes.numbers().end == self.nodes.first.0
+            && (last.workers, last.chips) == (self.workers, self.chips)
+        {
+            last.nodes.count += self.nodes.count;
+            return;
+        }
+        slots.push(self);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What has been used: chip-time, energy, money and carbon, added in integers and divided only when printed.
 
-use offtake_fleet::{Fleet, SiteIx};
+use offtake_fleet::{Fleet, Site, SiteIx};
 use offtake_units::{CarbonIntensity, CarbonMass, Duration, Energy, Money, PricePerMwh, Timestamp, Watts};
 use offtake_workload::Tier;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ impl ChipTime {
 }
 
 /// One site's account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteAccount {
     /// Energy at the servers.
     pub it: Energy,
@@ -37,7 +37,7 @@ pub struct SiteAccount {
 }
 
 /// All accounts, up to an instant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Chip-time that was allocated.
     pub allocated: ChipTime,
@@ -68,6 +68,25 @@ impl Ledger {
             sites: vec![account; fleet.sites.len()],
             chip_milli_in_use: [0; 4],
         }
+    }
+
+    /// The same accounts for the sites of another fleet, which are known by name. A site that is new begins at nothing,
+    /// at the last price and intensity of its zones.
+    pub fn on(self, before: &Fleet, fleet: &Fleet) -> Self {
+        let mut ledger = Self { sites: Self::new(fleet).sites, ..self };
+        for (site, account) in fleet.sites.iter().zip(&mut ledger.sites) {
+            let known = || before.sites.iter().zip(&self.sites);
+            if let Some((_, kept)) = known().find(|(other, _)| other.name == site.name) {
+                *account = kept.clone();
+                continue;
+            }
+            let in_price_zone = |other: &Site| site.price_zone.is_some() && other.price_zone == site.price_zone;
+            let in_carbon_zone = |other: &Site| site.carbon_zone.is_some() && other.carbon_zone == site.carbon_zone;
+            account.price = known().find(|(other, _)| in_price_zone(other)).and_then(|(_, account)| account.price);
+            account.intensity =
+                known().find(|(other, _)| in_carbon_zone(other)).and_then(|(_, account)| account.intensity);
+        }
+        ledger
     }
 
     /// Books a span of steady draw.

@@ -6,6 +6,7 @@
 mod admission;
 mod capacity;
 mod decide;
+mod explain;
 mod fact;
 mod index;
 mod ledger;
@@ -16,11 +17,12 @@ mod request;
 mod state;
 
 pub use admission::Admission;
-pub use capacity::{Capacity, Class, Classes, Draw, FreeVector, Limit, LimitIx};
+pub use capacity::{Capacity, Class, Classes, Draw, FreeVector, Limit, LimitIx, Withheld};
 pub use decide::decide;
-pub use fact::{Event, Fact, JobId, NodeRange, Placement, ServiceId, Slot};
+pub use explain::{Explanation, Nearest, Need, Obstacle, Placed, Promise, Waiting};
+pub use fact::{Event, Fact, JobId, NodeRange, Placement, ServiceId, Slot, StopReason};
 pub use ledger::{ChipTime, Ledger, SiteAccount};
 pub use policy::{Packing, Policy, Queue as Discipline};
 pub use queue::{Blocked, Queue};
 pub use request::Refusal;
-pub use state::{Ended, Hold, Phase, ServiceState, State, Work};
+pub use state::{Ended, Hold, Image, NodeCondition, Phase, ServiceState, Stage, State, Unfit, Work};

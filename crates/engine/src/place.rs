@@ -4,6 +4,7 @@
 //! descends and does so again. What does not fill a node, and single workers, go to the node that the policy's packing
 //! scores best; nodes with the same free vector are scored once.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,14 +12,16 @@ use offtake_fleet::{DomainIx, LevelIx, NodeIx, NodeKindIx};
 use offtake_units::ChipMilli;
 use offtake_workload::rng::Rng;
 use offtake_workload::{ChipRequest, Strength};
+use serde::{Deserialize, Serialize};
 
-use crate::capacity::{Capacity, CellIx, ClassIx, FreeVector, low_bits};
+use crate::capacity::{Capacity, CellIx, ClassIx, FreeVector, Withheld, low_bits};
 use crate::fact::{JobId, NodeRange, Placement, Slot};
 use crate::policy::{Mix, Packing, Policy, Scored, random};
 use crate::request::{Request, Shape};
 
 /// Position of a shape among all that were ever asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ShapeIx(pub u32);
 
 impl ShapeIx {
@@ -103,6 +106,8 @@ pub struct Placing<'a> {
     scored: Option<ShapeIx>,
     /// Where the job draws from, once it does.
     random: Option<Rng>,
+    /// Workers by node of the gang that is being placed, where it limits them.
+    on_node: BTreeMap<u32, u32>,
 }
 
 /// Where a worker may go: anywhere, or the nodes of one domain.
@@ -117,7 +122,7 @@ impl<'a> Placing<'a> {
         mix: &'a Mix,
         job: JobId,
     ) -> Self {
-        Self { capacity, policy, scores, mix, job, scored: None, random: None }
+        Self { capacity, policy, scores, mix, job, scored: None, random: None, on_node: BTreeMap::new() }
     }
 
     /// Places all gangs of a shape and occupies their nodes, or changes nothing.
@@ -126,7 +131,9 @@ impl<'a> Placing<'a> {
         self.scored = (shape.gangs.len() == 1 && shape.gangs[0].workers == 1).then_some(shape_ix);
         for gang in &shape.gangs {
             let mut slots = Vec::new();
-            if self.place_gang(gang, &mut slots) {
+            let placed = self.place_gang(gang, &mut slots);
+            self.offer_full();
+            if placed {
                 placement.gangs.push(slots);
             } else {
                 debug_assert!(slots.is_empty(), "a gang that does not fit leaves nothing behind");
@@ -185,6 +192,29 @@ impl<'a> Placing<'a> {
     fn undo(&mut self, gang: &Request, slots: &mut Vec<Slot>) {
         self.release(gang, slots);
         slots.clear();
+        self.offer_full();
+    }
+
+    /// Occupies what a gang takes of nodes, and withholds those that may take no more of it.
+    fn occupy(&mut self, gang: &Request, nodes: Range<u32>, workers: u32, chips: u64) {
+        self.capacity.occupy(nodes.clone(), &gang.take(workers, chips));
+        let Some(most) = gang.per_node else { return };
+        // Workers that share chips come one by one. All others come together, as many as fit at once.
+        let one_by_one = matches!(gang.chips, ChipRequest::Share(_));
+        for node in nodes {
+            let here = self.on_node.entry(node).or_default();
+            *here += workers;
+            if *here >= most || !one_by_one {
+                self.capacity.withhold(NodeIx(node), Withheld::Full);
+            }
+        }
+    }
+
+    /// Offers nodes to other gangs that may take no more of the one that was being placed.
+    fn offer_full(&mut self) {
+        for node in std::mem::take(&mut self.on_node).into_keys() {
+            self.capacity.offer(NodeIx(node), Withheld::Full);
+        }
     }
 
     /// Takes `count` whole nodes of a cell: all from one child if one can give them, otherwise from the children that
@@ -204,17 +234,14 @@ impl<'a> Placing<'a> {
         }
         let kind = self.capacity.cell(cell).kind;
         let chips = low_bits(per_node as u16 * gang.whole_chips());
-        let take = gang.take(per_node, chips);
         let mut nodes = self.capacity.nodes_of(cell);
         while left > 0 {
             let Some(first) = self.capacity.first_free(kind, nodes.clone()) else { return false };
             let most = (first + left).min(nodes.end);
             let end = (first + 1..most).find(|node| !self.capacity.is_free(kind, *node)).unwrap_or(most);
-            self.capacity.occupy(first..end, &take);
-            push(
-                slots,
-                Slot { nodes: NodeRange { first: NodeIx(first), count: end - first }, workers: per_node, chips },
-            );
+            self.occupy(gang, first..end, per_node, chips);
+            let nodes_taken = NodeRange { first: NodeIx(first), count: end - first };
+            Slot { nodes: nodes_taken, workers: per_node, chips }.join(slots);
             left -= end - first;
             nodes.start = end;
         }
@@ -229,8 +256,8 @@ impl<'a> Placing<'a> {
             ChipRequest::Share(_) => self.capacity.pick_shared(NodeIx(node), level),
             ChipRequest::Whole(chips) => self.capacity.pick_whole(NodeIx(node), chips * workers as u16),
         };
-        self.capacity.occupy(node..node + 1, &gang.take(workers, chips));
-        push(slots, Slot { nodes: NodeRange { first: NodeIx(node), count: 1 }, workers, chips });
+        self.occupy(gang, node..node + 1, workers, chips);
+        Slot { nodes: NodeRange { first: NodeIx(node), count: 1 }, workers, chips }.join(slots);
         true
     }
 
@@ -455,22 +482,11 @@ pub fn fits(free: &FreeVector, gang: &Request, workers: u32) -> bool {
         && free.memory.get() >= gang.memory.get() * u64::from(workers)
 }
 
-/// Appends a slot, joined to the one before where they lie side by side and are alike.
-fn push(slots: &mut Vec<Slot>, slot: Slot) {
-    if let Some(last) = slots.last_mut()
-        && last.nodes.numbers().end == slot.nodes.first.0
-        && (last.workers, last.chips) == (slot.workers, slot.chips)
-    {
-        last.nodes.count += slot.nodes.count;
-        return;
-    }
-    slots.push(slot);
-}
-
 /// Whether capacity on a node, just given back, could let a gang fit that did not fit before.
 pub fn could_help(capacity: &Capacity, gang: &Request, node: NodeIx) -> bool {
     let free = &capacity.class_of(node).vector;
-    if !gang.kinds.iter().any(|(kind, _)| *kind == free.kind) || !fits(free, gang, 1) {
+    let may = !capacity.is_withheld(node, Withheld::Out) && gang.kinds.iter().any(|(kind, _)| *kind == free.kind);
+    if !may || !fits(free, gang, 1) {
         return false;
     }
     if gang.workers == 1 {

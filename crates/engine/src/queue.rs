@@ -7,13 +7,15 @@ use offtake_fleet::NodeKindIx;
 use offtake_units::Duration;
 use offtake_workload::Tier;
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::capacity::LimitIx;
 use crate::fact::JobId;
 use crate::place::ShapeIx;
 
 /// A waiting job's place in the order of submission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Turn(pub u64);
 
 /// Position of a lane.
@@ -21,7 +23,8 @@ pub struct Turn(pub u64);
 pub struct LaneIx(u32);
 
 /// Why a job waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Blocked {
     /// No domain has room for it.
     Room,
@@ -84,18 +87,41 @@ impl Lane {
         chunk.jobs.iter().find(|job| job.duration <= longest).copied()
     }
 
-    fn push(&mut self, waiting: Waiting) {
-        match self.chunks.back_mut() {
-            Some(chunk) if chunk.jobs.len() < CHUNK => {
-                chunk.shortest = chunk.shortest.min(waiting.duration);
-                chunk.jobs.push(waiting);
+    /// Jobs with a turn before this one.
+    pub fn before(&self, turn: Turn) -> u64 {
+        let place = self.place(turn);
+        let whole = self.chunks.iter().take(place).map(|chunk| chunk.jobs.len()).sum::<usize>();
+        let part = self.chunks.get(place).map_or(0, |chunk| chunk.jobs.partition_point(|job| job.turn < turn));
+        (whole + part) as u64
+    }
+
+    /// The chunk that holds a turn or would; the number of chunks for a turn after all.
+    fn place(&self, turn: Turn) -> usize {
+        self.chunks.partition_point(|chunk| chunk.jobs.last().is_some_and(|job| job.turn < turn))
+    }
+
+    fn insert(&mut self, waiting: Waiting) {
+        let mut place = self.place(waiting.turn);
+        if place == self.chunks.len() {
+            // Behind all others, as whoever is new comes.
+            if self.chunks.back().is_none_or(|chunk| chunk.jobs.len() >= CHUNK) {
+                self.chunks.push_back(Chunk { jobs: Vec::new(), shortest: waiting.duration });
             }
-            _ => self.chunks.push_back(Chunk { jobs: vec![waiting], shortest: waiting.duration }),
+            place = self.chunks.len() - 1;
+        }
+        let chunk = &mut self.chunks[place];
+        chunk.shortest = chunk.shortest.min(waiting.duration);
+        chunk.jobs.insert(chunk.jobs.partition_point(|job| job.turn < waiting.turn), waiting);
+        if chunk.jobs.len() > 2 * CHUNK {
+            let mut rest = Chunk { jobs: chunk.jobs.split_off(CHUNK), shortest: Duration::ZERO };
+            rest.measure();
+            chunk.measure();
+            self.chunks.insert(place + 1, rest);
         }
     }
 
     fn remove(&mut self, turn: Turn) {
-        let place = self.chunks.partition_point(|chunk| chunk.jobs.last().is_some_and(|job| job.turn < turn));
+        let place = self.place(turn);
         let Some(chunk) = self.chunks.get_mut(place) else { return };
         chunk.jobs.retain(|job| job.turn != turn);
         chunk.measure();
@@ -158,7 +184,7 @@ impl Queue {
 
     /// Parked lanes with jobs, the strongest tier and the earliest turn first.
     pub fn parked_in_order(&self) -> impl Iterator<Item = LaneIx> + '_ {
-        self.waiting.iter().map(|(_, _, lane)| *lane).filter(|lane| self.lane(*lane).parked.is_some())
+        self.in_order().filter(|lane| self.lane(*lane).parked.is_some())
     }
 
     /// Parked lanes with jobs whose shape may use a node kind.
@@ -167,7 +193,7 @@ impl Queue {
         lanes.filter(|lane| self.lane(*lane).parked.is_some() && !self.lane(*lane).chunks.is_empty())
     }
 
-    /// Adds a job at the end of its lane; the kinds are those that its shape may use.
+    /// Adds a job to its lane at its turn; the kinds are those that its shape may use.
     pub fn push(
         &mut self,
         (shape, tier): (ShapeIx, Tier),
@@ -180,11 +206,15 @@ impl Queue {
             None => self.add_lane(shape, tier, kinds),
         };
         let entry = &mut self.lanes[lane.0 as usize];
-        let was_empty = entry.chunks.is_empty();
-        entry.push(waiting);
-        if was_empty {
-            // While nobody waited, nothing was told to the lane.
+        let first = entry.first().map(|first| first.turn);
+        entry.insert(waiting);
+        if first.is_none_or(|first| waiting.turn < first) {
+            // While nobody waited, nothing was told to the lane; and who comes before all others may need a hold.
             (entry.parked, entry.only_freed) = (None, false);
+            if let Some(first) = first {
+                self.waiting.remove(&(tier, first, lane));
+                self.ready.remove(&(tier, first, lane));
+            }
             self.waiting.insert((tier, waiting.turn, lane));
             self.ready.insert((tier, waiting.turn, lane));
         }
@@ -227,12 +257,25 @@ impl Queue {
         }
     }
 
+    /// Lanes with jobs, the strongest tier and the earliest turn first.
+    pub fn in_order(&self) -> impl Iterator<Item = LaneIx> + '_ {
+        self.waiting.iter().map(|(_, _, lane)| *lane)
+    }
+
     /// Parks a lane until it is woken.
     pub fn park(&mut self, lane: LaneIx, why: Blocked) {
         let entry = &mut self.lanes[lane.0 as usize];
         entry.parked = Some(why);
         if let Some(first) = entry.first() {
             self.ready.remove(&(entry.tier, first.turn, lane));
+        }
+    }
+
+    /// Puts a lane back to where it stood.
+    pub fn recall(&mut self, lane: LaneIx, parked: Option<Blocked>, only_freed: bool) {
+        self.lanes[lane.0 as usize].only_freed = only_freed;
+        if let Some(why) = parked {
+            self.park(lane, why);
         }
     }
 

@@ -29,6 +29,19 @@ pub struct Request {
     pub kinds: Vec<(NodeKindIx, u32)>,
     /// The level at which one domain must or should hold all workers.
     pub topology: Option<(LevelIx, Strength)>,
+    /// The most workers on one node, where that is fewer than all.
+    pub per_node: Option<u32>,
+}
+
+impl Shape {
+    /// Resolves the names of gangs that start together.
+    ///
+    /// # Errors
+    /// [`Refusal`] when no node of the fleet can ever take a worker of one of them.
+    pub fn resolve(gangs: &[Gang], fleet: &Fleet) -> Result<Self, Refusal> {
+        let gangs = gangs.iter().map(|gang| Request::resolve(gang, fleet)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { gangs })
+    }
 }
 
 /// Why a request can never run on a fleet.
@@ -114,7 +127,15 @@ impl Request {
         if kinds.is_empty() {
             return Err(Refusal::NoSuchNode { worker: describe_worker(gang), reason: why_no_kind(gang, fleet) });
         }
-        Ok(Self { workers: gang.workers, chips: gang.chips, cpu: gang.cpu, memory: gang.memory, kinds, topology })
+        Ok(Self {
+            workers: gang.workers,
+            chips: gang.chips,
+            cpu: gang.cpu,
+            memory: gang.memory,
+            kinds,
+            topology,
+            per_node: gang.per_node.filter(|most| *most < gang.workers),
+        })
     }
 
     /// What `workers` workers take of one node, on the chips given as bits.
@@ -148,7 +169,8 @@ fn workers_per_node(gang: &Gang, kind: &NodeKind) -> u32 {
     };
     let by_cpu = kind.cpu.get().checked_div(gang.cpu.get()).unwrap_or(u32::MAX);
     let by_memory = kind.memory.get().checked_div(gang.memory.get()).unwrap_or(u64::MAX);
-    by_chips.min(by_cpu).min(u32::try_from(by_memory).unwrap_or(u32::MAX)).min(gang.workers)
+    let by_memory = u32::try_from(by_memory).unwrap_or(u32::MAX);
+    by_chips.min(by_cpu).min(by_memory).min(gang.workers).min(gang.per_node.unwrap_or(u32::MAX))
 }
 
 fn describe_worker(gang: &Gang) -> String {

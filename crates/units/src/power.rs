@@ -91,6 +91,22 @@ impl Energy {
     /// No energy.
     pub const ZERO: Self = Self(0);
 
+    /// An energy in watt-milliseconds, which are millijoules.
+    pub const fn from_watt_millis(amount: i128) -> Self {
+        Self(amount)
+    }
+
+    /// `part` of `whole` equal parts of it; both in one unit, the whole above zero.
+    pub const fn part(self, part: i64, whole: i64) -> Self {
+        Self(self.0 * part as i128 / whole as i128)
+    }
+
+    /// The energy times a share, rounded up.
+    pub fn share_up(self, share: Ppm) -> Self {
+        let scaled = self.0 * i128::from(share.parts());
+        Self(scaled.div_euclid(1_000_000) + i128::from(scaled.rem_euclid(1_000_000) != 0))
+    }
+
     /// The energy in watt-milliseconds.
     pub const fn watt_millis(self) -> i128 {
         self.0

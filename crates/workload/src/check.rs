@@ -123,6 +123,11 @@ pub fn gang(prefix: &str, gang: &Gang) -> Result<(), Fault> {
     if gang.memory > MOST_MEMORY {
         return Err(Fault::new(field("memory"), gang.memory, "up to 1PiB for one worker"));
     }
+    if let Some(per_node) = gang.per_node
+        && !(1..=gang.workers).contains(&per_node)
+    {
+        return Err(Fault::new(field("per_node"), per_node, format!("1 to `workers`, {}", gang.workers)));
+    }
     gang.accelerators.iter().try_for_each(|kind| word(field("accelerators"), kind))?;
     for (key, value) in &gang.attributes {
         word(field("attributes"), key)?;
@@ -137,7 +142,7 @@ fn name(field: &str, given: &str) -> Result<(), Fault> {
     if is_name(given) { Ok(()) } else { Err(Fault::new(field, given, NAME_ALLOWED)) }
 }
 
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     (1..=LONGEST_NAME_BYTES).contains(&text.len()) && text.trim() == text && !text.chars().any(char::is_control)
 }
 
@@ -147,7 +152,7 @@ fn word(field: String, given: &str) -> Result<(), Fault> {
     if is_word { Ok(()) } else { Err(Fault::new(field, given, WORD_ALLOWED)) }
 }
 
-fn instant(field: &str, at: Timestamp) -> Result<(), Fault> {
+pub(crate) fn instant(field: &str, at: Timestamp) -> Result<(), Fault> {
     if (Timestamp::EPOCH..=LAST_TIMESTAMP).contains(&at) {
         return Ok(());
     }

@@ -6,16 +6,27 @@
 
 pub mod check;
 mod error;
+mod file;
 mod fixed;
+pub mod hostlist;
 pub mod human;
 pub mod input;
+mod job_text;
 mod model;
 pub mod output;
+pub mod pattern;
+mod program;
 pub mod resample;
 pub mod rng;
+pub mod sbatch;
+pub mod signal;
+mod suggest;
 pub mod synthetic;
 mod trace;
 
 pub use error::{NotYet, TraceError, WriteError};
+pub use file::{Array, JobFile, MOST_SCRIPT_BYTES, Submission};
+pub use job_text::{JobText, JobTextError};
 pub use model::{Checkpoint, ChipRequest, Gang, Job, Service, Strength, Tier, Topology, Workload};
-pub use trace::{ServiceText, TraceFormat, read, read_from, write, write_csv, write_jsonl};
+pub use program::{ArrayTask, Dependency, Layout, Program, Start, Stop, User, Warning, When};
+pub use trace::{ServiceText, TraceFormat, WireGang, read, read_from, write, write_csv, write_jsonl};

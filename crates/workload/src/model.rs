@@ -2,9 +2,12 @@
 //! against a fleet by the engine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Ppm, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::Program;
 
 /// All work of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +40,9 @@ pub struct Job {
     pub preemptible: bool,
     /// Its gangs, which all start together; at least one.
     pub gangs: Vec<Gang>,
+    /// What its workers execute; none in a trace and in a simulation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Arc<Program>>,
 }
 
 /// Work that stays: replicas that follow a demand curve.
@@ -75,6 +81,9 @@ pub struct Gang {
     pub attributes: BTreeMap<String, String>,
     /// Where its workers must or should lie.
     pub topology: Option<Topology>,
+    /// The most workers on one node; none for as many as it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_node: Option<u32>,
 }
 
 /// Accelerators of one worker.
@@ -99,6 +108,7 @@ pub struct Topology {
 }
 
 /// Whether a topology request binds.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strength {
@@ -118,6 +128,7 @@ pub struct Checkpoint {
 }
 
 /// Who may displace whom; the first is the strongest.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {

@@ -264,6 +264,7 @@ mod tests {
             accelerators: Vec::new(),
             attributes: BTreeMap::new(),
             topology: None,
+            per_node: None,
         };
         Job {
             name: name.to_owned(),
@@ -275,6 +276,7 @@ mod tests {
             checkpoint: None,
             preemptible: false,
             gangs: vec![gang],
+            program: None,
         }
     }
 

@@ -278,6 +278,7 @@ impl Class {
             checkpoint: self.checkpoint_interval.map(|interval| Checkpoint { interval, bytes: self.checkpoint_bytes }),
             preemptible: self.preemptible,
             gangs: self.gangs.clone(),
+            program: None,
         }
     }
 
@@ -360,6 +361,7 @@ mod tests {
             accelerators: vec!["h100".to_owned()],
             attributes: BTreeMap::new(),
             topology: None,
+            per_node: None,
         };
         let class = Class {
             name: "train".to_owned(),

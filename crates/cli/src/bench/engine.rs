@@ -294,6 +294,7 @@ fn job(chips: u64) -> Job {
         accelerators: Vec::new(),
         attributes: BTreeMap::new(),
         topology: Some(Topology { level: level.to_owned(), strength }),
+        per_node: None,
     };
     Job {
         name: format!("gang-{chips}"),
@@ -305,6 +306,7 @@ fn job(chips: u64) -> Job {
         checkpoint: None,
         preemptible: false,
         gangs: vec![gang],
+        program: None,
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::repository;
 
 /// Licences that ask for no more than to be named, or for nothing.
-const ALLOWED_LICENCES: [(&str, &str); 10] = [
+const ALLOWED_LICENCES: [(&str, &str); 11] = [
     ("Apache-2.0", "our own"),
     ("MIT", "permissive"),
     ("BSD-2-Clause", "permissive"),
@@ -19,10 +19,11 @@ const ALLOWED_LICENCES: [(&str, &str); 10] = [
     ("Unicode-3.0", "permissive; tables of Unicode"),
     ("CC0-1.0", "public domain"),
     ("Unlicense", "public domain; always offered beside MIT"),
+    ("CDLA-Permissive-2.0", "permissive, for data: Mozilla's list of authorities"),
 ];
 
 /// Each of our crates and what it may stand on; `cli` stands on all.
-const EDGES: [(&str, &[&str]); 7] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("offtake-units", &[]),
     ("offtake-fleet", &["offtake-units"]),
     ("offtake-workload", &["offtake-units"]),
@@ -30,7 +31,41 @@ const EDGES: [(&str, &[&str]); 7] = [
     // The bounded reader of text files is `workload`'s.
     ("offtake-signals", &["offtake-units", "offtake-workload"]),
     ("offtake-sim", &["offtake-units", "offtake-fleet", "offtake-workload", "offtake-engine", "offtake-signals"]),
-    ("offtake", &["offtake-units", "offtake-fleet", "offtake-workload", "offtake-engine", "offtake-sim"]),
+    ("offtake-protocol", &["offtake-units", "offtake-workload"]),
+    ("offtake-client", &["offtake-protocol"]),
+    ("offtake-journal", &[]),
+    ("offtake-agent", &["offtake-units", "offtake-workload", "offtake-protocol", "offtake-client"]),
+    // In its tests the server meets real agents.
+    (
+        "offtake-server",
+        &[
+            "offtake-units",
+            "offtake-fleet",
+            "offtake-workload",
+            "offtake-signals",
+            "offtake-engine",
+            "offtake-sim",
+            "offtake-protocol",
+            "offtake-journal",
+            "offtake-agent",
+            "offtake-client",
+        ],
+    ),
+    (
+        "offtake",
+        &[
+            "offtake-units",
+            "offtake-fleet",
+            "offtake-workload",
+            "offtake-engine",
+            "offtake-sim",
+            "offtake-protocol",
+            "offtake-journal",
+            "offtake-client",
+            "offtake-server",
+            "offtake-agent",
+        ],
+    ),
 ];
 
 /// Crates that bring an event loop, a socket or a store: a decision must not wait for any.

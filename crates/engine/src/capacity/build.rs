@@ -112,9 +112,7 @@ impl Capacity {
                         nodes: *count,
                         free: 0,
                         histogram,
-                        capped: self.on_domain[domain as usize]
-                            .iter()
-                            .any(|feed| self.limits[feed.limit.ix()].can_bind()),
+                        capped: self.is_capped(DomainIx(domain)),
                     });
                     histogram += u32::from(node_kind.chips) + 1;
                     most = most.max(*count);
@@ -151,7 +149,7 @@ impl Capacity {
                 cell,
                 free_chips: low_bits(kind.chips),
                 shared: Vec::new(),
-                withheld: false,
+                withheld: 0,
             });
             self.cells[cell.ix()].free += 1;
             let mut above = cell;

@@ -5,7 +5,9 @@ use std::ops::Range;
 use offtake_fleet::{NodeIx, NodeKindIx};
 use offtake_units::{ChipMilli, Watts};
 
-use super::{Capacity, CellIx, ClassIx, Closed, Draw, FreeVector, LimitIx, SharedChip, Take, size_bit};
+use super::{
+    Capacity, CellIx, ClassIx, Closed, Draw, FreeVector, LimitIx, SharedChip, Take, Watch, Withheld, size_bit,
+};
 
 impl Capacity {
     /// Work takes `take` of each node in `nodes`.
@@ -54,10 +56,10 @@ impl Capacity {
         let one_by_one = take.share.is_some() || self.keeps_sizes();
         while start < nodes.end {
             let first = &self.nodes[start as usize];
-            let (cell, from, withheld) = (first.cell, first.class, first.withheld);
+            let (cell, from, withheld) = (first.cell, first.class, first.is_withheld());
             let alike = |node: &u32| {
                 let state = &self.nodes[*node as usize];
-                state.cell == cell && state.class == from && state.withheld == withheld && !one_by_one
+                state.cell == cell && state.class == from && state.is_withheld() == withheld && !one_by_one
             };
             let end = (start + 1..nodes.end).find(|node| !alike(node)).unwrap_or(nodes.end);
             let vector = self.changed_vector(NodeIx(start), take, taken);
@@ -163,6 +165,46 @@ impl Capacity {
         self.rebind(limit);
     }
 
+    /// Sets what a limit allows from now on. What is over it then stays, and nothing is added.
+    pub fn set_cap(&mut self, limit: LimitIx, watts: Watts) {
+        self.limits[limit.ix()].set_capacity(watts);
+        // With its capacity it changes whether it can ever bind.
+        for index in 0..self.limits[limit.ix()].domains.len() {
+            let domain = self.limits[limit.ix()].domains[index].0;
+            let capped = self.is_capped(domain);
+            for cell in self.cells_of[domain.ix()].clone() {
+                let cell = self.cell_list[cell as usize];
+                self.cells[cell.ix()].capped = capped;
+            }
+        }
+        self.rebind(limit);
+    }
+
+    /// Lets a limit allow everything, for a trial.
+    pub fn lift_cap(&mut self, limit: LimitIx) {
+        self.set_cap(limit, Watts::new(i64::MAX));
+        self.set_extra(limit, None);
+    }
+
+    /// Takes what is drawn under the limits as it is: nothing of it was added just now.
+    pub fn accept(&mut self, breaches: u64) {
+        self.limits.iter_mut().for_each(super::Limit::accept);
+        self.breaches = breaches;
+    }
+
+    /// What tells work that was added over a limit from work that was there before; to be given to
+    /// [`Capacity::resume_watch`] once work that was taken out for a trial is back.
+    pub fn pause_watch(&self) -> Watch {
+        let over = self.limits.iter().enumerate().filter(|(_, limit)| limit.excess() > 0);
+        Watch { breaches: self.breaches, excess: over.map(|(index, limit)| (index, limit.excess())).collect() }
+    }
+
+    /// Goes on where [`Capacity::pause_watch`] stopped.
+    pub fn resume_watch(&mut self, watch: &Watch) {
+        self.breaches = watch.breaches;
+        watch.excess.iter().for_each(|(index, excess)| self.limits[*index].set_excess(*excess));
+    }
+
     /// Brings the counts and bits that depend on a limit up to date.
     fn rebind(&mut self, limit: LimitIx) {
         for index in 0..self.limits[limit.ix()].domains.len() {
@@ -209,9 +251,11 @@ impl Capacity {
             for cell in self.cells_of[domain.ix()].clone() {
                 let kind = self.cells[self.cell_list[cell as usize].ix()].kind;
                 let entry = &self.limits[limit.ix()];
+                // A limit that cannot bind is not looked at again when work goes, so it must not be closed either.
+                let closes = |draw| entry.can_bind() && entry.allowance(draw, factor) == 0;
                 let now = Closed {
-                    to_chips: entry.allowance(self.kinds[kind.ix()].chip_draw, factor) == 0,
-                    to_nodes: entry.allowance(self.kinds[kind.ix()].node_draw, factor) == 0,
+                    to_chips: closes(self.kinds[kind.ix()].chip_draw),
+                    to_nodes: closes(self.kinds[kind.ix()].node_draw),
                 };
                 let before = std::mem::replace(&mut self.closed[limit.ix()][index][kind.ix()], now);
                 if now.to_chips != before.to_chips {
@@ -278,22 +322,26 @@ impl Capacity {
         feeds.map(|feed| feed.domain.ix()).collect()
     }
 
-    /// Keeps a node from every order: it is held for a blocked job.
-    pub fn withhold(&mut self, node: NodeIx) {
-        self.set_withheld(node, true);
+    /// Keeps a node from every order for a reason.
+    pub fn withhold(&mut self, node: NodeIx, why: Withheld) {
+        let reasons = self.nodes[node.ix()].withheld | why.bit();
+        self.set_withheld(node, reasons);
     }
 
-    /// Puts a withheld node back.
-    pub fn offer(&mut self, node: NodeIx) {
-        self.set_withheld(node, false);
+    /// Takes back a reason for which a node is withheld; with the last, the node is there again.
+    pub fn offer(&mut self, node: NodeIx, why: Withheld) {
+        let reasons = self.nodes[node.ix()].withheld & !why.bit();
+        self.set_withheld(node, reasons);
     }
 
-    fn set_withheld(&mut self, node: NodeIx, withheld: bool) {
+    fn set_withheld(&mut self, node: NodeIx, reasons: u8) {
         let state = &mut self.nodes[node.ix()];
-        if state.withheld == withheld {
+        let before = state.is_withheld();
+        state.withheld = reasons;
+        let withheld = state.is_withheld();
+        if withheld == before {
             return;
         }
-        state.withheld = withheld;
         let (class, cell) = (state.class, state.cell);
         let vector = &self.classes.get(class).vector;
         let (kind, whole) = (vector.kind, vector.whole);
@@ -326,11 +374,11 @@ impl Capacity {
                 return Some(format!("node {node} has {:?} left, recounted {:?}", here.vector, there.vector));
             }
             let index = &self.kinds[here.vector.kind.ix()];
-            if self.is_withheld(NodeIx(node)) != truth.is_withheld(NodeIx(node)) {
+            if self.nodes[node as usize].withheld != truth.nodes[node as usize].withheld {
                 return Some(format!("node {node} is withheld in one account only"));
             }
             let listed = here.first_node(node..node + 1, None).is_some();
-            if listed == self.is_withheld(NodeIx(node)) {
+            if listed == self.nodes[node as usize].is_withheld() {
                 return Some(format!("node {node} is wrongly listed in its class"));
             }
             if index.open.contains(node) != truth.kinds[here.vector.kind.ix()].open.contains(node) {

@@ -38,7 +38,11 @@ pub struct Feed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     capacity: MicroWatts,
+    /// What the fleet declares, whatever it has been set to since.
+    declared: MicroWatts,
     used: MicroWatts,
+    /// How far it is over its capacity without anything having been added: the capacity fell.
+    excess: MicroWatts,
     /// What it carries without any work.
     idle: MicroWatts,
     /// What it would carry with every chip at work.
@@ -61,13 +65,13 @@ impl Limit {
 
     /// How many further draws of this size, times the factor, the limit can power.
     pub fn allowance(&self, draw: Draw, factor: Ppm) -> u32 {
-        let left = self.capacity - self.used;
-        self.count_in(self.extra.map_or(left, |extra| left.min(extra)), draw, factor)
+        self.count_in(self.left_for_more(), draw, factor)
     }
 
-    /// How many draws of this size, times the factor, the limit could power if nothing else ran.
+    /// How many draws of this size, times the factor, the limit could power if nothing else ran. A capacity that is set
+    /// lower than declared may rise again.
     pub fn allowance_when_idle(&self, draw: Draw, factor: Ppm) -> u32 {
-        self.count_in(self.capacity - self.idle, draw, factor)
+        self.count_in(self.capacity.max(self.declared) - self.idle, draw, factor)
     }
 
     fn count_in(&self, left: MicroWatts, draw: Draw, factor: Ppm) -> u32 {
@@ -83,9 +87,39 @@ impl Limit {
         self.full > self.capacity
     }
 
-    /// Whether it is exceeded.
+    /// Whether it is exceeded by more than what was there already when its capacity fell.
     pub const fn is_breached(&self) -> bool {
-        self.used > self.capacity
+        self.used > self.capacity + self.excess
+    }
+
+    /// What it allows now.
+    pub const fn capacity(&self) -> Watts {
+        Watts::new(self.capacity / PER_WATT)
+    }
+
+    /// Sets what it allows from now on. What is over it then was not added.
+    pub fn set_capacity(&mut self, watts: Watts) {
+        self.capacity = watts.get().clamp(0, MicroWatts::MAX / PER_WATT) * PER_WATT;
+        self.accept();
+    }
+
+    /// Takes what is drawn under it as it is.
+    pub fn accept(&mut self) {
+        self.excess = self.over();
+    }
+
+    fn over(&self) -> MicroWatts {
+        (self.used - self.capacity).max(0)
+    }
+
+    /// How far it is over without anything having been added, in millionths of a watt.
+    pub const fn excess(&self) -> i64 {
+        self.excess
+    }
+
+    /// Sets that back to what it was before work was taken out and put back.
+    pub const fn set_excess(&mut self, excess: i64) {
+        self.excess = excess;
     }
 
     /// What it carries now, in watts, rounded up.
@@ -97,12 +131,23 @@ impl Limit {
     pub fn add(&mut self, watts: i64, factor: Ppm) {
         let more = watts * i64::from(factor.parts());
         self.used += more;
+        self.excess = self.excess.min(self.over());
         self.extra = self.extra.map(|extra| extra - more);
+    }
+
+    /// What is left now to work that no hold makes room for, in millionths of a watt.
+    pub fn left_for_more(&self) -> i64 {
+        self.extra.map_or(self.left_micro(), |extra| self.left_micro().min(extra))
     }
 
     /// What is left now, in millionths of a watt, holds aside.
     pub const fn left_micro(&self) -> i64 {
         self.capacity - self.used
+    }
+
+    /// What work that outlasts a hold may still add, in millionths of a watt.
+    pub const fn extra(&self) -> Option<i64> {
+        self.extra
     }
 
     /// Sets what work that outlasts a hold may still add, in millionths of a watt.
@@ -149,9 +194,12 @@ pub fn open_accounts(fleet: &Fleet) -> (Vec<Limit>, Vec<Vec<Feed>>) {
                 full += (idle + busy) * i64::from(factor.parts());
             }
         }
+        let capacity = cap.watts.get() * PER_WATT;
         limits.push(Limit {
-            capacity: cap.watts.get() * PER_WATT,
+            capacity,
+            declared: capacity,
             used,
+            excess: (used - capacity).max(0),
             idle: used,
             full,
             extra: None,

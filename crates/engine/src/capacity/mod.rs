@@ -86,8 +86,31 @@ struct NodeState {
     free_chips: u64,
     /// Chips in shared use, by number; the rest is used whole.
     shared: Vec<SharedChip>,
-    /// Kept for a blocked job: counted nowhere.
-    withheld: bool,
+    /// Why it is counted nowhere, as bits of [`Withheld`]; none while it may be used.
+    withheld: u8,
+}
+
+impl NodeState {
+    const fn is_withheld(&self) -> bool {
+        self.withheld != 0
+    }
+}
+
+/// Why a node is counted nowhere, so that placement cannot see it. Each reason comes and goes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// It is kept for a blocked job.
+    Held,
+    /// It is lost or drained.
+    Out,
+    /// The gang that is being placed may put no more workers on it.
+    Full,
+}
+
+impl Withheld {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
 }
 
 /// One node kind's orders.
@@ -134,6 +157,14 @@ struct LevelIndex {
 struct Closed {
     to_chips: bool,
     to_nodes: bool,
+}
+
+/// What tells work that was added over a limit from work that was there before.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    breaches: u64,
+    /// Limits that are over, and how far without anything having been added.
+    excess: Vec<(usize, i64)>,
 }
 
 /// The account of a fleet.
@@ -282,9 +313,9 @@ impl Capacity {
         self.nodes[node.ix()].class
     }
 
-    /// Whether a node is kept for a blocked job.
-    pub fn is_withheld(&self, node: NodeIx) -> bool {
-        self.nodes[node.ix()].withheld
+    /// Whether a node is withheld for a reason.
+    pub fn is_withheld(&self, node: NodeIx, why: Withheld) -> bool {
+        self.nodes[node.ix()].withheld & why.bit() != 0
     }
 
     /// What a wholly free node of a kind has.

@@ -40,6 +40,16 @@ impl Capacity {
         }
     }
 
+    /// Whether a limit that can ever bind lies directly on a domain.
+    pub(super) fn is_capped(&self, domain: DomainIx) -> bool {
+        self.on_domain[domain.ix()].iter().any(|feed| self.limits[feed.limit.ix()].can_bind())
+    }
+
+    /// Whether a node lies under a limit.
+    pub fn is_under(&self, node: NodeIx, limit: LimitIx) -> bool {
+        self.around[self.fleet.nodes[node.ix()].domain.ix()].iter().any(|feed| feed.limit == limit)
+    }
+
     /// Whether a node lies under a limit that can ever bind.
     pub fn is_under_a_cap(&self, node: NodeIx) -> bool {
         let mut feeds = self.around[self.fleet.nodes[node.ix()].domain.ix()].iter();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use offtake_fleet::{Fleet, NodeKindIx};
 use offtake_units::{Duration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::Packing;
 use super::fgd::Typical;
@@ -106,9 +107,28 @@ pub struct Mix {
     next: u64,
     next_hour: Timestamp,
     /// Submissions of each shape.
-    counts: Vec<i64>,
+    counts: Vec<Counts>,
     typical: Typical,
     replays: Option<Arc<Replays>>,
+}
+
+/// Submissions of a shape: all of them, and as they were when what packings need was derived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Until now.
+    now: i64,
+    /// When the typical requests were derived.
+    typical: i64,
+    /// When the replays were drawn.
+    replays: i64,
+}
+
+/// The mix as it is kept in an image of the state, beside the counts of each shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MixImage {
+    submitted: u64,
+    next: u64,
+    next_hour: Timestamp,
 }
 
 impl Mix {
@@ -120,9 +140,9 @@ impl Mix {
     /// Counts a shape submitted at `now`; true when scores that were computed before no longer hold.
     pub fn learn(&mut self, packing: Packing, shape: ShapeIx, now: Timestamp, shapes: &[Arc<Shape>]) -> bool {
         if self.counts.len() <= shape.ix() {
-            self.counts.resize(shape.ix() + 1, 0);
+            self.counts.resize(shape.ix() + 1, Counts::default());
         }
-        self.counts[shape.ix()] += 1;
+        self.counts[shape.ix()].now += 1;
         self.submitted += 1;
         if self.submitted < FIRST || (self.submitted < self.next && now < self.next_hour) {
             return false;
@@ -134,14 +154,41 @@ impl Mix {
 
     /// Derives from the counts what a packing needs; true when scores that were computed before no longer hold.
     pub fn derive(&mut self, packing: Packing, shapes: &[Arc<Shape>]) -> bool {
+        self.counts.iter_mut().for_each(|counts| counts.typical = counts.now);
+        let demand = self.demand(shapes, |counts| counts.now);
+        self.take(packing, &demand)
+    }
+
+    fn demand(&self, shapes: &[Arc<Shape>], count: impl Fn(&Counts) -> i64) -> Demand {
         let mut demand = Demand::default();
-        for (shape, count) in shapes.iter().zip(&self.counts).filter(|(_, count)| **count > 0) {
+        let counts = self.counts.iter().map(count);
+        for (shape, count) in shapes.iter().zip(counts).filter(|(_, count)| *count > 0) {
             for gang in &shape.gangs {
                 demand.add(self.item(gang), count * i64::from(gang.workers.min(MOST_WORKERS)));
             }
         }
         demand.keep_most_frequent();
-        self.take(packing, &demand)
+        demand
+    }
+
+    /// What an image keeps, beside the counts.
+    pub const fn image(&self) -> MixImage {
+        MixImage { submitted: self.submitted, next: self.next, next_hour: self.next_hour }
+    }
+
+    /// How often a shape was submitted.
+    pub fn counts(&self, shape: ShapeIx) -> Counts {
+        self.counts.get(shape.ix()).copied().unwrap_or_default()
+    }
+
+    /// The mix of an image on a fleet, with the counts of each shape.
+    pub fn restore(fleet: &Fleet, image: MixImage, counts: Vec<Counts>, shapes: &[Arc<Shape>]) -> Self {
+        let MixImage { submitted, next, next_hour } = image;
+        let mut mix = Self { submitted, next, next_hour, counts, ..Self::new(fleet) };
+        mix.typical = Typical::of(&mix.demand(shapes, |counts| counts.typical));
+        let drawn = mix.demand(shapes, |counts| counts.replays);
+        mix.replays = Replays::draw(&drawn, &mix.yardstick, mix.kinds, None).map(Arc::new);
+        mix
     }
 
     fn take(&mut self, packing: Packing, demand: &Demand) -> bool {
@@ -151,6 +198,7 @@ impl Mix {
             Packing::Offtake => match Replays::draw(demand, &self.yardstick, self.kinds, self.replays.as_deref()) {
                 Some(drawn) => {
                     self.replays = Some(Arc::new(drawn));
+                    self.counts.iter_mut().for_each(|counts| counts.replays = counts.now);
                     true
                 }
                 None => false,

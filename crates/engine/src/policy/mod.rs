@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::capacity::FreeVector;
 use crate::request::Request;
 
-pub use mix::Mix;
+pub use mix::{Counts, Mix, MixImage};
 use room::{Need, Room};
 
 /// How jobs are ordered and placed.

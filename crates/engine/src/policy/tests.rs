@@ -83,6 +83,7 @@ fn request(chips: ChipRequest, cores: u32) -> Request {
         memory: Mebibytes::new(1024),
         kinds: vec![(NodeKindIx(0), 1)],
         topology: None,
+        per_node: None,
     }
 }
 
@@ -395,6 +396,7 @@ fn work(chips: u16, cores: u32, workers: u32) -> Job {
         accelerators: Vec::new(),
         attributes: BTreeMap::new(),
         topology: None,
+        per_node: None,
     };
     Job {
         name: String::new(),
@@ -406,5 +408,6 @@ fn work(chips: u16, cores: u32, workers: u32) -> Job {
         checkpoint: None,
         preemptible: false,
         gangs: vec![gang],
+        program: None,
     }
 }

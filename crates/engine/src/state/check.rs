@@ -1,6 +1,6 @@
 //! The ground truth: everything recomputed from the running work, and compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use offtake_fleet::{LevelIx, NodeIx};
@@ -8,7 +8,7 @@ use offtake_units::Timestamp;
 use offtake_workload::Strength;
 
 use super::{Phase, State, Work};
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, Withheld};
 use crate::fact::{JobId, Placement};
 use crate::place::ShapeIx;
 
@@ -28,8 +28,11 @@ impl State {
             }
         }
         for node in self.holds.iter().flat_map(|hold| &hold.nodes).flat_map(|range| range.numbers()) {
-            truth.withhold(NodeIx(node));
+            truth.withhold(NodeIx(node), Withheld::Held);
         }
+        self.conditions.keys().for_each(|node| truth.withhold(*node, Withheld::Out));
+        self.caps.iter().for_each(|(cap, watts)| truth.set_cap(*cap, *watts));
+        truth.accept(self.capacity.breaches());
         for limit in self.holds.iter().flat_map(|hold| hold.extra.keys()) {
             let least = self.holds.iter().filter_map(|hold| hold.extra.get(limit).copied()).min();
             truth.set_extra(*limit, least);
@@ -47,7 +50,7 @@ impl State {
         let mut ends = BTreeSet::new();
         for (job, work) in self.jobs() {
             match &work.phase {
-                Phase::Refused(_) => {}
+                Phase::Refused(_) | Phase::Held(_) => {}
                 Phase::Pending(_) => waiting += 1,
                 Phase::Running { shape, placement, ends: end, .. } => {
                     in_use[work.spec.tier as usize] += work.spec.chip_milli();
@@ -74,6 +77,15 @@ impl State {
     fn check_placement(&self, job: JobId, work: &Work, shape: ShapeIx, placement: &Placement) -> Result<(), String> {
         let fleet = self.fleet();
         for (gang, slots) in self.shape(shape).gangs.iter().zip(&placement.gangs) {
+            let mut on_node = BTreeMap::<u32, u32>::new();
+            for slot in slots {
+                slot.nodes.numbers().for_each(|node| *on_node.entry(node).or_default() += slot.workers);
+            }
+            if let Some((node, workers)) =
+                on_node.iter().find(|(_, workers)| gang.per_node.is_some_and(|most| **workers > most))
+            {
+                return Err(format!("job {} has {workers} workers of a gang on node {node}", job.0));
+            }
             let workers: u32 = slots.iter().map(|slot| slot.workers * slot.nodes.count).sum();
             if workers != gang.workers || placement.gangs.len() != work.spec.gangs.len() {
                 return Err(format!("job {} runs {workers} of {} workers", job.0, gang.workers));
@@ -106,11 +118,12 @@ impl State {
 
     /// What must be equal between a state and the fold of its journal.
     pub fn essence(&self) -> String {
-        let jobs: Vec<_> = self.jobs().into_iter().map(|(job, work)| (job, work.turn, &work.phase)).collect();
+        let jobs: Vec<_> =
+            self.jobs().into_iter().map(|(job, work)| (job, work.turn, work.attempts, &work.phase)).collect();
         let services: Vec<_> = self.services.iter().map(|(id, state)| (id, state.wanted, &state.replicas)).collect();
         let holds: Vec<_> =
             self.holds.iter().map(|hold| (hold.job, hold.start, &hold.nodes, &hold.extra, &hold.blockers)).collect();
-        let rest = (self.now, self.ended, &self.ledger, &self.policy);
+        let rest = (self.now, self.ended, &self.ledger, &self.policy, &self.conditions, &self.caps);
         format!("{jobs:?}\n{services:?}\n{holds:?}\n{rest:?}\n{:?}", self.capacity.limits())
     }
 }

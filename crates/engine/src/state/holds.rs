@@ -6,15 +6,16 @@ use std::sync::Arc;
 use offtake_fleet::NodeIx;
 use offtake_units::Timestamp;
 use offtake_workload::ChipRequest;
+use serde::{Deserialize, Serialize};
 
 use super::{Phase, State};
-use crate::capacity::LimitIx;
+use crate::capacity::{LimitIx, Withheld};
 use crate::fact::{JobId, NodeRange, Placement};
 use crate::place::ShapeIx;
 use crate::request::Request;
 
 /// Capacity kept for a blocked job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// The job.
     pub job: JobId,
@@ -57,7 +58,8 @@ impl State {
     /// Occupies a placement if nodes and caps have room for it now, or changes nothing.
     pub(crate) fn settle(&mut self, shape: ShapeIx, placement: &Placement) -> bool {
         let limits = self.capacity.limits();
-        if self.draw_of(shape, placement).into_iter().any(|(limit, draw)| draw > limits[limit.ix()].left_micro()) {
+        let exceeds = |(limit, draw): (LimitIx, i64)| draw > limits[limit.ix()].left_micro().max(0);
+        if self.draw_of(shape, placement).into_iter().any(exceeds) {
             return false;
         }
         let shape = Arc::clone(self.shape(shape));
@@ -84,7 +86,7 @@ impl State {
         self.draw_of(shape, placement).into_keys().map(|limit| (limit, limits[limit.ix()].left_micro())).collect()
     }
 
-    pub(super) fn draw_of(&self, shape: ShapeIx, placement: &Placement) -> BTreeMap<LimitIx, i64> {
+    pub(crate) fn draw_of(&self, shape: ShapeIx, placement: &Placement) -> BTreeMap<LimitIx, i64> {
         let mut draw = BTreeMap::new();
         for (gang, slots) in self.shapes[shape.ix()].gangs.iter().zip(&placement.gangs) {
             for slot in slots {
@@ -95,16 +97,22 @@ impl State {
         draw
     }
 
-    /// Work that outlasts a hold's start comes (or goes): less (or more) is left to others. What shares chips counts as
-    /// if it used them alone, and gives nothing back when it goes early: others may hold the chip awake.
-    pub(super) fn outlast(&mut self, shape: ShapeIx, placement: &Placement, ends: Timestamp, comes: bool) {
+    /// Work that outlasts the start of some holds comes (or goes): less (or more) is left to others. What shares chips
+    /// counts as if it used them alone, and gives nothing back when it goes early: others may hold the chip awake.
+    pub(super) fn outlast(
+        &mut self,
+        shape: ShapeIx,
+        placement: &Placement,
+        outlasts: impl Fn(Timestamp) -> bool,
+        comes: bool,
+    ) {
         if !self.holds.iter().any(Hold::keeps_power) {
             return;
         }
         let draw = self.draw_of(shape, placement);
         let shares = |gang: &Request| matches!(gang.chips, ChipRequest::Share(_));
         let counts = comes || !self.shapes[shape.ix()].gangs.iter().any(shares);
-        for hold in self.holds.iter_mut().filter(|hold| counts && ends > hold.start) {
+        for hold in self.holds.iter_mut().filter(|hold| counts && outlasts(hold.start)) {
             for (limit, extra) in &mut hold.extra {
                 let watts = draw.get(limit).copied().unwrap_or_default();
                 *extra = if comes { *extra - watts } else { *extra + watts };
@@ -123,10 +131,23 @@ impl State {
         self.keep(index, false);
     }
 
+    /// Lets whoever is tried next use what all holds keep.
+    pub(crate) fn lift_all_holds(&mut self) {
+        for index in 0..self.holds.len() {
+            self.lift_hold(index);
+            let limits: Vec<LimitIx> = self.holds[index].extra.keys().copied().collect();
+            limits.into_iter().for_each(|limit| self.capacity.set_extra(limit, None));
+        }
+    }
+
     fn keep(&mut self, index: usize, kept: bool) {
         let hold = &self.holds[index];
         for node in hold.nodes.iter().flat_map(|range| range.numbers()).map(NodeIx) {
-            if kept { self.capacity.withhold(node) } else { self.capacity.offer(node) }
+            if kept {
+                self.capacity.withhold(node, Withheld::Held);
+            } else {
+                self.capacity.offer(node, Withheld::Held);
+            }
         }
         let limits: Vec<LimitIx> = hold.extra.keys().copied().collect();
         limits.into_iter().for_each(|limit| self.lay_extra(limit, (!kept).then_some(index)));
@@ -174,7 +195,7 @@ impl Hold {
         !self.extra.is_empty()
     }
 
-    pub(super) fn meets(&self, placement: &Placement) -> bool {
+    pub(crate) fn meets(&self, placement: &Placement) -> bool {
         placement.slots().any(|slot| {
             let range = slot.nodes.numbers();
             let place = self.nodes.partition_point(|held| held.numbers().end <= range.start);

@@ -2,26 +2,31 @@
 
 mod check;
 mod holds;
+mod image;
+mod jobs;
+mod nodes;
 mod wake;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use offtake_fleet::{Fleet, NodeKindIx};
-use offtake_units::{Duration, Timestamp};
+use offtake_fleet::{Fleet, NodeIx, NodeKindIx};
+use offtake_units::{Timestamp, Watts};
 use offtake_workload::{Gang, Job, Service, Tier};
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
-use crate::admission::resolve;
-use crate::capacity::Capacity;
-use crate::fact::{Event, Fact, JobId, NodeRange, Placement, ServiceId};
+use crate::capacity::{Capacity, LimitIx};
+use crate::fact::{Event, Fact, JobId, NodeRange, Placement, ServiceId, StopReason};
 use crate::ledger::Ledger;
 use crate::place::{Scores, ShapeIx};
 use crate::policy::{Mix, Policy};
-use crate::queue::{Blocked, Lane, Queue, Turn, Waiting};
+use crate::queue::{Blocked, Lane, Queue, Turn};
 use crate::request::{Refusal, Shape};
 
 pub use holds::Hold;
+pub use image::{Image, Unfit};
+pub use nodes::NodeCondition;
 
 /// A job that is known and has not ended.
 #[derive(Clone, Debug)]
@@ -30,6 +35,8 @@ pub struct Work {
     pub spec: Arc<Job>,
     /// Its place in the order of submission.
     pub turn: Turn,
+    /// How often it has been placed.
+    pub attempts: u32,
     /// Where it stands.
     pub phase: Phase,
     /// The job whose held nodes it runs on, or must leave.
@@ -43,21 +50,39 @@ pub enum Phase {
     Refused(Refusal),
     /// It waits.
     Pending(ShapeIx),
-    /// It runs.
+    /// It waits until it is released.
+    Held(ShapeIx),
+    /// It has its nodes.
     Running {
         /// Its shape.
         shape: ShapeIx,
         /// Where.
         placement: Arc<Placement>,
-        /// Since when.
+        /// Since when it has them.
+        placed: Timestamp,
+        /// Since when its time counts: since all its workers run, or as long as nobody said so since it was placed.
         since: Timestamp,
         /// When it is expected to end; [`Timestamp::NEVER`] when nobody knows.
         ends: Timestamp,
+        /// How far it has come.
+        stage: Stage,
     },
 }
 
+/// How far a job that has its nodes has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Its workers are being started. In a simulation nobody says more.
+    Starting,
+    /// Its workers run.
+    Running,
+    /// Its workers are being stopped.
+    Stopping(StopReason),
+}
+
 /// A service and its replicas.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServiceState {
     /// What was asked for.
     pub spec: Arc<Service>,
@@ -70,10 +95,12 @@ pub struct ServiceState {
 }
 
 /// How many jobs have ended, and how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// By themselves.
     pub finished: u64,
+    /// Without the result that they were for.
+    pub failed: u64,
     /// Withdrawn.
     pub cancelled: u64,
     /// Refused, as they can never run.
@@ -98,7 +125,12 @@ pub struct State {
     pub(crate) start_unknown: BTreeSet<JobId>,
     pub(crate) services: BTreeMap<ServiceId, ServiceState>,
     pub(crate) to_reject: VecDeque<JobId>,
+    /// Nodes that take no work, and why.
+    conditions: BTreeMap<NodeIx, NodeCondition>,
+    /// Caps that are set to another draw than the fleet declares.
+    caps: BTreeMap<LimitIx, Watts>,
     shapes: Vec<Arc<Shape>>,
+    by_shape: FxHashMap<Arc<Shape>, ShapeIx>,
     shape_ids: FxHashMap<Vec<Gang>, Result<ShapeIx, Refusal>>,
     jobs: FxHashMap<JobId, Work>,
     ends: BTreeSet<(Timestamp, JobId)>,
@@ -128,7 +160,10 @@ impl Default for State {
             start_unknown: BTreeSet::new(),
             services: BTreeMap::new(),
             to_reject: VecDeque::new(),
+            conditions: BTreeMap::new(),
+            caps: BTreeMap::new(),
             shapes: Vec::new(),
+            by_shape: FxHashMap::default(),
             shape_ids: FxHashMap::default(),
             jobs: FxHashMap::default(),
             ends: BTreeSet::new(),
@@ -148,6 +183,11 @@ impl State {
     /// The fleet.
     pub const fn fleet(&self) -> &Arc<Fleet> {
         self.capacity.fleet()
+    }
+
+    /// The policy in force.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The physical account.
@@ -261,8 +301,16 @@ impl State {
                     self.start(*job, placement);
                 }
             }
+            Event::JobStarted { job } => self.started(*job),
+            Event::JobStopping { job, reason } => self.stopping(*job, *reason),
+            Event::JobRequeued { job, saved_until, held } => self.requeue(*job, *saved_until, *held),
+            Event::JobHeld { job } => self.put_on_hold(*job),
+            Event::JobReleased { job } => self.release(*job),
             Event::JobFinished { job } => {
                 self.ended.finished += u64::from(self.end(*job, true));
+            }
+            Event::JobFailed { job } => {
+                self.ended.failed += u64::from(self.end(*job, false));
             }
             Event::JobCancelled { job } => {
                 self.ended.cancelled += u64::from(self.end(*job, false));
@@ -282,6 +330,14 @@ impl State {
             }
             Event::HoldPlaced { job, start, placement, extra } => self.hold(*job, *start, placement, extra),
             Event::HoldReleased { job } => self.release_hold(*job),
+            Event::FleetChanged { fleet } => self.refit(fleet),
+            Event::NodeLost { node } => self.set_condition(*node, |condition| condition.lost = true),
+            Event::NodeReturned { node } => self.set_condition(*node, |condition| condition.lost = false),
+            Event::NodeDrained { node, reason } => {
+                self.set_condition(*node, |condition| condition.drained = Some(reason.clone()));
+            }
+            Event::NodeResumed { node } => self.set_condition(*node, |condition| condition.drained = None),
+            Event::CapSet { cap, watts } => self.set_cap(*cap, *watts),
             Event::PricePublished { zone, price } => self.ledger.set_price(self.capacity.fleet(), zone, *price),
             Event::CarbonPublished { zone, intensity } => {
                 self.ledger.set_intensity(self.capacity.fleet(), zone, *intensity);
@@ -297,179 +353,6 @@ impl State {
         if self.policy.packing.keeps_sizes() {
             self.capacity.keep_sizes();
         }
-    }
-
-    // Jobs come.
-
-    fn submit(&mut self, job: JobId, spec: Arc<Job>) {
-        if self.jobs.contains_key(&job) {
-            return;
-        }
-        let turn = Turn(self.next_turn);
-        self.next_turn += 1;
-        let phase = match self.intern(&spec.gangs) {
-            Ok(shape) => {
-                if self.mix.learn(self.policy.packing, shape, self.now, &self.shapes) {
-                    self.scores.clear();
-                }
-                self.enqueue(job, &spec, turn, shape);
-                Phase::Pending(shape)
-            }
-            Err(refusal) => {
-                self.to_reject.push_back(job);
-                Phase::Refused(refusal)
-            }
-        };
-        self.jobs.insert(job, Work { spec, turn, phase, blocks: None });
-    }
-
-    fn enqueue(&mut self, job: JobId, spec: &Job, turn: Turn, shape: ShapeIx) {
-        let duration = spec.duration.unwrap_or(Duration::from_millis(i64::MAX));
-        let lane = self.queue.push(
-            (shape, spec.tier),
-            Waiting { turn, job, duration },
-            spec.chip_milli(),
-            kinds_of(&self.shapes[shape.ix()]),
-        );
-        // A job that would end before a hold begins may run on held nodes although its lane is parked.
-        let now = self.now;
-        if self.queue.lane(lane).parked.is_some() && self.holds.iter().any(|hold| duration <= hold.start - now) {
-            self.queue.wake(lane, false);
-        }
-    }
-
-    fn intern(&mut self, gangs: &[Gang]) -> Result<ShapeIx, Refusal> {
-        if let Some(known) = self.shape_ids.get(gangs) {
-            return known.clone();
-        }
-        let resolved = resolve(&self.capacity, gangs).map(|shape| {
-            // Different words may mean one shape.
-            let place = self.shapes.iter().position(|other| **other == shape).unwrap_or_else(|| {
-                self.shapes.push(Arc::new(shape));
-                self.shapes.len() - 1
-            });
-            ShapeIx(place as u32)
-        });
-        self.shape_ids.insert(gangs.to_vec(), resolved.clone());
-        resolved
-    }
-
-    fn add_service(&mut self, service: ServiceId, spec: &Arc<Service>) {
-        let replica = Arc::new(Job {
-            name: spec.name.clone(),
-            tenant: spec.tenant.clone(),
-            tier: spec.tier,
-            submitted: self.now,
-            duration: None,
-            deadline: None,
-            checkpoint: None,
-            preemptible: false,
-            gangs: vec![spec.replica.clone()],
-        });
-        let state = ServiceState { spec: Arc::clone(spec), replica, wanted: spec.minimum, replicas: VecDeque::new() };
-        self.services.entry(service).or_insert(state);
-    }
-
-    fn add_replica(&mut self, service: ServiceId, replica: JobId) {
-        let Some(state) = self.services.get_mut(&service) else { return };
-        state.replicas.push_back(replica);
-        let spec = Arc::clone(&state.replica);
-        self.next_replica = self.next_replica.max(replica.0 + 1);
-        self.submit(replica, spec);
-    }
-
-    /// The identity of the next replica.
-    pub(crate) const fn next_replica(&self) -> JobId {
-        JobId(self.next_replica)
-    }
-
-    // Jobs start and end.
-
-    pub(crate) fn pending_shape(&self, job: JobId) -> Option<ShapeIx> {
-        match self.jobs.get(&job)?.phase {
-            Phase::Pending(shape) => Some(shape),
-            _ => None,
-        }
-    }
-
-    /// The standing of a waiting job among all: the strongest tier, then the earliest turn.
-    pub(crate) fn standing_of(&self, job: JobId) -> Option<(Tier, Turn)> {
-        self.jobs.get(&job).map(|work| (work.spec.tier, work.turn))
-    }
-
-    pub(crate) fn occupy(&mut self, shape: ShapeIx, placement: &Placement) {
-        let shape = Arc::clone(self.shape(shape));
-        for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
-            slots
-                .iter()
-                .for_each(|slot| self.capacity.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips)));
-        }
-    }
-
-    pub(crate) fn vacate(&mut self, shape: ShapeIx, placement: &Placement) {
-        let shape = Arc::clone(self.shape(shape));
-        for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
-            slots
-                .iter()
-                .for_each(|slot| self.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips)));
-        }
-    }
-
-    /// A job whose nodes are occupied runs from now on.
-    pub(crate) fn start(&mut self, job: JobId, placement: &Arc<Placement>) {
-        let now = self.now;
-        let Some(work) = self.jobs.get_mut(&job) else { return };
-        let Phase::Pending(shape) = work.phase else { return };
-        let ends = work.spec.duration.map_or(Timestamp::NEVER, |duration| now.saturating_add(duration));
-        work.phase = Phase::Running { shape, placement: Arc::clone(placement), since: now, ends };
-        if ends != Timestamp::NEVER {
-            self.ends.insert((ends, job));
-        }
-        let chip_milli = work.spec.chip_milli();
-        self.ledger.take_chips(work.spec.tier, chip_milli);
-        if let Some(lane) = self.queue.lane_of(shape, work.spec.tier) {
-            self.queue.remove(lane, work.turn, chip_milli);
-        }
-        self.outlast(shape, placement, ends, true);
-        let Some(work) = self.jobs.get_mut(&job) else { return };
-        if let Some(hold) = self.holds.iter_mut().find(|hold| hold.meets(placement)) {
-            hold.blockers.insert(job);
-            work.blocks = Some(hold.job);
-        }
-    }
-
-    /// Takes a job out, whether it waits or runs. False when it is not known.
-    fn end(&mut self, job: JobId, survived: bool) -> bool {
-        let Some(work) = self.jobs.remove(&job) else { return false };
-        let chip_milli = work.spec.chip_milli();
-        match work.phase {
-            Phase::Refused(_) => self.to_reject.retain(|other| *other != job),
-            Phase::Pending(shape) => {
-                self.start_unknown.remove(&job);
-                self.holds_stale = true;
-                self.release_hold(job);
-                if let Some(lane) = self.queue.lane_of(shape, work.spec.tier) {
-                    self.queue.remove(lane, work.turn, chip_milli);
-                }
-            }
-            Phase::Running { shape, placement, since, ends } => {
-                self.ends.remove(&(ends, job));
-                if ends == Timestamp::NEVER || ends < self.now {
-                    self.start_unknown.clear();
-                }
-                self.ledger.give_chips(work.spec.tier, chip_milli);
-                if !survived {
-                    self.ledger.lose(chip_milli, since, self.now);
-                }
-                self.vacate(shape, &placement);
-                self.outlast(shape, &placement, ends, false);
-                if let Some(owner) = work.blocks {
-                    self.unblock(owner, job);
-                }
-                self.wake_on(&placement);
-            }
-        }
-        true
     }
 }
 

@@ -3,6 +3,7 @@
 use offtake_fleet::NodeIx;
 
 use super::{Phase, State};
+use crate::capacity::Withheld;
 use crate::fact::{JobId, NodeRange, Placement};
 use crate::place::{ShapeIx, could_help};
 use crate::queue::{Blocked, Lane, LaneIx};
@@ -32,6 +33,9 @@ impl State {
         }
         let mut seen = None;
         for node in nodes.numbers().map(NodeIx) {
+            if self.capacity.is_withheld(node, Withheld::Out) {
+                continue;
+            }
             // Nodes of one class in one domain help the same shapes.
             let like = (self.capacity.class_ix(node), self.fleet().nodes[node.ix()].domain);
             if seen.replace(like) == Some(like) {
@@ -64,6 +68,8 @@ impl State {
     pub(crate) fn freed_helps(&self, shape: ShapeIx, held: bool) -> bool {
         let Some(freed) = &self.freed else { return true };
         let nodes = freed.iter().flat_map(|range| range.numbers()).map(NodeIx);
-        nodes.filter(|node| self.capacity.is_withheld(*node) == held).any(|node| self.node_helps(shape, node))
+        nodes
+            .filter(|node| self.capacity.is_withheld(*node, Withheld::Held) == held)
+            .any(|node| self.node_helps(shape, node))
     }
 }

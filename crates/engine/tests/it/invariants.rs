@@ -1,7 +1,8 @@
 //! Whatever is asked: no cap is broken, no chip is given twice, gangs are whole, and the fold of the journal is the state.
 
-use offtake_engine::{Event, JobId, ServiceId, State};
-use offtake_units::Ppm;
+use offtake_engine::{Event, JobId, LimitIx, ServiceId, StopReason};
+use offtake_fleet::{Fleet, NodeIx};
+use offtake_units::{Duration, Ppm, Watts};
 use offtake_workload::{Gang, Job, Service, Strength, Tier};
 use proptest::prelude::*;
 
@@ -14,6 +15,28 @@ enum Step {
     Cancel(u64),
     FinishEarly(u64),
     Scale(u32),
+    Started(u64),
+    Stopping(u64),
+    Requeue(u64, Option<i64>, bool),
+    Hold(u64),
+    Release(u64),
+    Fail(u64),
+    Lose(u32),
+    Return(u32),
+    Drain(u32),
+    Resume(u32),
+    /// A cap, at so many percent of what the fleet declares.
+    Cap(u32, i64),
+    /// So many racks, small nodes and hosts. More small nodes move the names of those after them, which a server never
+    /// does: that changes the fleet only where no work is in the way.
+    Grow(u32, u32, u32),
+    Restore,
+}
+
+/// The fleet with so many racks in the north and so many small nodes and hosts in the south.
+fn grown(racks: u32, small: u32, hosts: u32) -> std::sync::Arc<Fleet> {
+    let text = MIXED.replace("{ rack = 4 }", &format!("{{ rack = {racks} }}"));
+    fleet(&text.replace("a10-2 = 5", &format!("a10-2 = {small}")).replace("host = 2", &format!("host = {hosts}")))
 }
 
 fn gangs() -> impl Strategy<Value = Gang> {
@@ -23,8 +46,9 @@ fn gangs() -> impl Strategy<Value = Gang> {
     let level = prop_oneof![Just(None), Just(Some("rack")), Just(Some("island")), Just(Some("site"))];
     let topology = (level, prop_oneof![Just(Strength::Required), Just(Strength::Preferred)]);
     let any_gang = prop_oneof![3 => whole, 1 => (100u16..1000).prop_map(share), 1 => (2u32..6, 100u16..1000).prop_map(|(workers, milli)| Gang { workers, ..share(milli) })];
-    (any_gang, kinds, topology).prop_map(|(gang, accelerators, (level, strength))| {
-        let gang = Gang { accelerators, ..gang };
+    let per_node = prop::option::weighted(0.3, 1u32..4);
+    (any_gang, kinds, topology, per_node).prop_map(|(gang, accelerators, (level, strength), per_node)| {
+        let gang = Gang { accelerators, per_node, ..gang };
         level.map_or(gang.clone(), |level| within(gang, level, strength))
     })
 }
@@ -37,6 +61,27 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (0u64..60).prop_map(Step::Cancel),
         1 => (0u64..60).prop_map(Step::FinishEarly),
         1 => (0u32..8).prop_map(Step::Scale),
+    ]
+}
+
+/// Everything that can happen to jobs, nodes, caps and the fleet itself.
+fn eventful() -> impl Strategy<Value = Step> {
+    let (job, node) = (0u64..40, 0u32..30);
+    prop_oneof![
+        20 => steps(),
+        2 => job.clone().prop_map(Step::Started),
+        1 => job.clone().prop_map(Step::Stopping),
+        2 => (job.clone(), prop::option::of(0i64..100), any::<bool>()).prop_map(|(job, ago, held)| Step::Requeue(job, ago, held)),
+        2 => job.clone().prop_map(Step::Hold),
+        2 => job.clone().prop_map(Step::Release),
+        1 => job.prop_map(Step::Fail),
+        1 => node.clone().prop_map(Step::Lose),
+        1 => node.clone().prop_map(Step::Return),
+        1 => node.clone().prop_map(Step::Drain),
+        1 => node.prop_map(Step::Resume),
+        3 => (0u32..3, prop_oneof![Just(100i64), 20i64..200]).prop_map(|(cap, percent)| Step::Cap(cap, percent)),
+        2 => (4u32..6, 5u32..7, 2u32..5).prop_map(|(racks, small, hosts)| Step::Grow(racks, small, hosts)),
+        1 => Just(Step::Restore),
     ]
 }
 
@@ -62,12 +107,37 @@ fn run(policy: &str, steps: Vec<Step>) {
             Step::FinishEarly(job) if engine.runs(JobId(job)) => engine.tell(Event::JobFinished { job: JobId(job) }),
             Step::FinishEarly(_) => {}
             Step::Scale(replicas) => engine.tell(Event::ServiceScaled { service: ServiceId(0), replicas }),
+            Step::Started(job) => engine.tell(Event::JobStarted { job: JobId(job) }),
+            Step::Stopping(job) => {
+                engine.tell(Event::JobStopping { job: JobId(job), reason: StopReason::Cancelled });
+            }
+            Step::Requeue(job, ago, held) => {
+                let saved_until = ago.map(|ago| engine.now() - Duration::from_secs(ago));
+                engine.tell(Event::JobRequeued { job: JobId(job), saved_until, held });
+            }
+            Step::Hold(job) => engine.tell(Event::JobHeld { job: JobId(job) }),
+            Step::Release(job) => engine.tell(Event::JobReleased { job: JobId(job) }),
+            Step::Fail(job) => engine.tell(Event::JobFailed { job: JobId(job) }),
+            Step::Lose(node) => engine.tell(Event::NodeLost { node: NodeIx(node) }),
+            Step::Return(node) => engine.tell(Event::NodeReturned { node: NodeIx(node) }),
+            Step::Drain(node) => {
+                engine.tell(Event::NodeDrained { node: NodeIx(node), reason: "hot".to_owned() });
+            }
+            Step::Resume(node) => engine.tell(Event::NodeResumed { node: NodeIx(node) }),
+            Step::Cap(cap, percent) => {
+                let declared = engine.state.fleet().caps[cap as usize].watts;
+                let watts = Watts::new(declared.get() * percent / 100);
+                engine.tell(Event::CapSet { cap: LimitIx(cap), watts });
+            }
+            Step::Grow(racks, small, hosts) => {
+                engine.tell(Event::FleetChanged { fleet: grown(racks, small, hosts) });
+            }
+            Step::Restore => engine.restore(),
         }
         engine.decide();
+        engine.explain_all();
     }
-    let mut folded = State::default();
-    engine.journal.iter().for_each(|fact| folded.apply(fact));
-    folded.advance(engine.state.now());
+    let folded = engine.folded();
     folded.check().expect("every truth holds in the fold");
     assert_eq!(folded.essence(), engine.state.essence(), "the fold of the journal is the state");
 }
@@ -128,6 +198,31 @@ proptest! {
     #[test]
     fn hold_under_random(steps in prop::collection::vec(steps(), 1..60)) {
         run("random", steps);
+    }
+
+    #[test]
+    fn hold_on_eventful_days_under_offtake(steps in prop::collection::vec(eventful(), 1..80)) {
+        run("offtake", steps);
+    }
+
+    #[test]
+    fn hold_on_eventful_days_under_fifo(steps in prop::collection::vec(eventful(), 1..80)) {
+        run("fifo", steps);
+    }
+
+    #[test]
+    fn hold_on_eventful_days_under_random(steps in prop::collection::vec(eventful(), 1..80)) {
+        run("random", steps);
+    }
+
+    #[test]
+    fn hold_on_eventful_days_under_fgd(steps in prop::collection::vec(eventful(), 1..80)) {
+        run("fgd", steps);
+    }
+
+    #[test]
+    fn hold_on_eventful_days_under_clustering(steps in prop::collection::vec(eventful(), 1..80)) {
+        run("clustering", steps);
     }
 
     #[test]

@@ -2,4 +2,5 @@
 
 mod backfill;
 mod invariants;
+mod life;
 mod support;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use offtake_engine::{Event, Fact, JobId, NodeRange, Phase, Policy, State, decide};
+use offtake_engine::{Event, Explanation, Fact, Image, JobId, NodeRange, Phase, Policy, State, decide};
 use offtake_fleet::Fleet;
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Timestamp};
 use offtake_workload::{ChipRequest, Gang, Job, Strength, Tier, Topology};
@@ -145,6 +145,7 @@ pub fn gang(workers: u32, chips: u16) -> Gang {
         accelerators: Vec::new(),
         attributes: BTreeMap::new(),
         topology: None,
+        per_node: None,
     }
 }
 
@@ -167,12 +168,15 @@ pub fn job(gangs: Vec<Gang>, seconds: Option<i64>) -> Job {
         checkpoint: None,
         preemptible: false,
         gangs,
+        program: None,
     }
 }
 
 /// A state with every fact that made it, checked after every step.
 pub struct Engine {
     pub state: State,
+    /// A state restored from an image of this one, told the same ever since: it decides the same.
+    pub twin: Option<State>,
     pub journal: Vec<Fact>,
     now: i64,
     next: u64,
@@ -180,7 +184,7 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(fleet: Arc<Fleet>, policy: &str) -> Self {
-        let mut engine = Self { state: State::default(), journal: Vec::new(), now: 0, next: 0 };
+        let mut engine = Self { state: State::default(), twin: None, journal: Vec::new(), now: 0, next: 0 };
         engine.tell(Event::FleetLoaded { fleet });
         let policy = Policy::named(policy, 7).expect("the test's policy exists");
         engine.tell(Event::PolicySet { policy });
@@ -194,8 +198,43 @@ impl Engine {
     pub fn tell(&mut self, event: Event) {
         let fact = Fact { at: self.now(), event };
         self.state.apply(&fact);
+        if let Some(twin) = &mut self.twin {
+            twin.apply(&fact);
+        }
         self.journal.push(fact);
         self.check();
+    }
+
+    /// Writes the state down, reads it again, and lets what was read live beside it from now on.
+    pub fn restore(&mut self) {
+        let written = serde_json::to_string(&self.state.image()).expect("an image can be written");
+        let image: Image = serde_json::from_str(&written).expect("what was written can be read");
+        let twin = State::restore(image).expect("an image of a state holds together");
+        twin.check().expect("every truth holds in what was restored");
+        assert_eq!(twin.essence(), self.state.essence(), "what was restored is what was written");
+        self.twin = Some(twin);
+    }
+
+    /// Asks why of every job: each has an answer, and asking changes nothing.
+    pub fn explain_all(&mut self) {
+        let before = self.state.essence();
+        let jobs: Vec<JobId> = self.state.jobs().into_iter().map(|(job, _)| job).collect();
+        for job in jobs {
+            let why = self.state.explain(job).expect("the job is known");
+            if let Explanation::Waiting(why) = why {
+                assert!(!why.obstacles.is_empty(), "after a pass something is in the way of job {}", job.0);
+            }
+        }
+        self.check();
+        assert_eq!(self.state.essence(), before, "asking why changes nothing");
+    }
+
+    /// The state that the journal folds to.
+    pub fn folded(&self) -> State {
+        let mut folded = State::default();
+        self.journal.iter().for_each(|fact| folded.apply(fact));
+        folded.advance(self.state.now());
+        folded
     }
 
     pub fn submit(&mut self, job: Job) -> JobId {
@@ -221,6 +260,12 @@ impl Engine {
         decide(&mut self.state, Timestamp::from_secs(self.now), &mut self.journal);
         self.check();
         let proposed = self.journal.len() - before;
+        if let Some(twin) = &mut self.twin {
+            let mut decided = Vec::new();
+            decide(twin, Timestamp::from_secs(self.now), &mut decided);
+            assert_eq!(decided, self.journal[before..], "what was restored decides the same");
+            twin.check().expect("every truth holds in what was restored");
+        }
         decide(&mut self.state, Timestamp::from_secs(self.now), &mut self.journal);
         assert_eq!(self.journal.len(), before + proposed, "a second pass at the same instant proposes nothing");
         proposed

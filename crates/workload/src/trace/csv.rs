@@ -100,6 +100,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         topology_level: text(topology_level),
         topology_strength: strength(row, topology_strength)?,
         torus: text(torus),
+        per_node: None,
     };
     Ok(WireJob {
         name: row.text(name).to_owned(),

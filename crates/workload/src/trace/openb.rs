@@ -49,6 +49,7 @@ pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(),
             accelerators: row.text(spec).split('|').filter(|kind| !kind.is_empty()).map(str::to_owned).collect(),
             attributes: BTreeMap::new(),
             topology: None,
+            per_node: None,
         };
         let (tier, preemptible) = service_class(&row, qos)?;
         let submitted = seconds(&row, created)?.unwrap_or(Timestamp::EPOCH);
@@ -62,6 +63,7 @@ pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(),
             checkpoint: None,
             preemptible,
             gangs: vec![gang],
+            program: None,
         };
         into.job(row.number(), job)?;
     }

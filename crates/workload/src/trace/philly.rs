@@ -37,6 +37,7 @@ pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(),
             checkpoint: None,
             preemptible: false,
             gangs: gangs(&row, chips)?,
+            program: None,
         };
         into.job(row.number(), job)?;
     }
@@ -89,5 +90,6 @@ fn gang((workers, chips): (u32, u16)) -> Gang {
         accelerators: Vec::new(),
         attributes: BTreeMap::new(),
         topology: None,
+        per_node: None,
     }
 }

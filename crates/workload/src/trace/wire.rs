@@ -35,6 +35,14 @@ impl Refusal {
             Self::NotYet { field, given, feature } => TraceError::NotYet { at, field, given: excerpt(&given), feature },
         }
     }
+
+    /// As a fault, where what we cannot do yet is not told apart from what cannot be meant.
+    pub(crate) fn into_fault(self) -> Fault {
+        match self {
+            Self::Fault(fault) => fault,
+            Self::NotYet { field, given, feature } => Fault::new(field, given, format!("nothing: {}", feature.mend())),
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -70,34 +78,50 @@ pub(crate) struct WireJob {
     pub gangs: Vec<WireGang>,
 }
 
-/// The fields of a gang.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// A gang as our formats write it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct WireGang {
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct WireGang {
+    /// Number of workers; 1 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
+    /// Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers_min: Option<u32>,
+    /// Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers_max: Option<u32>,
+    /// Whole chips of one worker. Either this or `chip_milli`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chips: Option<u16>,
+    /// Share of one chip, in thousandths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chip_milli: Option<u16>,
+    /// Processor of one worker, in thousandths of a core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_milli: Option<u32>,
+    /// Memory of one worker, such as `64GiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    /// Kinds of accelerator that it may use; any when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accelerators: Vec<String>,
+    /// Attributes that its nodes must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "map_without_twins")]
     pub attributes: BTreeMap<String, String>,
+    /// The level of the one domain that holds all workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology_level: Option<String>,
+    /// Whether wider will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology_strength: Option<Strength>,
+    /// Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub torus: Option<String>,
+    /// The most workers on one node; as many as it takes when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_node: Option<u32>,
 }
 
 /// The fields of a service.
@@ -147,6 +171,7 @@ impl WireJob {
             checkpoint,
             preemptible: self.preemptible.unwrap_or(false),
             gangs: gangs.map(|(index, gang)| gang.into_model(&format!("gangs[{index}]."))).collect::<Result<_, _>>()?,
+            program: None,
         })
     }
 
@@ -213,6 +238,7 @@ impl WireGang {
             accelerators: self.accelerators,
             attributes: self.attributes,
             topology,
+            per_node: self.per_node,
         })
     }
 
@@ -232,6 +258,7 @@ impl WireGang {
             attributes: gang.attributes.clone(),
             topology_level: gang.topology.as_ref().map(|topology| topology.level.clone()),
             topology_strength: gang.topology.as_ref().map(|topology| topology.strength),
+            per_node: gang.per_node,
             ..Self::default()
         }
     }

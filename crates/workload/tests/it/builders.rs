@@ -64,6 +64,7 @@ pub fn gang() -> impl Strategy<Value = Gang> {
             accelerators,
             attributes,
             topology,
+            per_node: None,
         })
 }
 
@@ -89,6 +90,7 @@ fn job(most_gangs: usize) -> impl Strategy<Value = Job> {
             checkpoint,
             preemptible,
             gangs,
+            program: None,
         })
 }
 
@@ -130,6 +132,7 @@ pub fn plain_job(name: &str) -> Job {
         accelerators: Vec::new(),
         attributes: BTreeMap::new(),
         topology: None,
+        per_node: None,
     };
     Job {
         name: name.to_owned(),
@@ -141,5 +144,6 @@ pub fn plain_job(name: &str) -> Job {
         checkpoint: None,
         preemptible: false,
         gangs: vec![gang],
+        program: None,
     }
 }

@@ -1,0 +1,5 @@
+//! The agent and its supervisors, with real processes.
+
+mod isolation;
+mod supervisor;
+mod support;

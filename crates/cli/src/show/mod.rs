@@ -1,0 +1,13 @@
+//! What the server answers, as text for people: pure functions from the API's types.
+
+pub mod events;
+pub mod figures;
+pub mod job;
+pub mod jobs;
+pub mod nodes;
+pub mod tokens;
+pub mod what_if;
+pub mod why;
+
+#[cfg(test)]
+mod samples;

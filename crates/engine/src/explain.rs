@@ -1,0 +1,424 @@
+//! Why a job waits, and why one that runs is where it is: found on the path that decides, told as data.
+//!
+//! What stands in the way is found by trial: the job is placed as the next pass would place it, then with one obstacle
+//! at a time out of the way, then with all. Each trial is taken back, so the state is as it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use offtake_fleet::{AcceleratorKindIx, DomainIx, LevelIx, NodeIx, NodeKindIx};
+use offtake_units::{ChipMilli, Timestamp, Watts};
+use offtake_workload::{ChipRequest, Strength};
+
+use crate::capacity::{FreeVector, LimitIx, Withheld};
+use crate::decide::{earliest_start, place};
+use crate::fact::{JobId, NodeRange, Placement};
+use crate::place::ShapeIx;
+use crate::policy::{Policy, Queue as Discipline};
+use crate::request::{Refusal, Request};
+use crate::state::{Hold, NodeCondition, Phase, Stage, State};
+
+/// Running jobs that are named at most, those that end first.
+const MOST_RUNNING: usize = 8;
+
+/// Why a job stands where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Explanation {
+    /// It can never run.
+    Refused(Refusal),
+    /// It waits until it is released.
+    Held {
+        /// What it asks for, gang by gang.
+        needs: Vec<Need>,
+    },
+    /// It waits for its turn, for room or for power.
+    Waiting(Waiting),
+    /// It has its nodes.
+    Placed(Placed),
+}
+
+/// Why a job waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// What it asks for, gang by gang, and where it comes nearest to it.
+    pub needs: Vec<Need>,
+    /// What stands in the way; nothing when the next pass starts it.
+    pub obstacles: Vec<Obstacle>,
+    /// Jobs before it in its lane: those of its tier that ask for the same and came earlier.
+    pub before: u64,
+    /// What is kept for it.
+    pub hold: Option<Promise>,
+    /// When it can start if running work ends when it is expected to and nobody else goes first; none when nobody knows.
+    /// With a hold, when that begins: nobody goes first then.
+    pub earliest: Option<Timestamp>,
+    /// Work that runs where it would fit best, what ends first first, with when; [`Timestamp::NEVER`] when nobody knows.
+    pub running: Vec<(JobId, Timestamp)>,
+    /// How many jobs run there.
+    pub running_jobs: u64,
+    /// Nodes that are lost or drained where it would fit best, and why.
+    pub out: Vec<(NodeIx, NodeCondition)>,
+}
+
+/// What a gang asks for, and where it comes nearest to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Workers.
+    pub workers: u32,
+    /// Accelerators of one worker.
+    pub chips: ChipRequest,
+    /// Node kinds that take at least one worker.
+    pub kinds: Vec<NodeKindIx>,
+    /// The level at which one domain must or should hold all workers.
+    pub topology: Option<(LevelIx, Strength)>,
+    /// The most workers on one node, where that is fewer than all.
+    pub per_node: Option<u32>,
+    /// The domain, of the level asked or else a site, in which the most workers fit now.
+    pub nearest: Nearest,
+}
+
+/// What a domain has for a gang now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nearest {
+    /// The domain.
+    pub domain: DomainIx,
+    /// Workers that its nodes have room for now, power aside; all on one kind of accelerator.
+    pub workers: u64,
+    /// Its nodes that the gang may use.
+    pub nodes: u32,
+    /// Of these wholly free, and neither held nor out.
+    pub free_nodes: u32,
+    /// Whole chips that nothing uses, on nodes that are neither held nor out.
+    pub free_chips: u64,
+    /// Nodes kept for other jobs.
+    pub held_nodes: u32,
+    /// Nodes that are lost or drained.
+    pub out_nodes: u32,
+}
+
+/// What stands in a job's way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Another job comes first: in its lane, or under a policy of strict order anywhere.
+    Behind {
+        /// That job.
+        job: JobId,
+    },
+    /// It would fit on what is kept for another job, and would not end in time; or it waits for all of what is kept for
+    /// itself.
+    HeldFor {
+        /// That job.
+        job: JobId,
+        /// When that can start at the latest.
+        start: Timestamp,
+    },
+    /// There would be room, but a cap leaves too little power.
+    Power {
+        /// The cap.
+        limit: LimitIx,
+        /// What it allows.
+        cap: Watts,
+        /// What it still leaves to this job, as its meter counts.
+        left: Watts,
+        /// What the job would draw under it at work.
+        needed: Watts,
+    },
+    /// It would fit if these nodes were there.
+    Out {
+        /// Lost and drained nodes.
+        nodes: Vec<NodeIx>,
+    },
+    /// Running work has what it needs.
+    Room,
+}
+
+/// What is kept for a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// When it can start at the latest, if running work ends when it is expected to.
+    pub start: Timestamp,
+    /// The nodes kept.
+    pub nodes: Vec<NodeRange>,
+}
+
+/// Why a job is where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its nodes.
+    pub nodes: Vec<NodeRange>,
+    /// The innermost domain that holds them all; none where they lie in several sites.
+    pub domain: Option<DomainIx>,
+    /// What each gang asked for: the level at which one domain must or should hold all its workers.
+    pub topology: Vec<Option<(LevelIx, Strength)>>,
+    /// The policy that decides.
+    pub policy: Policy,
+    /// Since when it has its nodes.
+    pub placed: Timestamp,
+    /// When it is expected to end; [`Timestamp::NEVER`] when nobody knows.
+    pub ends: Timestamp,
+    /// How far it has come.
+    pub stage: Stage,
+    /// How tightly it fits: nodes of the domain.
+    pub domain_nodes: u32,
+    /// Of these wholly free now.
+    pub domain_free: u32,
+}
+
+impl State {
+    /// Why a job waits, or why it is where it is; nothing for one that is not known. The state is the same afterwards.
+    pub fn explain(&mut self, job: JobId) -> Option<Explanation> {
+        Some(match &self.job(job)?.phase {
+            Phase::Refused(refusal) => Explanation::Refused(refusal.clone()),
+            Phase::Held(shape) => Explanation::Held { needs: self.needs(*shape) },
+            Phase::Pending(shape) => {
+                let shape = *shape;
+                Explanation::Waiting(self.why_waiting(job, shape)?)
+            }
+            Phase::Running { shape, placement, placed, ends, stage, .. } => {
+                let topology = self.shape(*shape).gangs.iter().map(|gang| gang.topology).collect();
+                let domain = self.innermost(placement);
+                let nodes = domain.map_or(0..0, |domain| self.fleet().domains[domain.ix()].nodes.clone());
+                let is_free = |node: &u32| {
+                    let free = &self.capacity.class_of(NodeIx(*node)).vector;
+                    free == self.capacity.empty(free.kind)
+                };
+                Explanation::Placed(Placed {
+                    nodes: placement.nodes(),
+                    domain,
+                    topology,
+                    policy: self.policy,
+                    placed: *placed,
+                    ends: *ends,
+                    stage: *stage,
+                    domain_nodes: nodes.len() as u32,
+                    domain_free: nodes.filter(is_free).count() as u32,
+                })
+            }
+        })
+    }
+
+    fn why_waiting(&mut self, job: JobId, shape: ShapeIx) -> Option<Waiting> {
+        let needs = self.needs(shape);
+        let (tier, turn) = self.standing_of(job)?;
+        let lane_ix = self.queue.lane_of(shape, tier)?;
+        let lane = self.queue.lane(lane_ix);
+        let (before, first) = (lane.before(turn), lane.first());
+        let head = match self.policy.queue {
+            Discipline::Fifo => self.queue.head().and_then(|head| self.queue.lane(head).first()),
+            Discipline::Backfill => first,
+        };
+        let mut obstacles = Vec::new();
+        if let Some(first) = head.filter(|first| first.job != job) {
+            obstacles.push(Obstacle::Behind { job: first.job });
+        }
+        let own = self.holds.iter().position(|hold| hold.job == job);
+        let hold = own.map(|own| Promise { start: self.holds[own].start, nodes: self.holds[own].nodes.clone() });
+        if let Some(own) = own {
+            self.lift_hold(own);
+        }
+        let in_the_way = self.in_the_way(job, shape);
+        let earliest = match &hold {
+            Some(hold) => Some(hold.start),
+            None if in_the_way.is_empty() => Some(self.now),
+            None => earliest_start(self, shape, job).map(|(start, ..)| start),
+        };
+        if let Some(own) = own {
+            self.lay_hold(own);
+        }
+        obstacles.extend(in_the_way);
+        let nearest = needs.first()?.nearest.domain;
+        let nodes = self.fleet().domains[nearest.ix()].nodes.clone();
+        let (running, running_jobs) = self.running_on(&nodes);
+        let out = self.conditions().range(NodeIx(nodes.start)..NodeIx(nodes.end));
+        let out = out.map(|(node, condition)| (*node, condition.clone())).collect();
+        Some(Waiting { needs, obstacles, before, hold, earliest, running, running_jobs, out })
+    }
+
+    /// What keeps a job from starting now, whoever comes before it.
+    fn in_the_way(&mut self, job: JobId, shape: ShapeIx) -> Vec<Obstacle> {
+        if self.trial(job, shape, Aside::default()).is_some() {
+            let own = self.holds.iter().find(|hold| hold.job == job);
+            return own.map(|hold| Obstacle::HeldFor { job, start: hold.start }).into_iter().collect();
+        }
+        let one_by_one = [
+            Aside { holds: true, ..Aside::default() },
+            Aside { caps: true, ..Aside::default() },
+            Aside { out: true, ..Aside::default() },
+        ];
+        let mut found: Vec<Obstacle> = Vec::new();
+        for aside in one_by_one {
+            if let Some(placement) = self.trial(job, shape, aside) {
+                found.extend(self.met_by(job, shape, &placement, aside));
+            }
+        }
+        if found.is_empty() {
+            let all = Aside { holds: true, caps: true, out: true };
+            if let Some(placement) = self.trial(job, shape, all) {
+                found.extend(self.met_by(job, shape, &placement, all));
+            }
+        }
+        if found.is_empty() {
+            found.push(Obstacle::Room);
+        }
+        found
+    }
+
+    /// Where a job, its own hold lifted, would go with some obstacles out of the way.
+    fn trial(&mut self, job: JobId, shape_ix: ShapeIx, aside: Aside) -> Option<Placement> {
+        let watch = self.capacity.pause_watch();
+        let out: Vec<NodeIx> = if aside.out { self.conditions().keys().copied().collect() } else { Vec::new() };
+        out.iter().for_each(|node| self.capacity.offer(*node, Withheld::Out));
+        if aside.holds {
+            self.lift_all_holds();
+        }
+        let limits = if aside.caps { self.capacity.limits() } else { &[] };
+        let caps: Vec<_> = limits.iter().map(|limit| (limit.capacity(), limit.extra())).collect();
+        let caps = || (0..).map(LimitIx).zip(&caps);
+        caps().for_each(|(limit, _)| self.capacity.lift_cap(limit));
+        let shape = Arc::clone(self.shape(shape_ix));
+        let found = place(self, shape_ix, &shape, job);
+        if let Some(placement) = &found {
+            self.vacate(shape_ix, placement);
+        }
+        for (limit, (watts, extra)) in caps() {
+            self.capacity.set_cap(limit, *watts);
+            self.capacity.set_extra(limit, *extra);
+        }
+        if aside.holds {
+            (0..self.holds.len()).for_each(|index| self.lay_hold(index));
+            if let Some(own) = self.holds.iter().position(|hold| hold.job == job) {
+                self.lift_hold(own);
+            }
+        }
+        out.iter().for_each(|node| self.capacity.withhold(*node, Withheld::Out));
+        self.capacity.resume_watch(&watch);
+        found
+    }
+
+    /// The obstacles of some kinds that a placement would meet.
+    fn met_by(&self, job: JobId, shape: ShapeIx, placement: &Placement, aside: Aside) -> Vec<Obstacle> {
+        let mut met = Vec::new();
+        if aside.holds {
+            let others = self.holds.iter().filter(|hold| hold.job != job);
+            let keeps = |hold: &&Hold| hold.meets(placement) || hold.keeps_power();
+            met.extend(others.filter(keeps).map(|hold| Obstacle::HeldFor { job: hold.job, start: hold.start }));
+        }
+        if aside.caps {
+            for (limit, draw) in self.draw_of(shape, placement) {
+                let entry = &self.capacity.limits()[limit.ix()];
+                let left = entry.left_for_more();
+                if draw > left.max(0) {
+                    let watts = |micro: i64| Watts::new(micro.div_euclid(1_000_000));
+                    met.push(Obstacle::Power {
+                        limit,
+                        cap: entry.capacity(),
+                        left: watts(left.max(0)),
+                        needed: watts(draw + 999_999),
+                    });
+                }
+            }
+        }
+        if aside.out {
+            let nodes = placement.nodes().into_iter().flat_map(NodeRange::numbers).map(NodeIx);
+            let nodes: Vec<NodeIx> = nodes.filter(|node| self.conditions().contains_key(node)).collect();
+            if !nodes.is_empty() {
+                met.push(Obstacle::Out { nodes });
+            }
+        }
+        met
+    }
+
+    fn needs(&self, shape: ShapeIx) -> Vec<Need> {
+        let need = |gang: &Request| Need {
+            workers: gang.workers,
+            chips: gang.chips,
+            kinds: gang.kinds.iter().map(|(kind, _)| *kind).collect(),
+            topology: gang.topology,
+            per_node: gang.per_node,
+            nearest: self.nearest(gang),
+        };
+        self.shape(shape).gangs.iter().map(need).collect()
+    }
+
+    /// The domain in which the most workers of a gang fit now; of several the first.
+    fn nearest(&self, gang: &Request) -> Nearest {
+        let fleet = self.fleet();
+        let level = gang.topology.map_or(LevelIx(0), |(level, _)| level);
+        let mut best: Option<Nearest> = None;
+        for domain in fleet.domains_at(level) {
+            let mut here = Nearest { domain: DomainIx(domain), ..Nearest::default() };
+            let mut by_accelerator: BTreeMap<Option<AcceleratorKindIx>, u64> = BTreeMap::new();
+            for node in fleet.domains[domain as usize].nodes.clone().map(NodeIx) {
+                let free = &self.capacity.class_of(node).vector;
+                let Some((_, most)) = gang.kinds.iter().find(|(kind, _)| *kind == free.kind) else { continue };
+                here.nodes += 1;
+                let is = |why| self.capacity.is_withheld(node, why);
+                if is(Withheld::Out) {
+                    here.out_nodes += 1;
+                } else if is(Withheld::Held) {
+                    here.held_nodes += 1;
+                } else {
+                    here.free_nodes += u32::from(free == self.capacity.empty(free.kind));
+                    here.free_chips += u64::from(free.whole);
+                    let accelerator = fleet.node_kinds[free.kind.ix()].accelerator;
+                    *by_accelerator.entry(accelerator).or_default() += u64::from(workers_on(free, gang).min(*most));
+                }
+            }
+            here.workers = by_accelerator.into_values().max().unwrap_or(0);
+            if here.nodes > 0 && best.is_none_or(|best| here.workers > best.workers) {
+                best = Some(here);
+            }
+        }
+        best.unwrap_or_default()
+    }
+
+    /// Jobs that run on nodes of a range, and how many they are.
+    fn running_on(&self, nodes: &std::ops::Range<u32>) -> (Vec<(JobId, Timestamp)>, u64) {
+        let mut running = Vec::new();
+        for (job, work) in self.jobs() {
+            let Phase::Running { placement, ends, .. } = &work.phase else { continue };
+            let meets = |range: std::ops::Range<u32>| range.start < nodes.end && nodes.start < range.end;
+            if placement.slots().any(|slot| meets(slot.nodes.numbers())) {
+                running.push((*ends, job));
+            }
+        }
+        running.sort_unstable();
+        let count = running.len() as u64;
+        (running.into_iter().take(MOST_RUNNING).map(|(ends, job)| (job, ends)).collect(), count)
+    }
+
+    /// The innermost domain that holds all nodes of a placement.
+    fn innermost(&self, placement: &Placement) -> Option<DomainIx> {
+        let fleet = self.fleet();
+        let nodes = placement.nodes();
+        let (first, last) = (nodes.first()?.first, nodes.last()?.numbers().end);
+        let mut domain = fleet.nodes[first.ix()].domain;
+        while fleet.domains[domain.ix()].nodes.end < last {
+            domain = fleet.domains[domain.ix()].parent?;
+        }
+        Some(domain)
+    }
+}
+
+/// What is out of the way in a trial.
+#[derive(Clone, Copy, Debug, Default)]
+struct Aside {
+    holds: bool,
+    caps: bool,
+    out: bool,
+}
+
+/// Workers that a free vector has room for.
+fn workers_on(free: &FreeVector, gang: &Request) -> u32 {
+    let by_chips = match gang.chips {
+        ChipRequest::None => u32::MAX,
+        ChipRequest::Whole(chips) => u32::from(free.whole / chips.max(1)),
+        ChipRequest::Share(share) => {
+            let each = share.get().max(1);
+            let shared: u32 = free.shared.iter().map(|left| u32::from(left / each)).sum();
+            shared + u32::from(free.whole) * u32::from(ChipMilli::WHOLE.get() / each)
+        }
+    };
+    let by_cpu = free.cpu.get().checked_div(gang.cpu.get()).unwrap_or(u32::MAX);
+    let by_memory = free.memory.get().checked_div(gang.memory.get()).unwrap_or(u64::MAX);
+    by_chips.min(by_cpu).min(u32::try_from(by_memory).unwrap_or(u32::MAX))
+}

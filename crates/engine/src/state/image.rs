@@ -1,0 +1,364 @@
+//! A state as data, and back: for snapshots, and to carry work over to another fleet.
+//!
+//! An image holds what is true and what the passes remember; everything else is made anew from that. A state that was
+//! restored decides as the one it was taken of would.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use offtake_fleet::{Fleet, NodeIx};
+use offtake_units::{Timestamp, Watts};
+use offtake_workload::{Gang, Job, Tier};
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use super::{Ended, Hold, NodeCondition, Phase, ServiceState, Stage, State, Work};
+use crate::capacity::{LimitIx, Withheld};
+use crate::fact::{JobId, NodeRange, Placement, ServiceId, Slot};
+use crate::ledger::Ledger;
+use crate::place::ShapeIx;
+use crate::policy::{Counts, Mix, MixImage, Policy};
+use crate::queue::{Blocked, Turn};
+use crate::request::{Refusal, Shape};
+
+/// A state as data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Image {
+    now: Timestamp,
+    policy: Policy,
+    fleet: Arc<Fleet>,
+    ledger: Ledger,
+    ended: Ended,
+    next_turn: u64,
+    next_replica: u64,
+    conditions: BTreeMap<NodeIx, NodeCondition>,
+    caps: BTreeMap<LimitIx, Watts>,
+    /// By position.
+    shapes: Vec<ShapeImage>,
+    mix: MixImage,
+    /// By turn.
+    jobs: Vec<JobImage>,
+    services: BTreeMap<ServiceId, ServiceState>,
+    holds: Vec<Hold>,
+    remembered: Remembered,
+}
+
+/// Requests of one shape.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct ShapeImage {
+    /// One way to write it.
+    gangs: Vec<Gang>,
+    counts: Counts,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct JobImage {
+    job: JobId,
+    spec: Arc<Job>,
+    turn: Turn,
+    attempts: u32,
+    phase: PhaseImage,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PhaseImage {
+    Refused(Refusal),
+    Pending,
+    Held,
+    Running { placement: Arc<Placement>, placed: Timestamp, since: Timestamp, ends: Timestamp, stage: Stage },
+}
+
+/// What the passes remember so that nothing is tried in vain. A state without it would be as true, but would try again
+/// what has failed before, and could by now have luck with it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Remembered {
+    lanes: Vec<LaneImage>,
+    freed: Option<Vec<NodeRange>>,
+    holds_stale: bool,
+    start_unknown: BTreeSet<JobId>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct LaneImage {
+    shape: ShapeIx,
+    tier: Tier,
+    parked: Option<Blocked>,
+    only_freed: bool,
+}
+
+/// An image that does not hold together: it was damaged, or written by something else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the image of the state does not hold together: {0}; fold the journal from its beginning")]
+pub struct Unfit(String);
+
+impl State {
+    /// The state as data.
+    pub fn image(&self) -> Image {
+        let mut words: Vec<Option<&Vec<Gang>>> = vec![None; self.shapes.len()];
+        for (gangs, known) in &self.shape_ids {
+            if let Ok(shape) = known {
+                // Of several ways to write a shape the least is taken: their order here is not defined.
+                let least = &mut words[shape.ix()];
+                *least = Some(least.map_or(gangs, |least| least.min(gangs)));
+            }
+        }
+        let shapes = words.into_iter().enumerate().map(|(place, gangs)| ShapeImage {
+            gangs: gangs.cloned().unwrap_or_default(),
+            counts: self.mix.counts(ShapeIx(place as u32)),
+        });
+        let mut jobs: Vec<JobImage> = self.jobs.iter().map(|(job, work)| JobImage::of(*job, work)).collect();
+        jobs.sort_unstable_by_key(|image| image.turn);
+        Image {
+            now: self.now,
+            policy: self.policy,
+            fleet: Arc::clone(self.fleet()),
+            ledger: self.ledger.clone(),
+            ended: self.ended,
+            next_turn: self.next_turn,
+            next_replica: self.next_replica,
+            conditions: self.conditions.clone(),
+            caps: self.caps.clone(),
+            shapes: shapes.collect(),
+            mix: self.mix.image(),
+            jobs,
+            services: self.services.clone(),
+            holds: self.holds.clone(),
+            remembered: self.remembered(),
+        }
+    }
+
+    fn remembered(&self) -> Remembered {
+        let lanes = self.queue.in_order().map(|lane| self.queue.lane(lane)).map(|lane| LaneImage {
+            shape: lane.shape,
+            tier: lane.tier,
+            parked: lane.parked,
+            only_freed: lane.only_freed,
+        });
+        Remembered {
+            lanes: lanes.filter(|lane| lane.parked.is_some() || lane.only_freed).collect(),
+            freed: self.freed.clone(),
+            holds_stale: self.holds_stale,
+            start_unknown: self.start_unknown.clone(),
+        }
+    }
+
+    /// The state of an image.
+    ///
+    /// # Errors
+    /// [`Unfit`] when the image contradicts itself.
+    pub fn restore(image: Image) -> Result<Self, Unfit> {
+        let mut state = Self { policy: image.policy, ..Self::default() };
+        state.load(&image.fleet);
+        for gangs in image.shapes.iter().map(|shape| &shape.gangs) {
+            state.shape_of_running(gangs)?;
+        }
+        if state.shapes.len() != image.shapes.len() {
+            return Err(Unfit("two of its shapes are one".to_owned()));
+        }
+        let remembered = image.remembered.clone();
+        state.take_in(image)?;
+        for lane in remembered.lanes {
+            if let Some(place) = state.queue.lane_of(lane.shape, lane.tier) {
+                state.queue.recall(place, lane.parked, lane.only_freed);
+            }
+        }
+        state.freed = remembered.freed;
+        state.holds_stale = remembered.holds_stale;
+        state.start_unknown = remembered.start_unknown;
+        Ok(state)
+    }
+
+    /// Carries everything over to another fleet, in which nodes, sites and caps are known by their names. Holds are
+    /// planned anew. A fleet without room where work runs changes nothing.
+    pub(super) fn refit(&mut self, fleet: &Arc<Fleet>) {
+        let before = Arc::clone(self.fleet());
+        let Some(image) = self.image().on(&before, fleet) else { return };
+        let mut state = Self { policy: image.policy, ..Self::default() };
+        state.load(fleet);
+        image.caps.iter().for_each(|(cap, watts)| state.capacity.set_cap(*cap, *watts));
+        // Shapes that can no longer run are forgotten; who asks for one is refused.
+        let mut image = image;
+        image.shapes.retain(|shape| state.intern(&shape.gangs).is_ok());
+        let breaches = self.capacity.breaches();
+        if state.take_in(image).is_ok() {
+            state.capacity.accept(breaches);
+            *self = state;
+        }
+    }
+
+    /// Takes an image in on a fleet and the shapes that are there.
+    fn take_in(&mut self, image: Image) -> Result<(), Unfit> {
+        self.now = image.now;
+        self.ledger = image.ledger;
+        self.ended = image.ended;
+        self.next_turn = image.next_turn;
+        self.next_replica = image.next_replica;
+        self.services = image.services;
+        let counts = image.shapes.into_iter().map(|shape| shape.counts).collect();
+        self.mix = Mix::restore(self.capacity.fleet(), image.mix, counts, &self.shapes);
+        for job in image.jobs {
+            self.take_in_job(job)?;
+        }
+        for (cap, watts) in &image.caps {
+            self.capacity.set_cap(*cap, *watts);
+        }
+        self.caps = image.caps;
+        self.capacity.accept(0);
+        for node in image.conditions.keys() {
+            self.has_node(*node)?;
+            self.capacity.withhold(*node, Withheld::Out);
+        }
+        self.conditions = image.conditions;
+        for hold in image.holds {
+            for range in &hold.nodes {
+                range.numbers().try_for_each(|node| self.has_node(NodeIx(node)))?;
+            }
+            for blocker in &hold.blockers {
+                let work = self.jobs.get_mut(blocker);
+                work.ok_or_else(|| Unfit(format!("job {} is not there", blocker.0)))?.blocks = Some(hold.job);
+            }
+            self.holds.push(hold);
+            self.lay_hold(self.holds.len() - 1);
+        }
+        Ok(())
+    }
+
+    fn has_node(&self, node: NodeIx) -> Result<(), Unfit> {
+        let known = node.ix() < self.fleet().nodes.len();
+        known.then_some(()).ok_or_else(|| Unfit(format!("node {} is not there", node.0)))
+    }
+
+    fn take_in_job(&mut self, image: JobImage) -> Result<(), Unfit> {
+        let JobImage { job, spec, turn, attempts, phase } = image;
+        let waits_as = |state: &mut Self, phase: fn(ShapeIx) -> Phase| match state.intern(&spec.gangs) {
+            Ok(shape) => phase(shape),
+            Err(refusal) => Phase::Refused(refusal),
+        };
+        let phase = match phase {
+            PhaseImage::Refused(refusal) => Phase::Refused(refusal),
+            PhaseImage::Pending => waits_as(self, Phase::Pending),
+            PhaseImage::Held => waits_as(self, Phase::Held),
+            PhaseImage::Running { placement, placed, since, ends, stage } => {
+                let shape = self.shape_of_running(&spec.gangs)?;
+                self.occupy_checked(job, shape, &placement)?;
+                if ends != Timestamp::NEVER {
+                    self.ends.insert((ends, job));
+                }
+                Phase::Running { shape, placement, placed, since, ends, stage }
+            }
+        };
+        match &phase {
+            Phase::Refused(_) => self.to_reject.push_back(job),
+            Phase::Pending(shape) => self.enqueue(job, &spec, turn, *shape),
+            Phase::Held(_) | Phase::Running { .. } => {}
+        }
+        self.jobs.insert(job, Work { spec, turn, attempts, phase, blocks: None });
+        Ok(())
+    }
+
+    /// The shape of what runs, or was let in before: nobody asks again whether it ever could.
+    fn shape_of_running(&mut self, gangs: &[Gang]) -> Result<ShapeIx, Unfit> {
+        if let Some(Ok(known)) = self.shape_ids.get(gangs) {
+            return Ok(*known);
+        }
+        let shape = Shape::resolve(gangs, self.fleet()).map_err(|refusal| Unfit(refusal.to_string()))?;
+        let known = self.by_shape.get(&shape).copied();
+        let place = known.unwrap_or_else(|| self.add_shape(shape));
+        self.shape_ids.insert(gangs.to_vec(), Ok(place));
+        Ok(place)
+    }
+
+    fn occupy_checked(&mut self, job: JobId, shape: ShapeIx, placement: &Placement) -> Result<(), Unfit> {
+        let unfit = || Unfit(format!("job {} has no room where it runs", job.0));
+        let shape = Arc::clone(self.shape(shape));
+        if shape.gangs.len() != placement.gangs.len() {
+            return Err(unfit());
+        }
+        for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
+            for slot in slots {
+                let take = gang.take(slot.workers, slot.chips);
+                for node in slot.nodes.numbers() {
+                    self.has_node(NodeIx(node))?;
+                    let kind = self.fleet().nodes[node as usize].kind;
+                    let may = gang.kinds.iter().any(|(other, _)| *other == kind);
+                    if !may || !self.capacity.has_room(NodeIx(node), &take) {
+                        return Err(unfit());
+                    }
+                }
+                self.capacity.occupy(slot.nodes.numbers(), &take);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl JobImage {
+    fn of(job: JobId, work: &Work) -> Self {
+        let phase = match &work.phase {
+            Phase::Refused(refusal) => PhaseImage::Refused(refusal.clone()),
+            Phase::Pending(_) => PhaseImage::Pending,
+            Phase::Held(_) => PhaseImage::Held,
+            Phase::Running { placement, placed, since, ends, stage, .. } => PhaseImage::Running {
+                placement: Arc::clone(placement),
+                placed: *placed,
+                since: *since,
+                ends: *ends,
+                stage: *stage,
+            },
+        };
+        Self { job, spec: Arc::clone(&work.spec), turn: work.turn, attempts: work.attempts, phase }
+    }
+}
+
+impl Image {
+    /// The same work on another fleet; none where that lacks a node on which some runs.
+    fn on(mut self, before: &Fleet, fleet: &Arc<Fleet>) -> Option<Self> {
+        let named: FxHashMap<String, NodeIx> =
+            (0..fleet.nodes.len() as u32).map(NodeIx).map(|node| (fleet.node_name(node), node)).collect();
+        let nodes: Vec<Option<NodeIx>> =
+            (0..before.nodes.len() as u32).map(|node| named.get(&before.node_name(NodeIx(node))).copied()).collect();
+        for job in &mut self.jobs {
+            match &mut job.phase {
+                PhaseImage::Running { placement, .. } => *placement = Arc::new(placement.renumbered(&nodes)?),
+                // Perhaps it can run now.
+                phase @ PhaseImage::Refused(_) => *phase = PhaseImage::Pending,
+                PhaseImage::Pending | PhaseImage::Held => {}
+            }
+        }
+        let cap_named = |name: &str| fleet.caps.iter().position(|cap| cap.name == name);
+        self.caps = std::mem::take(&mut self.caps)
+            .into_iter()
+            .filter_map(|(cap, watts)| {
+                let place = cap_named(&before.caps[cap.ix()].name)?;
+                (fleet.caps[place].watts != watts).then_some((LimitIx(place as u32), watts))
+            })
+            .collect();
+        self.conditions = std::mem::take(&mut self.conditions)
+            .into_iter()
+            .filter_map(|(node, condition)| Some((nodes[node.ix()]?, condition)))
+            .collect();
+        self.ledger = self.ledger.on(before, fleet);
+        self.holds = Vec::new();
+        self.fleet = Arc::clone(fleet);
+        Some(self)
+    }
+}
+
+impl Placement {
+    /// The same placement with other numbers for its nodes; none where one has no number.
+    fn renumbered(&self, numbers: &[Option<NodeIx>]) -> Option<Self> {
+        let mut gangs = Vec::with_capacity(self.gangs.len());
+        for slots in &self.gangs {
+            let mut renumbered: Vec<Slot> = Vec::with_capacity(slots.len());
+            for slot in slots {
+                for node in slot.nodes.numbers() {
+                    let first = numbers[node as usize]?;
+                    Slot { nodes: NodeRange { first, count: 1 }, ..*slot }.join(&mut renumbered);
+                }
+            }
+            gangs.push(renumbered);
+        }
+        Some(Self { gangs })
+    }
+}

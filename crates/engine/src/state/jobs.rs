@@ -1,0 +1,307 @@
+//! Jobs come, wait, run and end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use offtake_units::{Duration, Timestamp};
+use offtake_workload::{Gang, Job, Service, Tier};
+
+use super::{Phase, ServiceState, Stage, State, Work, kinds_of};
+use crate::admission::admit;
+use crate::fact::{JobId, Placement, ServiceId, StopReason};
+use crate::place::ShapeIx;
+use crate::queue::{Turn, Waiting};
+use crate::request::{Refusal, Shape};
+
+/// What a job had while it ran.
+struct Run {
+    shape: ShapeIx,
+    placement: Arc<Placement>,
+    placed: Timestamp,
+    ends: Timestamp,
+}
+
+impl State {
+    // Jobs come.
+
+    pub(super) fn submit(&mut self, job: JobId, spec: Arc<Job>) {
+        if self.jobs.contains_key(&job) {
+            return;
+        }
+        let turn = Turn(self.next_turn);
+        self.next_turn += 1;
+        let phase = match self.intern(&spec.gangs) {
+            Ok(shape) => {
+                if self.mix.learn(self.policy.packing, shape, self.now, &self.shapes) {
+                    self.scores.clear();
+                }
+                self.enqueue(job, &spec, turn, shape);
+                Phase::Pending(shape)
+            }
+            Err(refusal) => {
+                self.to_reject.push_back(job);
+                Phase::Refused(refusal)
+            }
+        };
+        self.jobs.insert(job, Work { spec, turn, attempts: 0, phase, blocks: None });
+    }
+
+    pub(super) fn enqueue(&mut self, job: JobId, spec: &Job, turn: Turn, shape: ShapeIx) {
+        let duration = spec.duration.unwrap_or(Duration::from_millis(i64::MAX));
+        let lane = self.queue.push(
+            (shape, spec.tier),
+            Waiting { turn, job, duration },
+            spec.chip_milli(),
+            kinds_of(&self.shapes[shape.ix()]),
+        );
+        // A job that would end before a hold begins may run on held nodes although its lane is parked.
+        let now = self.now;
+        if self.queue.lane(lane).parked.is_some() && self.holds.iter().any(|hold| duration <= hold.start - now) {
+            self.queue.wake(lane, false);
+        }
+    }
+
+    /// The shape of gangs that start together.
+    ///
+    /// # Errors
+    /// Why they can never run.
+    pub(super) fn intern(&mut self, gangs: &[Gang]) -> Result<ShapeIx, Refusal> {
+        if let Some(known) = self.shape_ids.get(gangs) {
+            return known.clone();
+        }
+        let resolved = Shape::resolve(gangs, self.fleet()).and_then(|shape| match self.by_shape.get(&shape) {
+            // Different words may mean one shape.
+            Some(known) => Ok(*known),
+            None => admit(&self.capacity, &shape).map(|()| self.add_shape(shape)),
+        });
+        self.shape_ids.insert(gangs.to_vec(), resolved.clone());
+        resolved
+    }
+
+    /// Whether gangs that start together could ever run, if nothing else did.
+    ///
+    /// # Errors
+    /// Why they never can.
+    pub fn placeable(&self, gangs: &[Gang]) -> Result<(), Refusal> {
+        if let Some(known) = self.shape_ids.get(gangs) {
+            return known.clone().map(drop);
+        }
+        let shape = Shape::resolve(gangs, self.fleet())?;
+        if self.by_shape.contains_key(&shape) { Ok(()) } else { admit(&self.capacity, &shape) }
+    }
+
+    /// A shape that is not known yet.
+    pub(super) fn add_shape(&mut self, shape: Shape) -> ShapeIx {
+        let place = ShapeIx(self.shapes.len() as u32);
+        let shape = Arc::new(shape);
+        self.by_shape.insert(Arc::clone(&shape), place);
+        self.shapes.push(shape);
+        place
+    }
+
+    pub(super) fn add_service(&mut self, service: ServiceId, spec: &Arc<Service>) {
+        let replica = Arc::new(Job {
+            name: spec.name.clone(),
+            tenant: spec.tenant.clone(),
+            tier: spec.tier,
+            submitted: self.now,
+            duration: None,
+            deadline: None,
+            checkpoint: None,
+            preemptible: false,
+            gangs: vec![spec.replica.clone()],
+            program: None,
+        });
+        let state = ServiceState { spec: Arc::clone(spec), replica, wanted: spec.minimum, replicas: VecDeque::new() };
+        self.services.entry(service).or_insert(state);
+    }
+
+    pub(super) fn add_replica(&mut self, service: ServiceId, replica: JobId) {
+        let Some(state) = self.services.get_mut(&service) else { return };
+        state.replicas.push_back(replica);
+        let spec = Arc::clone(&state.replica);
+        self.next_replica = self.next_replica.max(replica.0 + 1);
+        self.submit(replica, spec);
+    }
+
+    /// The identity of the next replica.
+    pub(crate) const fn next_replica(&self) -> JobId {
+        JobId(self.next_replica)
+    }
+
+    // Jobs wait.
+
+    pub(crate) fn pending_shape(&self, job: JobId) -> Option<ShapeIx> {
+        match self.jobs.get(&job)?.phase {
+            Phase::Pending(shape) => Some(shape),
+            _ => None,
+        }
+    }
+
+    /// The standing of a waiting job among all: the strongest tier, then the earliest turn.
+    pub(crate) fn standing_of(&self, job: JobId) -> Option<(Tier, Turn)> {
+        self.jobs.get(&job).map(|work| (work.spec.tier, work.turn))
+    }
+
+    /// A waiting job leaves its lane, and gives up what is held for it.
+    fn leave_lane(&mut self, job: JobId, shape: ShapeIx, spec: &Job, turn: Turn) {
+        self.start_unknown.remove(&job);
+        self.holds_stale = true;
+        self.release_hold(job);
+        if let Some(lane) = self.queue.lane_of(shape, spec.tier) {
+            self.queue.remove(lane, turn, spec.chip_milli());
+        }
+    }
+
+    pub(super) fn put_on_hold(&mut self, job: JobId) {
+        let Some(work) = self.jobs.get_mut(&job) else { return };
+        let Phase::Pending(shape) = work.phase else { return };
+        work.phase = Phase::Held(shape);
+        let (spec, turn) = (Arc::clone(&work.spec), work.turn);
+        self.leave_lane(job, shape, &spec, turn);
+    }
+
+    pub(super) fn release(&mut self, job: JobId) {
+        let Some(work) = self.jobs.get_mut(&job) else { return };
+        let Phase::Held(shape) = work.phase else { return };
+        work.phase = Phase::Pending(shape);
+        let (spec, turn) = (Arc::clone(&work.spec), work.turn);
+        self.enqueue(job, &spec, turn, shape);
+    }
+
+    // Jobs run.
+
+    pub(crate) fn occupy(&mut self, shape: ShapeIx, placement: &Placement) {
+        let shape = Arc::clone(self.shape(shape));
+        for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
+            slots
+                .iter()
+                .for_each(|slot| self.capacity.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips)));
+        }
+    }
+
+    pub(crate) fn vacate(&mut self, shape: ShapeIx, placement: &Placement) {
+        let shape = Arc::clone(self.shape(shape));
+        for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
+            slots
+                .iter()
+                .for_each(|slot| self.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips)));
+        }
+    }
+
+    /// A job whose nodes are occupied has them from now on.
+    pub(crate) fn start(&mut self, job: JobId, placement: &Arc<Placement>) {
+        let now = self.now;
+        let Some(work) = self.jobs.get_mut(&job) else { return };
+        let Phase::Pending(shape) = work.phase else { return };
+        let ends = work.expected_end(now);
+        work.attempts += 1;
+        work.phase = Phase::Running {
+            shape,
+            placement: Arc::clone(placement),
+            placed: now,
+            since: now,
+            ends,
+            stage: Stage::Starting,
+        };
+        if ends != Timestamp::NEVER {
+            self.ends.insert((ends, job));
+        }
+        let chip_milli = work.spec.chip_milli();
+        self.ledger.take_chips(work.spec.tier, chip_milli);
+        if let Some(lane) = self.queue.lane_of(shape, work.spec.tier) {
+            self.queue.remove(lane, work.turn, chip_milli);
+        }
+        self.outlast(shape, placement, |start| ends > start, true);
+        let Some(work) = self.jobs.get_mut(&job) else { return };
+        if let Some(hold) = self.holds.iter_mut().find(|hold| hold.meets(placement)) {
+            hold.blockers.insert(job);
+            work.blocks = Some(hold.job);
+        }
+    }
+
+    /// All workers of a placed job run: its time counts from now on.
+    pub(super) fn started(&mut self, job: JobId) {
+        let now = self.now;
+        let Some(work) = self.jobs.get_mut(&job) else { return };
+        let after = work.expected_end(now);
+        let Phase::Running { shape, placement, since, ends, stage: stage @ Stage::Starting, .. } = &mut work.phase
+        else {
+            return;
+        };
+        *stage = Stage::Running;
+        *since = now;
+        let (shape, placement) = (*shape, Arc::clone(placement));
+        let before = std::mem::replace(ends, after);
+        if after == before {
+            return;
+        }
+        self.ends.remove(&(before, job));
+        self.ends.insert((after, job));
+        self.outlast(shape, &placement, |start| before <= start && start < after, true);
+    }
+
+    pub(super) fn stopping(&mut self, job: JobId, reason: StopReason) {
+        if let Some(Phase::Running { stage, .. }) = self.jobs.get_mut(&job).map(|work| &mut work.phase) {
+            *stage = Stage::Stopping(reason);
+        }
+    }
+
+    /// A running job gives its nodes back and waits again at its turn.
+    pub(super) fn requeue(&mut self, job: JobId, saved_until: Option<Timestamp>, held: bool) {
+        let Some(work) = self.jobs.get_mut(&job) else { return };
+        let Phase::Running { shape, .. } = work.phase else { return };
+        let phase = std::mem::replace(&mut work.phase, Phase::Held(shape));
+        let (spec, blocks) = (Arc::clone(&work.spec), work.blocks.take());
+        if let Phase::Running { placement, placed, ends, .. } = phase {
+            let lost_since = saved_until.map_or(placed, |saved| saved.clamp(placed, self.now.max(placed)));
+            self.give_back(job, &spec, blocks, &Run { shape, placement, placed: lost_since, ends }, false);
+        }
+        if !held {
+            self.release(job);
+        }
+    }
+
+    // Jobs end.
+
+    /// Takes a job out, whether it waits or runs. False when it is not known.
+    pub(super) fn end(&mut self, job: JobId, survived: bool) -> bool {
+        let Some(work) = self.jobs.remove(&job) else { return false };
+        match work.phase {
+            Phase::Refused(_) => self.to_reject.retain(|other| *other != job),
+            Phase::Held(_) => {}
+            Phase::Pending(shape) => self.leave_lane(job, shape, &work.spec, work.turn),
+            Phase::Running { shape, placement, placed, ends, .. } => {
+                self.give_back(job, &work.spec, work.blocks, &Run { shape, placement, placed, ends }, survived);
+            }
+        }
+        true
+    }
+
+    /// A job that ran gives back what it had.
+    fn give_back(&mut self, job: JobId, spec: &Job, blocks: Option<JobId>, run: &Run, survived: bool) {
+        let Run { shape, placement, placed, ends } = run;
+        let ends = *ends;
+        self.ends.remove(&(ends, job));
+        if ends == Timestamp::NEVER || ends < self.now {
+            self.start_unknown.clear();
+        }
+        self.ledger.give_chips(spec.tier, spec.chip_milli());
+        if !survived {
+            self.ledger.lose(spec.chip_milli(), *placed, self.now);
+        }
+        self.vacate(*shape, placement);
+        self.outlast(*shape, placement, |start| ends > start, false);
+        if let Some(owner) = blocks {
+            self.unblock(owner, job);
+        }
+        self.wake_on(placement);
+    }
+}
+
+impl Work {
+    /// When it is expected to end if its time begins now.
+    fn expected_end(&self, now: Timestamp) -> Timestamp {
+        self.spec.duration.map_or(Timestamp::NEVER, |duration| now.saturating_add(duration))
+    }
+}

@@ -1,0 +1,114 @@
+//! Nodes that take no work, and caps that are set.
+
+use std::collections::BTreeMap;
+
+use offtake_fleet::{DomainIx, NodeIx};
+use offtake_units::Watts;
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use crate::capacity::{LimitIx, Withheld};
+use crate::fact::{JobId, NodeRange};
+use crate::queue::LaneIx;
+
+/// Why a node takes no work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCondition {
+    /// It cannot be reached, or is known to be dead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
+    /// It is drained, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<String>,
+}
+
+impl NodeCondition {
+    const fn is_healthy(&self) -> bool {
+        !self.lost && self.drained.is_none()
+    }
+}
+
+impl State {
+    /// The nodes that take no work, and why.
+    pub const fn conditions(&self) -> &BTreeMap<NodeIx, NodeCondition> {
+        &self.conditions
+    }
+
+    /// Caps that are set to another draw than the fleet declares.
+    pub const fn caps_set(&self) -> &BTreeMap<LimitIx, Watts> {
+        &self.caps
+    }
+
+    /// Changes a node's condition. A node that is *out* is counted nowhere in placement, whether it is held for a job or
+    /// not. It keeps its idle draw: nobody has powered it off.
+    pub(super) fn set_condition(&mut self, node: NodeIx, change: impl FnOnce(&mut NodeCondition)) {
+        if node.ix() >= self.fleet().nodes.len() {
+            return;
+        }
+        let mut condition = self.conditions.remove(&node).unwrap_or_default();
+        let was_out = !condition.is_healthy();
+        change(&mut condition);
+        let is_out = !condition.is_healthy();
+        if is_out {
+            self.conditions.insert(node, condition);
+        }
+        match (was_out, is_out) {
+            (false, true) => {
+                self.capacity.withhold(node, Withheld::Out);
+                self.replan_holds(|_, held| held == node);
+            }
+            (true, false) => {
+                self.capacity.offer(node, Withheld::Out);
+                // Who waited for work without an end may not have to any more.
+                self.start_unknown.clear();
+                self.wake_nodes(NodeRange { first: node, count: 1 });
+            }
+            _ => {}
+        }
+    }
+
+    /// Sets what a cap allows. What is over it then is not stopped; nothing is added.
+    pub(super) fn set_cap(&mut self, cap: LimitIx, watts: Watts) {
+        let Some(limit) = self.capacity.limits().get(cap.ix()) else { return };
+        let (before, domains) = (limit.capacity(), limit.domains.clone());
+        if watts == before {
+            return;
+        }
+        // They were planned with what the cap left.
+        self.replan_holds(|state, held| state.capacity.is_under(held, cap));
+        self.capacity.set_cap(cap, watts);
+        if watts == self.fleet().caps[cap.ix()].watts {
+            self.caps.remove(&cap);
+        } else {
+            self.caps.insert(cap, watts);
+        }
+        self.shape_ids.retain(|_, known| known.is_ok());
+        if watts > before {
+            self.start_unknown.clear();
+            domains.iter().for_each(|(domain, _)| self.wake_under(*domain));
+        }
+    }
+
+    /// Gives up the holds on nodes of a sort; the next pass plans them anew.
+    fn replan_holds(&mut self, concerns: impl Fn(&Self, NodeIx) -> bool) {
+        let nodes = |hold: &super::Hold| hold.nodes.clone().into_iter().flat_map(NodeRange::numbers).map(NodeIx);
+        let jobs: Vec<JobId> = self
+            .holds
+            .iter()
+            .filter(|hold| nodes(hold).any(|node| concerns(self, node)))
+            .map(|hold| hold.job)
+            .collect();
+        jobs.into_iter().for_each(|job| self.release_hold(job));
+    }
+
+    /// Wakes all lanes that may use nodes of a domain.
+    fn wake_under(&mut self, domain: DomainIx) {
+        for kind in (0..self.fleet().node_kinds.len() as u32).map(offtake_fleet::NodeKindIx) {
+            if self.capacity.cell_of(domain, kind).is_none() {
+                continue;
+            }
+            let lanes: Vec<LaneIx> = self.queue.parked_on(kind).collect();
+            lanes.into_iter().for_each(|lane| self.queue.wake(lane, false));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The journal through its public interface: on real files, with crashes, damage and full disks.
+
+mod archive;
+mod crash;
+mod damage;
+mod fixture;
+mod history;
+mod limits;
+mod lock;
+mod model;
+mod reading;
+mod snapshots;
+mod speed;
+mod support;
+mod transfer;
+mod writer;

@@ -1,0 +1,619 @@
+//! Nodes and their agents: who has joined, what they report, how long they may go on without us, and what we want of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use offtake_engine::Event as EngineEvent;
+use offtake_fleet::{Fleet, JoinedNode, NodeIx};
+use offtake_protocol::agent::{
+    Condition, Edition, EnergySource, Exit, Join, Joined, LogRequest, NodeDescription, Order, Orders, Report, TaskEnd,
+    TaskId, TaskPhase, TaskSpec, VERSION, Want, WorkerEnd,
+};
+use offtake_protocol::rest::Problem;
+use offtake_units::{CpuMilli, Duration, Mebibytes, Timestamp};
+use offtake_workload::{Start, User};
+use serde::{Deserialize, Serialize};
+
+use super::access::{problem, sha256_hex};
+use super::records::{Record, Seen};
+use super::{Answer, Core, Ticket};
+use crate::fact::Event;
+
+/// The most that an agent's report is held back for news.
+const LONGEST_POLL: Duration = Duration::from_secs(60);
+
+/// Bytes of a node's name.
+const LONGEST_NAME: usize = 253;
+
+/// A drain that a health check has caused begins so; it ends when the check succeeds again.
+const HEALTH: &str = "health check: ";
+
+/// A node whose agent has joined.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// What the agent said of it.
+    pub description: Arc<NodeDescription>,
+    /// The agent's public key, in hexadecimal.
+    pub public_key: String,
+    /// What is volatile.
+    #[serde(skip)]
+    pub(crate) now: NodeNow,
+}
+
+/// What is known of a node from its reports.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeNow {
+    pub session: u64,
+    pub report: u64,
+    pub seen_at: Option<Timestamp>,
+    /// Until when its agent may run what it has; none when it runs nothing for us.
+    pub lease_until: Option<Timestamp>,
+    /// Of its orders.
+    pub version: u64,
+    pub tasks: BTreeSet<TaskId>,
+    pub condition: Condition,
+    pub logs: Vec<LogRequest>,
+    /// Whoever waits for news with a report.
+    pub poll: Option<Poll>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Poll {
+    ticket: Ticket,
+    until: Timestamp,
+    /// The orders that the agent has.
+    seen: Edition,
+    answers: u64,
+}
+
+impl NodeRecord {
+    /// Where other nodes reach it.
+    pub(crate) fn address(&self) -> String {
+        self.description.address.clone()
+    }
+}
+
+impl Core {
+    // The fleet.
+
+    /// Loads the fleet that is given; without one, it is that of the nodes that join.
+    pub(super) fn open_fleet(&mut self, declared: Option<Arc<Fleet>>) {
+        let empty = self.state.fleet().sites.is_empty();
+        self.declared = declared.is_some();
+        let fleet = declared.unwrap_or_else(|| self.joined_fleet());
+        if empty {
+            self.emit_engine(EngineEvent::FleetLoaded { fleet });
+        } else if **self.state.fleet() != *fleet {
+            self.emit_engine(EngineEvent::FleetChanged { fleet });
+        }
+    }
+
+    fn joined_fleet(&self) -> Arc<Fleet> {
+        let nodes: Vec<_> = self
+            .joined
+            .iter()
+            .filter_map(|name| self.nodes.get(name))
+            .map(|node| as_joined(&node.description))
+            .collect();
+        Arc::new(offtake_fleet::joined("local", &nodes))
+    }
+
+    pub(super) fn note_fleet(&mut self) {
+        let fleet = Arc::clone(self.state.fleet());
+        self.names = (0..fleet.nodes.len() as u32).map(|node| Arc::from(fleet.node_name(NodeIx(node)))).collect();
+        self.places = self.names.iter().enumerate().map(|(at, name)| (Arc::clone(name), NodeIx(at as u32))).collect();
+    }
+
+    /// A node's place in the fleet.
+    pub(super) fn node_ix(&self, node: &str) -> Option<NodeIx> {
+        self.places.get(node).copied()
+    }
+
+    /// Whether a node cannot be reached.
+    pub(super) fn is_lost(&self, node: &str) -> bool {
+        let condition = self.node_ix(node).and_then(|at| self.state.conditions().get(&at));
+        condition.is_some_and(|condition| condition.lost)
+    }
+
+    // Joining.
+
+    /// The public key of a node's agent, in hexadecimal.
+    pub fn agent_key(&self, node: &str) -> Option<String> {
+        self.nodes.get(node).map(|node| node.public_key.clone())
+    }
+
+    pub(super) fn join(&mut self, join: Join) -> Result<Joined, Problem> {
+        let digest = sha256_hex(join.token.as_bytes());
+        let description = Arc::new(join.node);
+        let again = self.nodes.get(description.name.as_str());
+        if again.is_some_and(|known| known.public_key == join.public_key) {
+            // The answer to its first call was lost: it has used its token up already.
+            return Ok(self.joined_answer(&description.name));
+        }
+        let now = self.state.now();
+        let token = self.join_tokens.get(&digest).filter(|token| token.expires > now);
+        let Some(token) = token else {
+            let detail =
+                "this join token is not known, was used, or holds no more: make a new one with `offtake token join`";
+            return Err(problem(401, "bad_join_token", detail));
+        };
+        if token.node.as_ref().is_some_and(|only| *only != description.name) {
+            let detail = format!("this join token is for another node than `{}`", description.name);
+            return Err(problem(403, "bad_join_token", detail));
+        }
+        self.acceptable(&description)?;
+        let name = description.name.clone();
+        self.emit(Event::AgentJoined { description, public_key: join.public_key, token: digest });
+        self.fleet_follows();
+        Ok(self.joined_answer(&name))
+    }
+
+    fn joined_answer(&self, node: &str) -> Joined {
+        Joined { node: node.to_owned(), lease_ms: self.lease_ms() }
+    }
+
+    /// Whether a node can be one of ours.
+    fn acceptable(&self, node: &NodeDescription) -> Result<(), Problem> {
+        if node.protocol != VERSION {
+            let detail = format!(
+                "the agent (version {}) speaks protocol {}, this server speaks {VERSION}: install the same version on both",
+                node.agent_version, node.protocol
+            );
+            return Err(problem(409, "protocol", detail));
+        }
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+        if node.name.is_empty() || node.name.len() > LONGEST_NAME || !node.name.bytes().all(allowed) {
+            let detail = "a node's name is 1 to 253 letters, digits, `-`, `_`, `.` or `/`: give another with --name";
+            return Err(problem(422, "invalid_node", detail));
+        }
+        if let Some(live) = self.nodes.get(node.name.as_str())
+            && live.now.lease_until.is_some_and(|until| until > self.state.now())
+        {
+            let detail = format!(
+                "a node `{}` is here already, with another key: name this one with --name, or stop that one first",
+                node.name
+            );
+            return Err(problem(409, "node_exists", detail));
+        }
+        if !self.declared {
+            return Ok(());
+        }
+        let Some(at) = self.node_ix(&node.name) else {
+            let detail =
+                format!("the fleet file has no node `{}`: add it there, or name the node with --name", node.name);
+            return Err(problem(422, "unknown_node", detail));
+        };
+        let fleet = self.state.fleet();
+        let kind = fleet.kind(fleet.nodes[at.ix()]);
+        match offtake_fleet::lacking(fleet, kind, &as_joined(node)) {
+            None => Ok(()),
+            Some(lacking) => Err(problem(
+                422,
+                "node_differs",
+                format!("node `{}` is not as the fleet file has it: {lacking}", node.name),
+            )),
+        }
+    }
+
+    pub(super) fn note_joined(&mut self, description: &Arc<NodeDescription>, public_key: &str, token: &str) {
+        self.join_tokens.remove(token);
+        let name: Arc<str> = Arc::from(description.name.as_str());
+        if !self.joined.contains(&name) {
+            self.joined.push(Arc::clone(&name));
+        }
+        let now = self.nodes.remove(&name).map(|known| known.now).unwrap_or_default();
+        let record = NodeRecord { description: Arc::clone(description), public_key: public_key.to_owned(), now };
+        self.nodes.insert(name, record);
+    }
+
+    pub(super) fn note_changed(&mut self, description: &Arc<NodeDescription>) {
+        if let Some(node) = self.nodes.get_mut(description.name.as_str()) {
+            node.description = Arc::clone(description);
+        }
+    }
+
+    fn fleet_follows(&mut self) {
+        if self.declared {
+            return;
+        }
+        let fleet = self.joined_fleet();
+        if **self.state.fleet() != *fleet {
+            self.emit_engine(EngineEvent::FleetChanged { fleet });
+        }
+    }
+
+    // Reports.
+
+    pub(super) fn report(&mut self, ticket: Ticket, name: &str, report: Report) {
+        let now = self.state.now();
+        let Some(node) = self.nodes.get_mut(name) else {
+            let detail = format!("no agent has joined for `{name}`: join with a new token");
+            return self.reply(ticket, Err(problem(401, "unknown_agent", detail)));
+        };
+        if report.seen.epoch > self.epoch {
+            let detail = format!(
+                "this agent has orders of epoch {}, later than this server's {}: another server writes, or the journal was restored from a backup without `offtake journal restore`",
+                report.seen.epoch, self.epoch
+            );
+            return self.reply(ticket, Err(problem(409, "stale_server", detail)));
+        }
+        let stale = report.session == node.now.session && report.version <= node.now.report;
+        let (seen, answers, wait_ms) = (report.seen, report.version, report.wait_ms);
+        if !stale {
+            self.take_report(name, report);
+        }
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let until = now.saturating_add(Duration::from_millis(i64::from(wait_ms)).min(LONGEST_POLL));
+        let poll = Poll { ticket, until, seen, answers };
+        let older = node.now.poll.replace(poll);
+        let name: Arc<str> = Arc::from(name);
+        self.polls_due.insert((until, Arc::clone(&name)));
+        self.news.insert(Arc::clone(&name));
+        // Only one waits for news: an older call is answered at once.
+        if let Some(older) = older {
+            self.polls_due.remove(&(older.until, Arc::clone(&name)));
+            if older.until == until {
+                self.polls_due.insert((until, Arc::clone(&name)));
+            }
+            self.answer(&name, older);
+        }
+    }
+
+    fn take_report(&mut self, name: &str, report: Report) {
+        let now = self.state.now();
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.now.session = report.session;
+        node.now.report = report.version;
+        node.now.seen_at = Some(now);
+        let listed: Vec<TaskId> = node.now.tasks.iter().copied().collect();
+        if let Some(condition) = report.condition {
+            let unhealthy = condition.unhealthy.clone();
+            node.now.condition = condition;
+            self.follow_health(name, unhealthy);
+        }
+        if report.leaves {
+            return self.lose_node(name, "its agent has left");
+        }
+        if self.is_lost(name)
+            && let Some(at) = self.node_ix(name)
+        {
+            self.emit_engine(EngineEvent::NodeReturned { node: at });
+        }
+        let mut told = BTreeSet::new();
+        for task in report.tasks {
+            told.insert(task.task);
+            self.task_is(name, task.task, task.phase);
+        }
+        for task in listed.into_iter().filter(|task| !told.contains(task)) {
+            // An agent never drops what it has: what it spoke of once and does not list now is gone with its disk.
+            if self.seen(name, task) > Seen::Unknown {
+                self.task_is(name, task, TaskPhase::Ended(self.lost_end(name, task, "its node has forgotten it")));
+            }
+        }
+    }
+
+    fn seen(&self, node: &str, task: TaskId) -> Seen {
+        self.task(node, task).map_or(Seen::Unknown, |task| task.seen)
+    }
+
+    fn task(&self, node: &str, id: TaskId) -> Option<&super::records::Task> {
+        let attempt = self.records.get(&id.job)?.live().filter(|attempt| attempt.number == id.attempt)?;
+        attempt.steps.get(&id.step)?.tasks.iter().find(|task| *task.node == *node)
+    }
+
+    /// Takes in what an agent says of a task. What is older than what it said before changes nothing.
+    fn task_is(&mut self, node: &str, id: TaskId, phase: TaskPhase) {
+        let attempt = self.records.get_mut(&id.job).and_then(|record| record.live_mut());
+        let Some(attempt) = attempt.filter(|attempt| attempt.number == id.attempt) else { return };
+        let ending = attempt.stop.is_some();
+        let Some(step) = attempt.steps.get_mut(&id.step) else { return };
+        let ending = ending || step.stop;
+        let Some(task) = step.tasks.iter_mut().find(|task| *task.node == *node) else { return };
+        let seen = match &phase {
+            TaskPhase::Preparing => Seen::Preparing,
+            TaskPhase::Prepared => Seen::Prepared,
+            TaskPhase::Running { .. } => Seen::Running,
+            TaskPhase::Stopping => Seen::Stopping,
+            TaskPhase::Ended(_) => Seen::Ended,
+        };
+        if seen <= task.seen {
+            return;
+        }
+        task.seen = seen;
+        if let TaskPhase::Ended(mut end) = phase {
+            // That it never ran is no refusal once it was not to run any more.
+            end.refused = end.refused.filter(|_| !ending);
+            task.end = Some(end);
+        }
+        self.touched.insert(id.job);
+    }
+
+    fn lost_end(&self, node: &str, task: TaskId, why: &str) -> TaskEnd {
+        let now = self.state.now().as_millis();
+        let workers = self.task(node, task).map_or_else(Vec::new, |task| {
+            let lost = |worker: &offtake_protocol::agent::WorkerSpec| WorkerEnd {
+                rank: worker.rank,
+                exit: Exit::Unknown(why.to_owned()),
+                started_ms: now,
+                ended_ms: now,
+            };
+            task.workers.iter().map(lost).collect()
+        });
+        TaskEnd {
+            refused: None,
+            workers,
+            energy_mj: 0,
+            energy_source: EnergySource::Model,
+            cpu_ms: None,
+            peak_memory_kib: None,
+        }
+    }
+
+    fn follow_health(&mut self, name: &str, unhealthy: Option<String>) {
+        let Some(at) = self.node_ix(name) else { return };
+        let drained = self.state.conditions().get(&at).and_then(|condition| condition.drained.clone());
+        let by_check = drained.as_ref().is_some_and(|reason| reason.starts_with(HEALTH));
+        match unhealthy {
+            Some(why) if drained.is_none() => {
+                self.emit_engine(EngineEvent::NodeDrained { node: at, reason: format!("{HEALTH}{why}") });
+            }
+            None if by_check => self.emit_engine(EngineEvent::NodeResumed { node: at }),
+            _ => {}
+        }
+    }
+
+    // Leases.
+
+    fn lease_ms(&self) -> u32 {
+        u32::try_from(self.settings.lease.as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// After a restart nobody knows how long agents were told that they may go on: at most a whole lease from now.
+    pub(super) fn grant_leases(&mut self) {
+        let until = self.state.now().saturating_add(self.settings.lease);
+        self.nodes.values_mut().for_each(|node| node.now.lease_until = Some(until));
+    }
+
+    pub(super) fn next_lease(&self) -> Option<Timestamp> {
+        self.leases_due
+    }
+
+    /// Nodes that have not been heard of for a whole lease are lost, with all that ran there.
+    pub(super) fn check_leases(&mut self) {
+        let now = self.state.now();
+        if self.leases_due.is_some_and(|due| due > now) {
+            return;
+        }
+        let over = |node: &NodeRecord| node.now.lease_until.is_some_and(|until| until <= now);
+        let lost: Vec<Arc<str>> =
+            self.nodes.iter().filter(|(_, node)| over(node)).map(|(name, _)| Arc::clone(name)).collect();
+        lost.into_iter().for_each(|name| self.lose_node(&name, "its node was not heard of for a whole lease"));
+        // Looked at again when the first of those that are left could be over: renewals only move that on.
+        self.leases_due = self.nodes.values().filter_map(|node| node.now.lease_until).min();
+    }
+
+    fn lose_node(&mut self, name: &str, why: &str) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        node.now.lease_until = None;
+        let tasks: Vec<TaskId> = node.now.tasks.iter().copied().collect();
+        if let Some(at) = self.node_ix(name)
+            && !self.is_lost(name)
+        {
+            self.emit_engine(EngineEvent::NodeLost { node: at });
+        }
+        for task in tasks {
+            let end = self.lost_end(name, task, why);
+            self.task_is(name, task, TaskPhase::Ended(end));
+        }
+    }
+
+    // Orders.
+
+    /// Adds a step's tasks to what their nodes are ordered.
+    pub(super) fn list_tasks(&mut self, job: u64, step: u32) {
+        let Some(attempt) = self.records.get(&job).and_then(|record| record.live()) else { return };
+        let id = TaskId { job, attempt: attempt.number, step };
+        let Some(step) = attempt.steps.get(&step) else { return };
+        let names: Vec<Arc<str>> = step.tasks.iter().map(|task| Arc::clone(&task.node)).collect();
+        for name in names {
+            if let Some(node) = self.nodes.get_mut(&name) {
+                node.now.tasks.insert(id);
+            }
+            self.touch_node(&name);
+        }
+    }
+
+    /// Takes all tasks of an attempt off what their nodes are ordered.
+    pub(super) fn unlist_tasks(&mut self, job: u64) {
+        self.for_each_task(job, |node, task| {
+            node.now.tasks.remove(&task);
+        });
+    }
+
+    /// The orders of all nodes of an attempt have changed.
+    pub(super) fn touch_nodes_of(&mut self, job: u64) {
+        self.for_each_task(job, |_, _| {});
+    }
+
+    fn for_each_task(&mut self, job: u64, mut each: impl FnMut(&mut NodeRecord, TaskId)) {
+        let Some(attempt) = self.records.get(&job).and_then(|record| record.live()) else { return };
+        let number = attempt.number;
+        let tasks = attempt.steps.iter().flat_map(|(step, entry)| entry.tasks.iter().map(move |task| (*step, task)));
+        let tasks: Vec<(u32, Arc<str>)> = tasks.map(|(step, task)| (step, Arc::clone(&task.node))).collect();
+        for (step, name) in tasks {
+            if let Some(node) = self.nodes.get_mut(&name) {
+                each(node, TaskId { job, attempt: number, step });
+            }
+            self.touch_node(&name);
+        }
+    }
+
+    pub(super) fn touch_node(&mut self, name: &str) {
+        self.version += 1;
+        if let Some((name, node)) = self.nodes.get_key_value(name) {
+            if node.now.poll.is_some() {
+                self.news.insert(Arc::clone(name));
+            }
+            let name = Arc::clone(name);
+            if let Some(node) = self.nodes.get_mut(&name) {
+                node.now.version = self.version;
+            }
+        }
+    }
+
+    /// Somebody wants to read output on a node.
+    pub fn ask_logs(&mut self, node: &str, request: LogRequest) {
+        if let Some(known) = self.nodes.get_mut(node) {
+            known.now.logs.push(request);
+            self.touch_node(node);
+        }
+    }
+
+    /// Nobody reads it any more.
+    pub fn drop_logs(&mut self, node: &str, id: u64) {
+        if let Some(known) = self.nodes.get_mut(node) {
+            known.now.logs.retain(|request| request.id != id);
+            self.touch_node(node);
+        }
+    }
+
+    pub(super) fn next_poll(&self) -> Option<Timestamp> {
+        self.polls_due.first().map(|(until, _)| *until)
+    }
+
+    pub(super) fn hang_up(&mut self, ticket: Ticket) {
+        for node in self.nodes.values_mut() {
+            if node.now.poll.is_some_and(|poll| poll.ticket == ticket) {
+                node.now.poll = None;
+            }
+        }
+    }
+
+    /// Answers the agents for which there is news, or which have waited long enough.
+    pub(super) fn answer_polls(&mut self) {
+        let now = self.state.now();
+        while let Some((until, name)) = self.polls_due.first().cloned() {
+            if until > now {
+                break;
+            }
+            self.polls_due.pop_first();
+            self.news.insert(name);
+        }
+        for name in std::mem::take(&mut self.news) {
+            let Some(node) = self.nodes.get_mut(&name) else { continue };
+            let Some(poll) = node.now.poll else { continue };
+            let edition = Edition { epoch: self.epoch, version: node.now.version };
+            if poll.until > now && edition <= poll.seen {
+                continue;
+            }
+            node.now.poll = None;
+            self.polls_due.remove(&(poll.until, Arc::clone(&name)));
+            self.answer(&name, poll);
+        }
+    }
+
+    fn answer(&mut self, name: &str, poll: Poll) {
+        let orders = self.orders(name, poll.answers);
+        self.reply(poll.ticket, Ok(Answer::Orders(Box::new(orders))));
+        let until = self.state.now().saturating_add(self.settings.lease);
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.now.lease_until = Some(until);
+            self.leases_due = Some(self.leases_due.map_or(until, |due| due.min(until)));
+        }
+    }
+
+    fn orders(&self, name: &str, answers: u64) -> Orders {
+        let Some(node) = self.nodes.get(name) else { return Orders::default() };
+        Orders {
+            edition: Edition { epoch: self.epoch, version: node.now.version },
+            answers,
+            lease_ms: self.lease_ms(),
+            tasks: node.now.tasks.iter().filter_map(|task| self.order(name, *task)).collect(),
+            logs: node.now.logs.clone(),
+        }
+    }
+
+    fn order(&self, node: &str, id: TaskId) -> Option<Order> {
+        let record = self.records.get(&id.job)?;
+        let attempt = record.live()?;
+        let step = attempt.steps.get(&id.step)?;
+        let task = step.tasks.iter().find(|task| *task.node == *node)?;
+        let want = if attempt.kill {
+            Want::Kill
+        } else if attempt.stop.is_some() || step.stop {
+            Want::Stop
+        } else if step.go {
+            Want::Run
+        } else {
+            Want::Prepare
+        };
+        let spec = match task.seen {
+            Seen::Unknown => Some(Arc::new(self.task_spec(record, id, task)?)),
+            _ => None,
+        };
+        Some(Order { task: id, want, signal: task.signal, spec })
+    }
+
+    /// None for a job that has nothing to run.
+    fn task_spec(&self, record: &Record, id: TaskId, task: &super::records::Task) -> Option<TaskSpec> {
+        let program = record.program()?;
+        let attempt = record.live();
+        let step = attempt.and_then(|attempt| attempt.steps.get(&id.step));
+        let request = step.and_then(|step| step.request.as_ref());
+        let gangs = &record.spec.gangs;
+        let script = id.step == 0 && matches!(program.start, Start::Script { .. });
+        // A script has all that its job has of its node.
+        let here = attempt.and_then(|attempt| attempt.shares.iter().find(|share| *share.node == *task.node));
+        let times = if script { here.map_or(1, |share| share.workers.len()) } else { 1 };
+        let cpu = gangs.iter().map(|gang| gang.cpu.get()).max().unwrap_or(0);
+        let cpu = request.and_then(|request| request.cpus_per_task).map_or(cpu, |cores| cores.saturating_mul(1000));
+        let memory = gangs.iter().map(|gang| gang.memory.get()).max().unwrap_or(0);
+        let memory = if request.is_some() { 0 } else { memory };
+        Some(TaskSpec {
+            job_name: record.spec.name.clone(),
+            tenant: record.spec.tenant.clone(),
+            user: program.user.clone().unwrap_or(User::Name("nobody".to_owned())),
+            start: request.map_or_else(|| program.start.clone(), |request| Start::Command(request.command.clone())),
+            environment: request.map_or_else(|| program.environment.clone(), |request| request.environment.clone()),
+            directory: request.map_or_else(|| program.directory.clone(), |request| request.directory.clone()),
+            output: request.map_or_else(|| program.output.clone(), |request| request.output.clone()),
+            error: request.map_or_else(|| program.error.clone(), |request| request.error.clone()),
+            append: program.append || id.attempt > 1,
+            stop: program.stop,
+            ends_together: request.map_or(!script, |request| request.kill_on_bad_exit),
+            layout: program.layout,
+            cpu: CpuMilli::new(cpu.saturating_mul(times as u32)),
+            memory: Mebibytes::new(memory * times as u64),
+            workers: task.workers.clone(),
+            world_size: step.map_or(1, |step| step.world),
+            node_rank: task.node_rank,
+            nodes: step.map_or_else(|| Arc::from([]), |step| Arc::clone(&step.nodes)),
+            port: port_of(id),
+            array: program.array,
+            limit_ms: record.spec.duration.map(Duration::as_millis),
+            restarts: id.attempt - 1,
+            job_token: self.job_token(id.job, id.attempt),
+        })
+    }
+}
+
+fn as_joined(said: &NodeDescription) -> JoinedNode {
+    JoinedNode {
+        name: said.name.clone(),
+        cpu: CpuMilli::new(said.cpus.saturating_mul(1000)),
+        memory: said.memory,
+        accelerator: said.accelerator.clone(),
+        chips: said.chips,
+        chip_memory: said.chip_memory,
+        chip_watts: said.chip_watts,
+        attributes: said.attributes.clone(),
+    }
+}
+
+/// The port at which the workers of a step meet: below those that Linux gives out by itself, and another for each step
+/// that is likely to run at the same time on a node.
+fn port_of(task: TaskId) -> u16 {
+    const FIRST: u64 = 20_000;
+    const COUNT: u64 = 12_000;
+    (FIRST + (task.job * 7 + u64::from(task.attempt) * 3 + u64::from(task.step)) % COUNT) as u16
+}

@@ -1,0 +1,385 @@
+//! The core with agents that do at once what they are told.
+
+use std::collections::BTreeMap;
+
+use offtake_protocol::agent::{
+    Condition, Edition, EnergySource, Exit, Join, NodeDescription, Orders, Report, TaskEnd, TaskId, TaskPhase,
+    TaskReport, VERSION, Want, WorkerEnd,
+};
+use offtake_protocol::rest::{JobState, Problem};
+use offtake_units::{Duration, Mebibytes, Timestamp};
+use offtake_workload::{JobFile, User};
+
+use super::{Access, Answer, Caller, Command, Core, Fact, Input, Key, Settings};
+use crate::fact::Event;
+
+const START: i64 = 1_790_000_000_000;
+
+fn settings() -> Settings {
+    Settings {
+        lease: Duration::from_secs(30),
+        prepare_timeout: Duration::from_secs(60),
+        secret: [7; 32],
+        tenants: BTreeMap::new(),
+        version: "test".to_owned(),
+        most_jobs: 1000,
+        policy: None,
+    }
+}
+
+/// What a test agent does with the tasks that it is given.
+#[derive(Default)]
+struct Agent {
+    version: u64,
+    seen: Edition,
+    tasks: BTreeMap<TaskId, (TaskPhase, Vec<u32>)>,
+}
+
+struct World {
+    core: Core,
+    now: i64,
+    ticket: u64,
+    journal: Vec<Fact>,
+    agents: BTreeMap<String, Agent>,
+    /// How workers end when they are let; none while they run on.
+    exit: Option<Exit>,
+}
+
+fn operator() -> Caller {
+    Caller { name: "root".to_owned(), access: Access::Operator, user: Some(User::Id(0)) }
+}
+
+fn member(tenant: &str) -> Caller {
+    Caller { name: tenant.to_owned(), access: Access::Member(tenant.to_owned()), user: Some(User::Id(1000)) }
+}
+
+impl World {
+    fn new(nodes: &[&str]) -> Self {
+        let mut world = Self {
+            core: Core::new(settings()),
+            now: START,
+            ticket: 0,
+            journal: Vec::new(),
+            agents: BTreeMap::new(),
+            exit: None,
+        };
+        world.core.open(Timestamp::from_millis(world.now), 1, None);
+        world.flush();
+        nodes.iter().for_each(|node| world.join(node));
+        world
+    }
+
+    fn join(&mut self, node: &str) {
+        let token = format!("token of {node}");
+        let made = Event::JoinTokenMade {
+            digest: super::access::sha256_hex(token.as_bytes()),
+            node: None,
+            expires: Timestamp::from_millis(self.now + 1000),
+        };
+        let answer = offtake_protocol::rest::JoinTokenMade { token: token.clone(), expires_ms: self.now + 1000 };
+        self.ask(&operator(), Command::MakeJoinToken { made: Box::new(made), answer }).expect("a token is made");
+        let description = NodeDescription {
+            protocol: VERSION,
+            agent_version: "test".to_owned(),
+            name: node.to_owned(),
+            address: format!("{node}.example"),
+            cpus: 8,
+            memory: Mebibytes::new(16_384),
+            accelerator: Some("h100".to_owned()),
+            chips: 4,
+            chip_memory: None,
+            chip_watts: None,
+            attributes: BTreeMap::new(),
+            isolation: offtake_protocol::agent::Isolation::default(),
+            power_sources: Vec::new(),
+        };
+        self.ticket += 1;
+        let join = Join { token, public_key: format!("key of {node}"), node: description };
+        self.core.handle(Timestamp::from_millis(self.now), Input::Join { ticket: self.ticket, join });
+        self.pass().expect("the node joins");
+        self.agents.insert(node.to_owned(), Agent::default());
+        self.exchange(node);
+    }
+
+    fn flush(&mut self) -> Option<Result<Answer, Problem>> {
+        let batch = self.core.take();
+        self.journal.extend(batch.facts);
+        let ticket = self.ticket;
+        batch.replies.into_iter().find(|reply| reply.ticket == ticket).map(|reply| reply.answer)
+    }
+
+    fn pass(&mut self) -> Result<Answer, Problem> {
+        self.core.pass(Timestamp::from_millis(self.now));
+        self.core.state().check().expect("the engine's account is right");
+        self.flush().expect("there is an answer")
+    }
+
+    fn ask(&mut self, caller: &Caller, command: Command) -> Result<Answer, Problem> {
+        self.ask_once(caller, None, command)
+    }
+
+    fn ask_once(&mut self, caller: &Caller, key: Option<Key>, command: Command) -> Result<Answer, Problem> {
+        self.ticket += 1;
+        let input = Input::Command { ticket: self.ticket, caller: caller.clone(), key, command };
+        self.core.handle(Timestamp::from_millis(self.now), input);
+        self.pass()
+    }
+
+    fn submit(&mut self, job: &str) -> u64 {
+        let file: JobFile = serde_json::from_str(job).expect("a job file");
+        match self.ask(&operator(), Command::Submit(vec![file])) {
+            Ok(Answer::Submitted(batch)) => batch.jobs[0].id,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    /// The agent reports, and does what it is told.
+    fn exchange(&mut self, node: &str) -> Orders {
+        self.ticket += 1;
+        let agent = self.agents.get_mut(node).expect("a known agent");
+        agent.version += 1;
+        let tasks = agent.tasks.iter().map(|(task, (phase, _))| TaskReport { task: *task, phase: phase.clone() });
+        let report = Report {
+            session: 1,
+            version: agent.version,
+            seen: agent.seen,
+            wait_ms: 0,
+            tasks: tasks.collect(),
+            condition: Some(Condition::default()),
+            leaves: false,
+        };
+        let input = Input::Report { ticket: self.ticket, node: node.to_owned(), report };
+        self.core.handle(Timestamp::from_millis(self.now), input);
+        let Ok(Answer::Orders(orders)) = self.pass() else { unreachable!("orders answer a report") };
+        let exit = self.exit.clone();
+        let agent = self.agents.get_mut(node).expect("a known agent");
+        agent.seen = orders.edition;
+        agent.tasks.retain(|task, _| orders.tasks.iter().any(|order| order.task == *task));
+        for order in &orders.tasks {
+            if let Some(spec) = &order.spec {
+                let ranks = spec.workers.iter().map(|worker| worker.rank).collect();
+                agent.tasks.entry(order.task).or_insert((TaskPhase::Preparing, ranks));
+            }
+            let Some((phase, ranks)) = agent.tasks.get_mut(&order.task) else { continue };
+            let next = match (order.want, &phase, &exit) {
+                (_, TaskPhase::Ended(_), _) => continue,
+                (Want::Prepare, ..) => TaskPhase::Prepared,
+                (Want::Run, TaskPhase::Running { .. }, Some(exit)) => TaskPhase::Ended(end(ranks, exit)),
+                (Want::Run, ..) => TaskPhase::Running { since_ms: self.now },
+                (Want::Stop | Want::Kill, ..) => TaskPhase::Ended(end(ranks, &Exit::Signal(15))),
+            };
+            *phase = next;
+        }
+        (*orders).clone()
+    }
+
+    /// Lets all agents report until nothing more comes of it.
+    fn settle(&mut self) {
+        for _ in 0..6 {
+            let nodes: Vec<String> = self.agents.keys().cloned().collect();
+            nodes.iter().for_each(|node| drop(self.exchange(node)));
+        }
+    }
+
+    fn state(&self, job: u64) -> JobState {
+        self.core.job(&operator(), job).expect("a known job").job.state
+    }
+
+    /// A new server on the same journal.
+    fn restart(&mut self) {
+        let before = self.core.state().essence();
+        let mut core = Core::new(settings());
+        self.journal.iter().for_each(|fact| core.apply(fact));
+        assert_eq!(core.state().essence(), before, "the fold of the journal is the state");
+        let image = serde_json::to_string(&self.core.image()).expect("an image is data");
+        let image = serde_json::from_str(&image).expect("an image is read back");
+        let restored = Core::restore(image, settings()).expect("an image holds together");
+        assert_eq!(restored.state().essence(), before);
+        self.core = restored;
+        let epoch = self.core.epoch() + 1;
+        self.core.open(Timestamp::from_millis(self.now), epoch, None);
+        self.flush();
+    }
+}
+
+fn end(ranks: &[u32], exit: &Exit) -> TaskEnd {
+    let worker = |rank: &u32| WorkerEnd { rank: *rank, exit: exit.clone(), started_ms: 0, ended_ms: 0 };
+    TaskEnd {
+        refused: None,
+        workers: ranks.iter().map(worker).collect(),
+        energy_mj: 0,
+        energy_source: EnergySource::Model,
+        cpu_ms: None,
+        peak_memory_kib: None,
+    }
+}
+
+const GANG: &str = r#"{"command": ["work"], "gangs": [{"workers": 2, "chips": 4, "cpu_milli": 1000}], "restarts": 1}"#;
+const ONE: &str = r#"{"command": ["work"]}"#;
+
+#[test]
+fn a_gang_runs_on_two_nodes_and_finishes() {
+    let mut world = World::new(&["a", "b"]);
+    let job = world.submit(GANG);
+    assert_eq!(world.state(job), JobState::Starting);
+    let orders = world.exchange("a");
+    assert_eq!(orders.tasks[0].want, Want::Prepare, "one node alone does not start");
+    world.settle();
+    assert_eq!(world.state(job), JobState::Running);
+    world.exit = Some(Exit::Status(0));
+    world.settle();
+    assert_eq!(world.state(job), JobState::Finished);
+    assert!(world.agents.values().all(|agent| agent.tasks.is_empty()), "agents forget what is on disk");
+    let detail = world.core.job(&operator(), job).expect("it is known");
+    assert_eq!(detail.job.nodes, ["a", "b"]);
+    assert_eq!(detail.job.exit_code, Some(0));
+    assert_eq!(detail.receipt.goodput, 1.0);
+}
+
+#[test]
+fn a_failed_worker_restarts_the_gang_as_often_as_it_may() {
+    let mut world = World::new(&["a", "b"]);
+    let job = world.submit(GANG);
+    world.settle();
+    world.exit = Some(Exit::Status(3));
+    world.settle();
+    world.settle();
+    assert_eq!(world.state(job), JobState::Failed);
+    let detail = world.core.job(&operator(), job).expect("it is known");
+    assert_eq!(detail.attempts.len(), 2);
+    assert_eq!(detail.job.exit_code, Some(3));
+    assert_eq!(detail.job.reason.as_deref(), Some("worker 0 on a ended with status 3"));
+}
+
+#[test]
+fn a_silent_node_is_lost_after_its_lease_and_not_before() {
+    let mut world = World::new(&["a", "b"]);
+    let job = world.submit(ONE);
+    world.settle();
+    assert_eq!(world.state(job), JobState::Running);
+    let node = world.core.job(&operator(), job).expect("it is known").job.nodes[0].clone();
+    world.agents.remove(&node);
+    world.now += 29_999;
+    world.settle();
+    assert_eq!(world.state(job), JobState::Running);
+    world.now += 1;
+    world.settle();
+    let detail = world.core.job(&operator(), job).expect("it is known");
+    assert_eq!((detail.job.state, detail.job.attempts), (JobState::Running, 2));
+    assert_ne!(detail.job.nodes[0], node);
+}
+
+#[test]
+fn a_restarted_server_waits_a_whole_lease_for_its_agents() {
+    let mut world = World::new(&["a"]);
+    let job = world.submit(ONE);
+    world.settle();
+    world.now += 29_000;
+    world.restart();
+    world.now += 29_000;
+    world.core.pass(Timestamp::from_millis(world.now));
+    world.flush();
+    assert_eq!(world.state(job), JobState::Running);
+    world.settle();
+    assert_eq!(world.state(job), JobState::Running);
+    world.exit = Some(Exit::Status(0));
+    world.settle();
+    assert_eq!(world.state(job), JobState::Finished);
+    assert_eq!(world.core.job(&operator(), job).expect("it is known").attempts.len(), 1);
+}
+
+#[test]
+fn a_hold_on_a_running_job_ends_it_and_a_release_starts_it_again() {
+    let mut world = World::new(&["a"]);
+    let job = world.submit(r#"{"command": ["work"], "checkpoint_signal": "USR1", "checkpoint_grace": "10s"}"#);
+    world.settle();
+    world.ask(&operator(), Command::Hold(job)).expect("a running job can be held");
+    assert_eq!(world.state(job), JobState::Stopping);
+    world.settle();
+    assert_eq!(world.state(job), JobState::Held);
+    world.restart();
+    assert_eq!(world.state(job), JobState::Held);
+    world.ask(&operator(), Command::Release(job)).expect("a held job can be released");
+    world.settle();
+    assert_eq!(world.state(job), JobState::Running);
+    assert_eq!(world.core.job(&operator(), job).expect("it is known").receipt.lost_hours, 0.0);
+}
+
+#[test]
+fn a_key_used_twice_submits_once() {
+    let mut world = World::new(&["a"]);
+    let key = |request: &str| Some(Key { key: "k".to_owned(), request: request.to_owned() });
+    let file = || serde_json::from_str::<JobFile>(ONE).expect("a job file");
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let answer = world.ask_once(&operator(), key("r"), Command::Submit(vec![file()]));
+        let Ok(Answer::Submitted(batch)) = answer else { unreachable!("{answer:?}") };
+        ids.push(batch.jobs[0].id);
+        world.restart();
+    }
+    assert_eq!(ids[0], ids[1]);
+    let other = world.ask_once(&operator(), key("other"), Command::Submit(vec![file()]));
+    assert_eq!(other.expect_err("another request under the key").code, "key_reused");
+}
+
+#[test]
+fn dependencies_arrays_and_begin_times_hold_a_job_back() {
+    let mut world = World::new(&["a"]);
+    let first = world.submit(ONE);
+    let after = |when: &str| format!(r#"{{"command": ["work"], "after": [{{"job": {first}, "when": "{when}"}}]}}"#);
+    let (good, bad) = (world.submit(&after("succeeded")), world.submit(&after("failed")));
+    let array = world.submit(r#"{"command": ["work"], "array": "0-2%1"}"#);
+    assert_eq!(world.state(good), JobState::Held);
+    world.settle();
+    assert_eq!(world.state(array), JobState::Running);
+    assert_eq!(world.state(array + 1), JobState::Held);
+    world.restart();
+    world.settle();
+    world.exit = Some(Exit::Status(0));
+    world.settle();
+    assert_eq!(world.state(first), JobState::Finished);
+    assert_eq!(world.state(bad), JobState::Cancelled);
+    world.settle();
+    world.settle();
+    assert_eq!(world.state(good), JobState::Finished);
+    assert_eq!(world.state(array + 2), JobState::Finished);
+    let reason = world.core.job(&operator(), bad).expect("it is known").job.reason;
+    assert_eq!(reason.as_deref(), Some("a job that it waited for did not end as it had to"));
+}
+
+#[test]
+fn a_member_neither_sees_nor_touches_another_tenants_job() {
+    let mut world = World::new(&["a"]);
+    let job = world.submit(ONE);
+    assert!(world.core.job(&member("b"), job).is_none());
+    let refused = world.ask(&member("b"), Command::Cancel { job, signal: None, now: false });
+    assert_eq!(refused.expect_err("not theirs").status, 404);
+    let file: JobFile = serde_json::from_str(r#"{"command": ["work"], "tenant": "c"}"#).expect("a job file");
+    let refused = world.ask(&member("b"), Command::Submit(vec![file]));
+    assert_eq!(refused.expect_err("another tenant's name").status, 403);
+}
+
+#[test]
+fn a_job_token_speaks_for_its_job_while_it_runs() {
+    let mut world = World::new(&["a"]);
+    let job = world.submit(ONE);
+    world.settle();
+    let token = world.core.job_token(job, 1);
+    let caller = world.core.authenticate(&token).expect("it runs");
+    assert_eq!(caller.access, Access::Job { job, tenant: "default".to_owned() });
+    assert!(world.core.authenticate(&world.core.job_token(job, 2)).is_none());
+    assert!(world.core.authenticate(&token.replace('a', "b")).is_none() || !token.contains('a'));
+    world.exit = Some(Exit::Status(0));
+    world.settle();
+    assert!(world.core.authenticate(&token).is_none());
+}
+
+#[test]
+fn what_can_never_run_is_refused_at_once() {
+    let mut world = World::new(&["a"]);
+    let file = |text: &str| serde_json::from_str::<JobFile>(text).expect("a job file");
+    let jobs = vec![file(ONE), file(r#"{"command": ["work"], "gangs": [{"chips": 5}]}"#)];
+    let refused = world.ask(&operator(), Command::Submit(jobs)).expect_err("no node has five chips");
+    assert_eq!((refused.code.as_str(), refused.index), ("unplaceable", Some(1)));
+    assert!(world.core.job(&operator(), 1).is_none(), "all or none");
+}

@@ -1,0 +1,126 @@
+//! What is to happen at an instant if nothing else does.
+
+use std::collections::BTreeSet;
+
+use offtake_engine::StopReason;
+use offtake_protocol::agent::NumberedSignal;
+use offtake_units::Timestamp;
+
+use super::Core;
+use super::records::Seen;
+
+/// Signals are numbered from the seconds since 2024.
+const SIGNALS_SINCE: i64 = 1_704_067_200;
+
+/// What is to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A job may begin.
+    Begin(u64),
+    /// An attempt should have started by now.
+    Prepared(u64, u32),
+    /// An attempt gets its signal before the time limit.
+    Warning(u64, u32),
+    /// An attempt has reached its time limit.
+    Limit(u64, u32),
+}
+
+/// All timers. One that no longer matters is passed over when it is due.
+#[derive(Debug, Default)]
+pub(super) struct Timers(BTreeSet<(Timestamp, Timer)>);
+
+impl Timers {
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.0.first().map(|(at, _)| *at)
+    }
+
+    pub(super) fn set(&mut self, at: Timestamp, timer: Timer) {
+        self.0.insert((at, timer));
+    }
+
+    fn due(&mut self, now: Timestamp) -> Option<Timer> {
+        let (at, _) = self.0.first()?;
+        if *at > now {
+            return None;
+        }
+        self.0.pop_first().map(|(_, timer)| timer)
+    }
+}
+
+impl Core {
+    /// Sets the timers of a job anew, as after a restart.
+    pub(super) fn arm_timers(&mut self, job: u64) {
+        let Some(record) = self.records.get(&job) else { return };
+        if let Some(begin) = record.held.begin {
+            self.timers.set(begin, Timer::Begin(job));
+        }
+        let Some(attempt) = record.live() else { return };
+        let number = attempt.number;
+        let Some(started) = attempt.started else {
+            // After a restart the time to prepare counts anew.
+            let until = self.state.now().saturating_add(self.settings.prepare_timeout);
+            self.timers.set(until, Timer::Prepared(job, number));
+            return;
+        };
+        let Some(limit) = record.spec.duration else { return };
+        self.timers.set(started.saturating_add(limit), Timer::Limit(job, number));
+        if let Some(warning) = record.program().and_then(|program| program.warning)
+            && warning.before < limit
+        {
+            self.timers.set(started.saturating_add(limit) - warning.before, Timer::Warning(job, number));
+        }
+    }
+
+    pub(super) fn run_timers(&mut self) {
+        let now = self.state.now();
+        while let Some(timer) = self.timers.due(now) {
+            match timer {
+                Timer::Begin(job) => self.begin_time_has_come(job),
+                Timer::Prepared(job, attempt) => {
+                    if self.is_live(job, attempt, |attempt| attempt.started.is_none()) {
+                        self.stop(job, StopReason::NotStarted);
+                    }
+                }
+                Timer::Limit(job, attempt) => {
+                    if self.is_live(job, attempt, |_| true) {
+                        self.stop(job, StopReason::TimeLimit);
+                    }
+                }
+                Timer::Warning(job, attempt) => {
+                    if self.is_live(job, attempt, |attempt| attempt.stop.is_none()) {
+                        self.warn(job);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_live(&self, job: u64, number: u32, and: impl Fn(&super::Attempt) -> bool) -> bool {
+        let live = self.records.get(&job).and_then(|record| record.live());
+        live.is_some_and(|attempt| attempt.number == number && and(attempt))
+    }
+
+    fn warn(&mut self, job: u64) {
+        let Some(warning) = self.records.get(&job).and_then(|record| record.program()?.warning) else { return };
+        self.signal(job, warning.signal, warning.script_only);
+    }
+
+    /// Sends a signal to the workers of a running job; to all steps, or to what was submitted alone.
+    pub(super) fn signal(&mut self, job: u64, signal: i32, only_submitted: bool) {
+        let Some(attempt) = self.records.get_mut(&job).and_then(|record| record.live_mut()) else { return };
+        // Numbers grow over restarts of the server too, which forgets the last.
+        let from = u32::try_from(self.state.now().as_millis() / 1000 - SIGNALS_SINCE).unwrap_or(0);
+        let mut nodes = Vec::new();
+        for (number, step) in &mut attempt.steps {
+            if only_submitted && *number > 0 {
+                continue;
+            }
+            for task in step.tasks.iter_mut().filter(|task| task.seen < Seen::Stopping) {
+                let number = task.signal.map_or(from, |last| from.max(last.number + 1));
+                task.signal = Some(NumberedSignal { number, signal });
+                nodes.push(task.node.clone());
+            }
+        }
+        nodes.into_iter().for_each(|node| self.touch_node(&node));
+    }
+}

@@ -1,0 +1,4 @@
+//! The control plane: the loop, identity, the API.
+
+pub mod core;
+pub mod fact;
