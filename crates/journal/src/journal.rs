@@ -54,8 +54,8 @@ pub struct Cut {
 impl Journal {
     /// Opens the journal in `folder` for appending, and raises its epoch; makes folder and journal where there are none.
     ///
-    /// What a crash left of a batch that was never acknowledged goes without a word. The last two batches are checked:
-    /// where the very last is damaged it is cut off and kept aside. All else is checked as it is read.
+    /// What a crash left of a batch that was never acknowledged goes without a word. The last batch is checked: where it is
+    /// damaged, and the one before it is not, it is cut off and kept aside. All else is checked as it is read.
     ///
     /// # Errors
     /// Somebody else holds the journal, it cannot be written to, is of a newer format, or is damaged before its last batch.
@@ -166,6 +166,8 @@ impl Journal {
         if on_disk.sequence > self.head.sequence {
             connection.execute("DELETE FROM batch WHERE last > ?1", [self.head.sequence]).map_err(&failed)?;
         }
+        // This write lies over what is left of that batch in the log, and shows that the disk takes writes again.
+        connection.execute("UPDATE journal SET epoch = ?1", [self.epoch]).map_err(&failed)?;
         let on_disk = store::head(&connection).map_err(&failed)?;
         if on_disk != self.head {
             let what = format!("it ends with record {}, and {} was on disk", on_disk.sequence, self.head.sequence);

@@ -196,9 +196,11 @@ impl Reading<'_> {
         let mut chunk = Chunk { first: self.from, ..Chunk::default() };
         let result = self.fill(&mut chunk);
         self.from = chunk.next_sequence();
-        if result.is_err() {
-            // The next call comes here again.
-            self.archive = None;
+        if result.is_err()
+            && let Some(archive) = self.archive.take()
+        {
+            // The next call comes here again: nothing after a segment is read before its end was seen.
+            self.at = archive.1.before();
         }
         match chunk.ends.is_empty() {
             true => result.map(|()| None),

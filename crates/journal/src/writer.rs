@@ -13,7 +13,8 @@ use crate::journal::Journal;
 use crate::reader::Reader;
 
 /// Called once a batch is on disk, with the sequence of its last record, or once it is known not to be. It runs on the
-/// writer's thread, in the order of submission: it should be short, must not panic and must not wait for the writer.
+/// writer's thread, in the order of submission: it should be short, must not panic and must not wait for the writer. Should
+/// the writer's thread die of a panic, it is dropped and not called.
 pub type Done = Box<dyn FnOnce(Result<u64, Arc<Error>>) + Send>;
 
 /// Bytes that may wait. One batch that is larger waits alone.

@@ -1,6 +1,7 @@
 //! `offtake bench`: the engine measured, by commands that anyone can run.
 
 mod engine;
+mod live;
 mod packing;
 
 use std::ops::RangeInclusive;
@@ -17,6 +18,14 @@ pub enum Command {
     Engine(engine::Arguments),
     /// Fill a cluster of the openb format, one pod at a time, under each packing
     Packing(PackingArguments),
+    /// Submit jobs to a server of its own, as fast as it takes them
+    Submit(live::submit::Arguments),
+    /// Run jobs from submission to end on simulated agents
+    Lifecycle(live::lifecycle::Arguments),
+    /// Let simulated agents report to one server
+    Agents(live::agents::Arguments),
+    /// Restart a server on a journal of many facts
+    Restart(live::restart::Arguments),
 }
 
 #[derive(Args)]
@@ -48,6 +57,10 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Engine(arguments) => engine::run(arguments),
         Command::Packing(arguments) => pack(arguments),
+        Command::Submit(arguments) => live::submit::run(arguments),
+        Command::Lifecycle(arguments) => live::lifecycle::run(arguments),
+        Command::Agents(arguments) => live::agents::run(arguments),
+        Command::Restart(arguments) => live::restart::run(arguments),
     }
 }
 

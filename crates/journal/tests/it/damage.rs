@@ -32,10 +32,9 @@ fn flip(folder: &Path, last: u64, text: &str) {
 }
 
 fn damage_of<T: std::fmt::Debug>(result: Result<T, Error>) -> Damage {
-    match result {
-        Err(Error::Damaged(damage)) => damage,
-        other => panic!("no damage: {other:?}"),
-    }
+    let error = result.expect_err("damage");
+    let damage = if let Error::Damaged(damage) = &error { Some(damage.clone()) } else { None };
+    damage.ok_or(error).expect("damage, and no other error")
 }
 
 #[test]

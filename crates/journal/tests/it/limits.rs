@@ -142,3 +142,23 @@ fn without_the_lock_the_transaction_still_refuses() {
         assert!(matches!(error, Error::StaleEpoch { .. } | Error::StaleSequence { .. }), "{error}");
     }
 }
+
+/// A batch whose commit was reported as failed, and that the log had all the same.
+#[test]
+fn what_a_failed_append_left_behind_is_taken_back() {
+    let folder = folder();
+    let mut journal = open(folder.path());
+    append(&mut journal, &records(1, 1, 10)).expect("appends");
+    let head = journal.head();
+    let other = rusqlite::Connection::open(folder.path().join("journal.sqlite")).expect("opens");
+    other.execute("INSERT INTO batch SELECT last + 1, count, chain, records FROM batch", ()).expect("runs");
+    assert!(append(&mut journal, &records(2, 1, 10)).is_err());
+    assert_eq!(journal.reopen().expect("reopens"), head);
+    append(&mut journal, &records(2, 1, 10)).expect("appends");
+    assert_eq!(read_all(folder.path()).expect("reads"), records(1, 2, 10));
+    // Acknowledged records that are gone are another matter.
+    other.execute("DELETE FROM batch WHERE last = 2", ()).expect("runs");
+    assert!(append(&mut journal, &records(3, 1, 10)).is_err());
+    assert!(matches!(journal.reopen(), Err(Error::Damaged(_))));
+    assert!(matches!(append(&mut journal, &records(3, 1, 10)), Err(Error::Failed)));
+}

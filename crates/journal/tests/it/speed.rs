@@ -1,6 +1,8 @@
 //! What the journal does in a second. It measures and judges nothing:
 //! `cargo test --release -p offtake-journal --test it speed -- --ignored --nocapture`
 
+use std::fs::File;
+use std::io::Write;
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -32,13 +34,19 @@ fn measure() {
     let source = folder.path().join("a");
     let mut journal = open(&source);
     let hundred = records(1, 100, 300);
+    timed("the disk alone: write 32 KiB and sync", 300, || {
+        let mut file = File::create(folder.path().join("disk")).expect("made");
+        for _ in 0..300 {
+            file.write_all(&[7; 32 << 10]).and_then(|()| file.sync_data()).expect("written");
+        }
+    });
     timed("append, batches of 100, one fsync each", TOTAL, || {
         for _ in 0..TOTAL / 100 {
             append(&mut journal, &hundred).expect("appends");
         }
     });
-    timed("append, batches of 1, one fsync each", 5_000, || {
-        for _ in 0..5_000 {
+    timed("append, batches of 1, one fsync each", 2_000, || {
+        for _ in 0..2_000 {
             append(&mut journal, &hundred[..1]).expect("appends");
         }
     });

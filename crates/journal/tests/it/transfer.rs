@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::slice::from_ref;
 
 use offtake_journal::{Error, Exported, Journal, Position, backup, export, restore, verify};
 use proptest::prelude::*;
@@ -55,7 +56,7 @@ fn a_backup_made_while_records_come_restores_with_a_new_epoch() {
     append(&mut journal, &records(2_001, 1, 300)).expect("appends");
     assert!(matches!(backup(&source, &file), Err(Error::Exists { .. })));
 
-    let restored = restore(&[file.clone()], &target).expect("restores");
+    let restored = restore(from_ref(&file), &target).expect("restores");
     assert_eq!(restored.head, exported.head);
     assert!(restored.epoch >= journal.epoch() + (1 << 20));
     let mut again = open(&target);
@@ -98,9 +99,9 @@ fn nothing_is_overwritten_and_no_half_journal_is_made() {
     let file = folder.path().join("export.jsonl");
     export(&source, 1, None, fs::File::create(&file).expect("made")).expect("exports");
     let text = fs::read_to_string(&file).expect("read");
-    assert!(matches!(restore(&[file.clone()], &source), Err(Error::Held { .. })));
+    assert!(matches!(restore(from_ref(&file), &source), Err(Error::Held { .. })));
     drop(journal);
-    assert!(matches!(restore(&[file.clone()], &source), Err(Error::Exists { .. })));
+    assert!(matches!(restore(from_ref(&file), &source), Err(Error::Exists { .. })));
 
     let lines: Vec<&str> = text.lines().collect();
     let bad = [
@@ -113,10 +114,8 @@ fn nothing_is_overwritten_and_no_half_journal_is_made() {
     ];
     for (text, line) in bad {
         fs::write(&file, text).expect("written");
-        match restore(&[file.clone()], &target) {
-            Err(Error::Import { line: found, .. }) => assert_eq!(found, line),
-            other => panic!("restored: {other:?}"),
-        }
+        let error = restore(from_ref(&file), &target).expect_err("a bad file");
+        assert!(matches!(error, Error::Import { line: found, .. } if found == line), "{error}");
         let left: Vec<_> =
             fs::read_dir(&target).expect("listed").map(|entry| entry.expect("listed").file_name()).collect();
         assert_eq!(left, ["journal.lock"]);

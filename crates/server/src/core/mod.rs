@@ -19,6 +19,7 @@ mod tests;
 mod timers;
 mod views;
 mod waiting;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub use access::{Access, Caller};
 pub use image::Image;
 pub use nodes::NodeRecord;
 pub use records::{Attempt, Record};
+pub use views::{Figures, HistoryRow, LogSource, limit, states};
 
 use timers::Timers;
 
@@ -246,6 +248,8 @@ pub struct Core {
     /// Nodes in the order in which they joined; the fleet is made of them unless a file declares it.
     joined: Vec<Arc<str>>,
     declared: bool,
+    /// Nodes have joined that are not in the fleet yet.
+    fleet_stale: bool,
     tokens: BTreeMap<String, access::Token>,
     join_tokens: BTreeMap<String, access::JoinToken>,
     keys: BTreeMap<String, submit::Keyed>,
@@ -286,6 +290,7 @@ impl Core {
             places: BTreeMap::new(),
             joined: Vec::new(),
             declared: false,
+            fleet_stale: false,
             tokens: BTreeMap::new(),
             join_tokens: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -372,6 +377,7 @@ impl Core {
     /// orders for the agents that wait for them.
     pub fn pass(&mut self, now: Timestamp) {
         self.state.advance(now);
+        self.fleet_follows();
         self.run_timers();
         self.check_leases();
         self.advance_touched();

@@ -86,6 +86,12 @@ impl Core {
         } else if **self.state.fleet() != *fleet {
             self.emit_engine(EngineEvent::FleetChanged { fleet });
         }
+        // What a fleet file declares takes work once its agent has reported.
+        let expected = (0..self.names.len() as u32).map(NodeIx);
+        let expected: Vec<NodeIx> = expected
+            .filter(|at| !self.nodes.contains_key(&self.names[at.ix()]) && !self.state.conditions().contains_key(at))
+            .collect();
+        expected.into_iter().for_each(|node| self.emit_engine(EngineEvent::NodeLost { node }));
     }
 
     fn joined_fleet(&self) -> Arc<Fleet> {
@@ -144,8 +150,18 @@ impl Core {
         self.acceptable(&description)?;
         let name = description.name.clone();
         self.emit(Event::AgentJoined { description, public_key: join.public_key, token: digest });
-        self.fleet_follows();
+        self.fleet_stale = true;
+        self.expect_report(&name);
         Ok(self.joined_answer(&name))
+    }
+
+    /// A node that has just joined has a whole lease to report for the first time.
+    fn expect_report(&mut self, name: &str) {
+        let until = self.state.now().saturating_add(self.settings.lease);
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.now.lease_until = Some(until);
+            self.leases_due = Some(self.leases_due.map_or(until, |due| due.min(until)));
+        }
     }
 
     fn joined_answer(&self, node: &str) -> Joined {
@@ -212,8 +228,9 @@ impl Core {
         }
     }
 
-    fn fleet_follows(&mut self) {
-        if self.declared {
+    /// Nodes that have joined since the last pass become part of the fleet, all at once.
+    pub(super) fn fleet_follows(&mut self) {
+        if !std::mem::take(&mut self.fleet_stale) || self.declared {
             return;
         }
         let fleet = self.joined_fleet();

@@ -1,0 +1,255 @@
+//! Why a job waits, and why one that runs is where it is, in words.
+
+use offtake_engine::{Blocked, Explanation, JobId, Need, Obstacle, Placed, Waiting};
+use offtake_fleet::NodeIx;
+use offtake_protocol::rest::{JobState, Problem, Why};
+use offtake_units::Timestamp;
+use offtake_workload::human::{write_duration, write_timestamp};
+use offtake_workload::{ChipRequest, Gang, Strength};
+
+use super::access::unknown_job;
+use super::records::Record;
+use super::waiting::why_held;
+use super::{Caller, Core};
+
+/// Things of one kind that are named; the rest is counted.
+const MOST_NAMED: usize = 5;
+
+impl Core {
+    /// Why a job stands where it stands.
+    ///
+    /// # Errors
+    /// When there is no such job in memory, or none that the caller may know of.
+    pub fn why(&mut self, caller: &Caller, id: u64) -> Result<Why, Problem> {
+        self.own(caller, id)?;
+        let Some(record) = self.records.get(&id).cloned() else { return Err(unknown_job(id)) };
+        let state = self.job_state(id, &record);
+        let mut why = Why {
+            id,
+            state,
+            summary: String::new(),
+            asks: record.spec.gangs.iter().map(describe_gang).collect::<Vec<_>>().join(", and "),
+            missing: Vec::new(),
+            nearest: None,
+            blockers: Vec::new(),
+            earliest_start_ms: None,
+            jobs_before: None,
+            placed: Vec::new(),
+        };
+        if state.is_over() {
+            why.summary = self.why_over(id, &record);
+            return Ok(why);
+        }
+        match self.state.explain(JobId(id)) {
+            Some(Explanation::Refused(refusal)) => why.summary = format!("Job {id} can never run: {refusal}."),
+            Some(Explanation::Held { .. }) | None => {
+                let reason = why_held(&record).unwrap_or_else(|| "it is about to be looked at".to_owned());
+                why.summary = format!("Job {id} is held: {reason}.");
+                why.earliest_start_ms = record.held.begin.map(Timestamp::as_millis);
+            }
+            Some(Explanation::Waiting(waiting)) => self.why_waiting(caller, id, &waiting, &mut why),
+            Some(Explanation::Placed(placed)) => self.why_placed(id, &record, &placed, &mut why),
+        }
+        Ok(why)
+    }
+
+    fn why_over(&self, id: u64, record: &Record) -> String {
+        let state = record.end.as_ref().map_or("ended", |end| end.state.word());
+        let reason = record.end.as_ref().and_then(|end| end.reason.clone());
+        let outcome = record.current().and_then(|attempt| attempt.outcome.clone());
+        match reason.or(outcome).filter(|_| state != JobState::Finished.word()) {
+            Some(reason) => format!("Job {id} has {state}: {reason}."),
+            None => format!("Job {id} has {state}."),
+        }
+    }
+
+    fn why_waiting(&self, caller: &Caller, id: u64, waiting: &Waiting, why: &mut Why) {
+        for need in &waiting.needs {
+            let nearest = &need.nearest;
+            let domain = self.state.fleet().path(nearest.domain);
+            if nearest.workers < u64::from(need.workers) {
+                let lacks = u64::from(need.workers) - nearest.workers;
+                why.missing.push(format!(
+                    "room for {lacks} of {} {}: {} fit in {domain} now",
+                    need.workers,
+                    plural(u64::from(need.workers), "worker"),
+                    nearest.workers
+                ));
+            }
+        }
+        why.nearest = waiting.needs.first().map(|need| self.describe_nearest(need));
+        why.blockers =
+            waiting.obstacles.iter().filter_map(|obstacle| self.describe_obstacle(caller, obstacle)).collect();
+        let running = waiting.running.iter().filter(|(job, _)| self.may_name(caller, *job));
+        let running: Vec<String> = running
+            .take(MOST_NAMED)
+            .map(|(job, ends)| match *ends {
+                Timestamp::NEVER => format!("job {} (no time limit)", job.0),
+                ends => format!("job {} until {}", job.0, instant(ends)),
+            })
+            .collect();
+        if !running.is_empty() && waiting.obstacles.contains(&Obstacle::Room) {
+            let rest = waiting.running_jobs.saturating_sub(running.len() as u64);
+            let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+            why.blockers.push(format!("there now: {}{more}", running.join(", ")));
+        }
+        if !waiting.out.is_empty() {
+            let named = waiting.out.iter().take(MOST_NAMED).map(|(node, condition)| {
+                let how = condition.drained.as_ref().map_or_else(|| "down".to_owned(), |why| format!("drained: {why}"));
+                format!("{} ({how})", self.node_name(*node))
+            });
+            let named: Vec<String> = named.collect();
+            let rest = waiting.out.len() - named.len();
+            let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+            why.blockers.push(format!(
+                "{} out of service: {}{more}",
+                count(waiting.out.len() as u64, "node"),
+                named.join(", ")
+            ));
+        }
+        why.earliest_start_ms = waiting.earliest.map(Timestamp::as_millis);
+        why.jobs_before = Some(waiting.before);
+        let cause = match self.state.blocked(JobId(id)) {
+            Some(Blocked::Behind(other)) if self.may_name(caller, other) => {
+                format!("job {} of its kind comes first", other.0)
+            }
+            _ => why.blockers.first().cloned().unwrap_or_else(|| "the next pass starts it".to_owned()),
+        };
+        let when = match waiting.earliest {
+            Some(start) if start > self.state.now() => {
+                format!(" It starts at {} at the latest, in {}.", instant(start), span(start - self.state.now()))
+            }
+            Some(_) => String::new(),
+            None => " When it starts nobody can tell: it waits for work without a time limit.".to_owned(),
+        };
+        why.summary = format!("Job {id} waits: {cause}.{when}");
+    }
+
+    fn may_name(&self, caller: &Caller, job: JobId) -> bool {
+        self.records.get(&job.0).is_some_and(|record| caller.sees(&record.spec.tenant))
+    }
+
+    fn node_name(&self, node: NodeIx) -> &str {
+        self.names.get(node.ix()).map_or("a node", |name| name)
+    }
+
+    fn describe_nearest(&self, need: &Need) -> String {
+        let nearest = &need.nearest;
+        let fleet = self.state.fleet();
+        let level = &fleet.levels[fleet.domains[nearest.domain.ix()].level.ix()];
+        let mut text = format!(
+            "{level} {}: {} of {} wholly free",
+            fleet.path(nearest.domain),
+            nearest.free_nodes,
+            count(u64::from(nearest.nodes), "node")
+        );
+        if !matches!(need.chips, ChipRequest::None) {
+            text.push_str(&format!(", {} free", count(nearest.free_chips, "chip")));
+        }
+        if nearest.held_nodes > 0 {
+            text.push_str(&format!(", {} kept for other jobs", nearest.held_nodes));
+        }
+        if nearest.out_nodes > 0 {
+            text.push_str(&format!(", {} down or drained", nearest.out_nodes));
+        }
+        text
+    }
+
+    fn describe_obstacle(&self, caller: &Caller, obstacle: &Obstacle) -> Option<String> {
+        let who = |job: JobId| {
+            if self.may_name(caller, job) { format!("job {}", job.0) } else { "another tenant's job".to_owned() }
+        };
+        Some(match obstacle {
+            Obstacle::Behind { job } => format!("{} comes first", who(*job)),
+            Obstacle::HeldFor { job, start } => {
+                format!("what it needs is kept for {}, which starts by {}", who(*job), instant(*start))
+            }
+            Obstacle::Power { limit, cap, left, needed } => {
+                let name = self.state.fleet().caps.get(limit.ix()).map_or("a cap", |cap| cap.name.as_str());
+                format!("the cap {name} of {cap} leaves {left}, and it draws {needed}")
+            }
+            Obstacle::Out { nodes } => {
+                let named: Vec<&str> = nodes.iter().take(MOST_NAMED).map(|node| self.node_name(*node)).collect();
+                let rest = nodes.len() - named.len();
+                let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+                format!("it would fit on nodes that are down or drained: {}{more}", named.join(", "))
+            }
+            Obstacle::Room => "running work has what it needs".to_owned(),
+        })
+    }
+
+    fn why_placed(&self, id: u64, record: &Record, placed: &Placed, why: &mut Why) {
+        let fleet = self.state.fleet();
+        let nodes: u64 = placed.nodes.iter().map(|range| u64::from(range.count)).sum();
+        let place = match placed.domain {
+            Some(domain) => {
+                let entry = &fleet.domains[domain.ix()];
+                format!("{} {}", fleet.levels[entry.level.ix()], fleet.path(domain))
+            }
+            None => "several sites".to_owned(),
+        };
+        let names = record.current().map(|attempt| {
+            let names = attempt.shares.iter().take(MOST_NAMED).map(|share| share.node.to_string());
+            names.collect::<Vec<_>>().join(", ")
+        });
+        why.summary = format!("Job {id} is {} on {} in {place}.", why.state.word(), count(nodes, "node"));
+        why.placed.push(format!("nodes: {}{}", names.unwrap_or_default(), if nodes > 5 { ", …" } else { "" }));
+        for topology in &placed.topology {
+            why.placed.push(match topology {
+                Some((level, Strength::Required)) => {
+                    format!("all workers must lie in one {}", fleet.levels[level.ix()])
+                }
+                Some((level, Strength::Preferred)) => {
+                    format!("all workers should lie in one {}", fleet.levels[level.ix()])
+                }
+                None => "workers may lie anywhere in a site".to_owned(),
+            });
+        }
+        let policy = placed.policy.name().unwrap_or("custom");
+        why.placed.push(format!("chosen by the policy {policy}"));
+        why.placed.push(format!(
+            "{} of the {} there are wholly free now",
+            placed.domain_free,
+            count(u64::from(placed.domain_nodes), "node")
+        ));
+        why.placed.push(match placed.ends {
+            Timestamp::NEVER => "it has no time limit, so nobody can count on its nodes".to_owned(),
+            ends => format!("its time limit is reached at {}", instant(ends)),
+        });
+    }
+}
+
+fn describe_gang(gang: &Gang) -> String {
+    let each = match gang.chips {
+        ChipRequest::None => format!("{}", gang.cpu),
+        ChipRequest::Share(share) => format!("{share} and {}", gang.cpu),
+        ChipRequest::Whole(chips) => format!("{} and {}", count(u64::from(chips), "chip"), gang.cpu),
+    };
+    let memory = if gang.memory.get() > 0 { format!(", {}", gang.memory) } else { String::new() };
+    let of =
+        if gang.accelerators.is_empty() { String::new() } else { format!(" of {}", gang.accelerators.join(" or ")) };
+    let topology = gang.topology.as_ref().map_or_else(String::new, |topology| match topology.strength {
+        Strength::Required => format!(", all in one {}", topology.level),
+        Strength::Preferred => format!(", preferably in one {}", topology.level),
+    });
+    let spread = gang.per_node.map_or_else(String::new, |most| format!(", at most {most} on a node"));
+    let with = if gang.workers == 1 { "with" } else { "each with" };
+    format!("{} {with} {each}{memory}{of}{topology}{spread}", count(u64::from(gang.workers), "worker"))
+}
+
+fn instant(at: Timestamp) -> String {
+    write_timestamp(at).unwrap_or_else(|| format!("{} ms", at.as_millis()))
+}
+
+/// A span to the second: nobody reads milliseconds in a sentence.
+fn span(of: offtake_units::Duration) -> String {
+    write_duration(offtake_units::Duration::from_secs((of.as_millis() / 1000).max(1)))
+}
+
+fn count(number: u64, noun: &str) -> String {
+    format!("{number} {}", plural(number, noun))
+}
+
+fn plural(number: u64, noun: &str) -> String {
+    if number == 1 { noun.to_owned() } else { format!("{noun}s") }
+}
