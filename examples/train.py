@@ -40,11 +40,19 @@ FEATURES = 8
 BATCH = 16  # examples per worker and step
 RATE = 0.05
 PATIENCE = 120  # seconds to wait for another worker
+LONGEST_MESSAGE = 1 << 20  # bytes
 
 
 def main():
     options = arguments()
     rank, world = place()
+    try:
+        run(options, rank, world)
+    except (ConnectionError, TimeoutError) as error:
+        sys.exit(f"worker {rank}: {error}")
+
+
+def run(options, rank, world):
     stop = StopSignal()
     use_torch = torch is not None and not options.plain
     with contextlib.ExitStack() as open_things:
@@ -200,12 +208,12 @@ class TorchModel:
         self.optimizer.step()
 
     def write(self, file, step):
-        torch.save({"step": step, "model": self.layer.state_dict(), "optimizer": self.optimizer.state_dict()}, file)
+        # Plain descent keeps nothing from step to step; an optimizer that does has a state_dict to save too.
+        torch.save({"step": step, "model": self.layer.state_dict()}, file)
 
     def read(self, file):
         saved = torch.load(file, weights_only=True)
         self.layer.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
         return saved["step"]
 
 
@@ -231,15 +239,18 @@ class SocketGroup:
             server.settimeout(PATIENCE)
             found = {}
             while len(found) < self.world - 1:
-                peer, _ = server.accept()
-                peer.settimeout(PATIENCE)
-                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                hello = self.receive_bytes(peer)
-                name, _, rank = hello.decode(errors="replace").rpartition(" ")
-                if name != run_name():
-                    print(f"a worker of another run was turned away: {hello!r}", flush=True)
+                peer, address = server.accept()
+                peer.settimeout(5)
+                try:
+                    name, rank = self.receive_bytes(peer).decode().split()
+                    if name != run_name() or not 0 < int(rank) < self.world:
+                        raise ValueError(f"it is worker {rank} of run {name}")
+                except (OSError, ValueError) as error:
+                    print(f"{address[0]} was turned away: {error}", flush=True)
                     peer.close()
                     continue
+                peer.settimeout(PATIENCE)
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 found[int(rank)] = peer
         for peer in found.values():
             self.send_bytes(peer, b"welcome")
@@ -296,7 +307,10 @@ class SocketGroup:
                 data += piece
             return data
 
-        return exactly(struct.unpack("<I", exactly(4))[0])
+        length = struct.unpack("<I", exactly(4))[0]
+        if length > LONGEST_MESSAGE:
+            raise ConnectionError("what came is no message of a worker")
+        return exactly(length)
 
 
 class TorchGroup:

@@ -66,13 +66,13 @@ impl Streams {
         self.workers.iter().any(|worker| worker.output.is_some() || worker.error.is_some())
     }
 
-    fn sources(&self, folder: &Path, only: Option<u32>) -> Vec<Source> {
+    fn sources(&self, only: Option<u32>) -> Vec<Source> {
         let mut sources: Vec<Source> = Vec::new();
         for worker in self.workers.iter().filter(|worker| only.is_none_or(|rank| rank == worker.rank)) {
             let mut add = |stream, named: &Option<NamedFile>| {
                 let place = match named {
                     Some(file) => Place::Named { file: file.clone(), uid: self.uid },
-                    None => Place::Kept(folder.join(worker.rank.to_string())),
+                    None => Place::Kept,
                 };
                 // Workers may share a file, which is told once.
                 if !sources.iter().any(|other| other.is_same_file(&place)) {
@@ -99,8 +99,8 @@ struct Source {
 
 #[derive(Debug)]
 enum Place {
-    /// In the worker's folder.
-    Kept(PathBuf),
+    /// In the worker's folder, which moves when the task is forgotten.
+    Kept,
     Named {
         file: NamedFile,
         uid: u32,
@@ -115,20 +115,23 @@ impl Source {
         }
     }
 
-    /// Goes to where the reader wants to begin.
-    fn begin(&mut self, tail_bytes: Option<u64>) {
+    /// Goes to where the reader wants to begin. `folder` is the task's.
+    fn begin(&mut self, folder: &Path, tail_bytes: Option<u64>) {
         let (first, end) = match &self.place {
-            Place::Kept(folder) => (0, log_end(folder, self.stream).unwrap_or(0)),
+            Place::Kept => (0, log_end(&folder.join(self.rank.to_string()), self.stream).unwrap_or(0)),
             Place::Named { file, uid } => (file.from, open(&file.path, *uid).map_or(0, |(_, length)| length)),
         };
         self.offset = tail_bytes.map_or(first, |tail| end.saturating_sub(tail).max(first));
     }
 
-    /// What comes next; none when there is nothing new. `last` says that nothing more will be written.
-    fn next(&mut self, last: bool) -> Option<LogPiece> {
+    /// What comes next; none when there is nothing new. `last` says that nothing more will be written. `folder` tells
+    /// where the task's folder is now.
+    fn next(&mut self, folder: &impl Fn() -> PathBuf, last: bool) -> Option<LogPiece> {
+        let read_kept = || log_read(&folder().join(self.rank.to_string()), self.stream, self.offset, PIECE);
         let (offset, mut bytes) = match &self.place {
-            Place::Kept(folder) => {
-                let chunk = log_read(folder, self.stream, self.offset, PIECE).ok()?;
+            Place::Kept => {
+                // It may have been moved between the look and the reading, once.
+                let chunk = read_kept().or_else(|_| read_kept()).ok()?;
                 (chunk.offset, chunk.bytes)
             }
             Place::Named { file, uid } => (self.offset, read_named(&file.path, *uid, self.offset).ok()?),
@@ -185,21 +188,18 @@ fn read_named(path: &Path, uid: u32, offset: u64) -> io::Result<Vec<u8>> {
 
 /// Sends what a request asks for, until all is sent or nobody reads any more. `over` tells when the task has ended.
 pub(crate) async fn answer(link: Arc<Link>, store: Arc<Store>, request: LogRequest, over: watch::Receiver<bool>) {
-    let (id, follow) = (request.id, request.follow);
-    let mut sources = match tokio::task::spawn_blocking(move || begin(&store, &request)).await {
-        Ok(sources) => sources,
-        Err(error) => return tracing::error!(id, %error, "output cannot be read"),
-    };
+    let id = request.id;
+    let mut answer = Answer { store, request, sources: None };
     let mut look = LOOK.0;
     loop {
         // Asked before the files are: what is written before the end is found after it.
-        let last = *over.borrow() || !follow;
+        let last = *over.borrow() || !answer.request.follow;
         let gathered = tokio::task::spawn_blocking(move || {
-            let body = gather(&mut sources, last);
-            (sources, body)
+            let body = answer.gather(last);
+            (answer, body)
         });
         let Ok((again, body)) = gathered.await else { return };
-        sources = again;
+        answer = again;
         let nothing = body.is_empty();
         if nothing && !last {
             tokio::time::sleep(look).await;
@@ -207,31 +207,47 @@ pub(crate) async fn answer(link: Arc<Link>, store: Arc<Store>, request: LogReque
             continue;
         }
         look = LOOK.0;
-        let path = if nothing { format!("/v1/agents/logs/{id}?{LOG_END_QUERY}") } else { format!("/v1/agents/logs/{id}") };
+        let path = format!("/v1/agents/logs/{id}");
+        let path = if nothing { format!("{path}?{LOG_END_QUERY}") } else { path };
         if !send(&link, &path, body).await || nothing {
             return;
         }
     }
 }
 
-fn begin(store: &Store, request: &LogRequest) -> Vec<Source> {
-    let folder = store.output(request.task);
-    let streams: Streams = read(&folder.join(file::STREAMS)).unwrap_or_default();
-    let mut sources = streams.sources(&folder, request.rank);
-    for source in &mut sources {
-        source.begin(request.tail_bytes);
-    }
-    sources
+/// How far a request has been answered.
+#[derive(Debug)]
+struct Answer {
+    store: Arc<Store>,
+    request: LogRequest,
+    /// None before the task has been prepared.
+    sources: Option<Vec<Source>>,
 }
 
-/// The next pieces of all streams, one JSON object a line.
-fn gather(sources: &mut [Source], last: bool) -> Vec<u8> {
+impl Answer {
+    /// The next pieces of all streams, one JSON object a line; empty when there is nothing new.
+    fn gather(&mut self, last: bool) -> Vec<u8> {
+        let (store, request) = (&self.store, &self.request);
+        let folder = || store.output(request.task);
+        if self.sources.is_none() {
+            let at = folder();
+            self.sources = read::<Streams>(&at.join(file::STREAMS)).map(|streams| {
+                let mut sources = streams.sources(request.rank);
+                sources.iter_mut().for_each(|source| source.begin(&at, request.tail_bytes));
+                sources
+            });
+        }
+        gather(self.sources.as_deref_mut().unwrap_or_default(), &folder, last)
+    }
+}
+
+fn gather(sources: &mut [Source], folder: &impl Fn() -> PathBuf, last: bool) -> Vec<u8> {
     let mut body = Vec::new();
     for source in sources {
         if body.len() >= POST {
             break;
         }
-        if let Some(piece) = source.next(last) {
+        if let Some(piece) = source.next(folder, last) {
             serde_json::to_writer(&mut body, &piece).expect("text and numbers can be written");
             body.push(b'\n');
         }
@@ -266,8 +282,8 @@ mod tests {
         WorkerStreams { rank, together: output.is_some(), output, error: None }
     }
 
-    fn texts(sources: &mut [Source]) -> Vec<(u32, Stream, u64, String)> {
-        let body = gather(sources, true);
+    fn texts(sources: &mut [Source], folder: &Folder) -> Vec<(u32, Stream, u64, String)> {
+        let body = gather(sources, &|| folder.path().to_owned(), true);
         let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines
             .map(|line| serde_json::from_slice::<LogPiece>(line).expect("a piece"))
@@ -282,15 +298,15 @@ mod tests {
         folder.write("1/output.0.log", "one");
         folder.write("1/error.0.log", "wrong");
         let streams = Streams { uid: own_uid(), workers: vec![worker(0, None, 0), worker(1, None, 0)] };
-        let mut all = streams.sources(folder.path(), None);
-        all.iter_mut().for_each(|source| source.begin(None));
+        let mut all = streams.sources(None);
+        all.iter_mut().for_each(|source| source.begin(folder.path(), None));
         let expected = [(0, Stream::Output, "zero"), (1, Stream::Output, "one"), (1, Stream::Error, "wrong")];
         let expected = expected.map(|(rank, stream, text)| (rank, stream, 0, text.to_owned()));
-        assert_eq!(texts(&mut all), expected);
-        assert_eq!(texts(&mut all), [], "told once");
-        let mut tail = streams.sources(folder.path(), Some(1));
-        tail.iter_mut().for_each(|source| source.begin(Some(2)));
-        assert_eq!(texts(&mut tail)[0], (1, Stream::Output, 1, "ne".to_owned()));
+        assert_eq!(texts(&mut all, &folder), expected);
+        assert_eq!(texts(&mut all, &folder), [], "told once");
+        let mut tail = streams.sources(Some(1));
+        tail.iter_mut().for_each(|source| source.begin(folder.path(), Some(2)));
+        assert_eq!(texts(&mut tail, &folder)[0], (1, Stream::Output, 1, "ne".to_owned()));
     }
 
     #[test]
@@ -299,9 +315,9 @@ mod tests {
         folder.write("out.txt", "before|after");
         let path = folder.path().join("out.txt");
         let workers = vec![worker(0, Some(&path), 7), worker(1, Some(&path), 7)];
-        let mut sources = Streams { uid: own_uid(), workers }.sources(folder.path(), None);
-        sources.iter_mut().for_each(|source| source.begin(None));
-        assert_eq!(texts(&mut sources), [(0, Stream::Output, 7, "after".to_owned())]);
+        let mut sources = Streams { uid: own_uid(), workers }.sources(None);
+        sources.iter_mut().for_each(|source| source.begin(folder.path(), None));
+        assert_eq!(texts(&mut sources, &folder), [(0, Stream::Output, 7, "after".to_owned())]);
     }
 
     #[test]
@@ -326,14 +342,14 @@ mod tests {
         folder.write("0/output.0.log", "");
         fs::write(folder.path().join("0/output.0.log"), [b"a", &euro[..2]].concat()).expect("written");
         let streams = Streams { uid: 0, workers: vec![worker(0, None, 0)] };
-        let mut sources = streams.sources(folder.path(), None);
-        let source = &mut sources[0];
-        assert_eq!(source.next(false).expect("something").text, "a");
-        assert_eq!(source.next(false), None, "half a character");
+        let mut sources = streams.sources(None);
+        let (source, at) = (&mut sources[0], || folder.path().to_owned());
+        assert_eq!(source.next(&at, false).expect("something").text, "a");
+        assert_eq!(source.next(&at, false), None, "half a character");
         fs::write(folder.path().join("0/output.0.log"), [b"a", euro].concat()).expect("written");
-        assert_eq!(source.next(false).expect("the rest").text, "€");
+        assert_eq!(source.next(&at, false).expect("the rest").text, "€");
         fs::write(folder.path().join("0/output.0.log"), [b"a", euro, &euro[..1]].concat()).expect("written");
-        assert_eq!(source.next(true).expect("it ends so").text, "\u{fffd}");
+        assert_eq!(source.next(&at, true).expect("it ends so").text, "\u{fffd}");
         assert_eq!(begun_character(b"\x80\x80\x80\x80"), 0, "no character at all");
     }
 }

@@ -122,7 +122,8 @@ impl Zone {
 
     fn read(&mut self) {
         let Some(now_uj) = read_number(&self.file) else { return };
-        let gone_by = now_uj.checked_sub(self.last_uj).unwrap_or_else(|| (self.range_uj + now_uj).saturating_sub(self.last_uj));
+        let gone_by =
+            now_uj.checked_sub(self.last_uj).unwrap_or_else(|| (self.range_uj + now_uj).saturating_sub(self.last_uj));
         self.total_uj = self.total_uj.saturating_add(gone_by);
         self.last_uj = now_uj;
     }
@@ -219,7 +220,8 @@ impl Meters {
     /// What the meters show for a task with these chips.
     pub fn start(&mut self, chips: u64, now_ms: u64) -> Start {
         if chips != 0 {
-            let chips = chip_indices(chips).filter_map(|chip| Some((chip, self.chip_total_mj(chip, now_ms)?))).collect();
+            let chips =
+                chip_indices(chips).filter_map(|chip| Some((chip, self.chip_total_mj(chip, now_ms)?))).collect();
             return Start { chips, ..Start::default() };
         }
         let processors_mj = self.processors_mj();
@@ -294,10 +296,14 @@ fn read_number(path: &Path) -> Option<u64> {
 fn node_sensors(sys: &Path) -> Vec<PathBuf> {
     let meters: Vec<PathBuf> = entries(&sys.join("class/hwmon"))
         .into_iter()
-        .filter(|folder| word(&folder.join("name")).is_some_and(|name| name == "power_meter" || name == "acpi_power_meter"))
+        .filter(|folder| {
+            word(&folder.join("name")).is_some_and(|name| name == "power_meter" || name == "acpi_power_meter")
+        })
         .collect();
     let is_whole = |folder: &Path| {
-        word(&folder.join("power1_oem_info")).or_else(|| word(&folder.join("device/power1_oem_info"))).is_some_and(|text| text.starts_with("Module Power"))
+        word(&folder.join("power1_oem_info"))
+            .or_else(|| word(&folder.join("device/power1_oem_info")))
+            .is_some_and(|text| text.starts_with("Module Power"))
     };
     let whole: Vec<PathBuf> = meters.iter().filter(|folder| is_whole(folder)).cloned().collect();
     let counted = if whole.is_empty() { meters } else { whole };
@@ -426,7 +432,10 @@ mod tests {
     async fn the_boards_controller_is_asked() {
         let folder = Folder::new("ipmi");
         let answer = "\n    Instantaneous power reading:                   220 Watts\n    Minimum during sampling period: 9 Watts\n";
-        folder.write("ipmitool", &format!("#!/bin/sh\necho \"$*\" | grep -qx 'dcmi power reading' && printf '{answer}'\n"));
+        folder.write(
+            "ipmitool",
+            &format!("#!/bin/sh\necho \"$*\" | grep -qx 'dcmi power reading' && printf '{answer}'\n"),
+        );
         let program = folder.path().join("ipmitool");
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("executable");
         assert_eq!(ipmi_power_mw(&program).await, Some(220_000));

@@ -64,8 +64,11 @@ pub(crate) struct Store {
     data: PathBuf,
     kept: Mutex<Kept>,
     retention: Retention,
-    _lock: Flock<fs::File>,
 }
+
+/// Keeps other agents out of the folder.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "it is held, not read")] Flock<fs::File>);
 
 /// Output of tasks that were forgotten, the oldest first.
 #[derive(Debug, Default)]
@@ -76,21 +79,19 @@ struct Kept {
 
 impl Store {
     /// Opens the folder, or makes it.
-    pub fn open(data: &Path, retention: Retention) -> io::Result<Self> {
-        // Workers reach their scripts and scratch folders in it, and can list nothing.
-        let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o711).create(path);
-        make(data)?;
+    pub fn open(data: &Path, retention: Retention) -> io::Result<(Self, Lock)> {
+        make_passage(data)?;
         let data = data.canonicalize()?;
         let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(data.join("lock"))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
             nix::errno::Errno::EWOULDBLOCK => io::Error::other("another agent uses it"),
             other => other.into(),
         })?;
-        make(&data.join("tasks"))?;
+        make_passage(&data.join("tasks"))?;
         DirBuilder::new().recursive(true).mode(0o700).create(data.join("logs"))?;
-        let store = Self { kept: Mutex::new(found(&data.join("logs"))), data, retention, _lock: lock };
+        let store = Self { kept: Mutex::new(found(&data.join("logs"))), data, retention };
         store.sweep();
-        Ok(store)
+        Ok((store, Lock(lock)))
     }
 
     pub fn data(&self) -> &Path {
@@ -123,7 +124,8 @@ impl Store {
     pub fn make_shims(&self, exe: &Path) -> io::Result<PathBuf> {
         const SHIMS: [&str; 6] = ["srun", "sbatch", "squeue", "scancel", "sinfo", "scontrol"];
         let folder = self.data.join("shims");
-        DirBuilder::new().recursive(true).mode(0o755).create(&folder)?;
+        DirBuilder::new().recursive(true).create(&folder)?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
         for name in SHIMS {
             let (path, beside) = (folder.join(name), folder.join(format!(".{name}")));
             if fs::read_link(&path).is_ok_and(|target| target == exe) {
@@ -205,15 +207,22 @@ impl Store {
     }
 }
 
+/// Makes a folder through which workers reach their scripts and scratch folders, and in which they can list nothing.
+pub(crate) fn make_passage(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o711).create(path)?;
+    // Whatever the agent's own mask is.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o711))
+}
+
 /// Leaves of a worker's folder only its output. Gives its size in bytes.
 fn strip_worker(folder: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        let is_output = name.to_str().is_some_and(|name| {
-            name.ends_with(".log") && (name.starts_with("output.") || name.starts_with("error."))
-        });
+        let is_output = name
+            .to_str()
+            .is_some_and(|name| name.ends_with(".log") && (name.starts_with("output.") || name.starts_with("error.")));
         if is_output {
             bytes += entry.metadata()?.len();
         } else {
@@ -283,7 +292,7 @@ mod tests {
         TaskId { job, attempt: 1, step: 0 }
     }
 
-    fn store(folder: &Folder, bytes: u64) -> Store {
+    fn store(folder: &Folder, bytes: u64) -> (Store, Lock) {
         let retention = Retention { bytes, ..Retention::default() };
         Store::open(folder.path(), retention).expect("opened")
     }
@@ -310,7 +319,7 @@ mod tests {
     #[test]
     fn only_the_output_of_a_forgotten_task_is_kept() {
         let folder = Folder::new("forget");
-        let store = store(&folder, 1000);
+        let (store, _lock) = store(&folder, 1000);
         task(&folder, 7, "hello");
         assert_eq!(store.tasks().expect("readable"), [id(7)]);
         store.forget(id(7)).expect("forgotten");
@@ -324,7 +333,7 @@ mod tests {
     #[test]
     fn a_task_without_output_leaves_nothing() {
         let folder = Folder::new("silent");
-        let store = store(&folder, 1000);
+        let (store, _lock) = store(&folder, 1000);
         task(&folder, 7, "");
         store.forget(id(7)).expect("forgotten");
         assert!(!folder.path().join("logs/7.1.0").exists());
@@ -333,14 +342,14 @@ mod tests {
     #[test]
     fn the_oldest_output_goes_when_there_is_too_much() {
         let folder = Folder::new("retention");
-        let first = store(&folder, 10);
+        let (first, lock) = store(&folder, 10);
         for job in [1, 2, 3] {
             task(&folder, job, "12345");
             first.forget(id(job)).expect("forgotten");
         }
         let kept = |job: u64| folder.path().join(format!("logs/{job}.1.0")).exists();
         assert_eq!([1, 2, 3].map(kept), [false, true, true]);
-        drop(first);
+        drop((first, lock));
         let _later = store(&folder, 5);
         assert_eq!([1, 2, 3].map(kept), [false, false, true], "also of an earlier run");
     }
@@ -356,7 +365,7 @@ mod tests {
     #[test]
     fn shims_follow_the_binary() {
         let folder = Folder::new("shims");
-        let store = store(&folder, 1);
+        let (store, _lock) = store(&folder, 1);
         store.make_shims(Path::new("/old/offtake")).expect("made");
         let shims = store.make_shims(Path::new("/new/offtake")).expect("made");
         assert_eq!(fs::read_link(shims.join("srun")).expect("a link"), Path::new("/new/offtake"));

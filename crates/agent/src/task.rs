@@ -28,7 +28,7 @@ use crate::link::unix_now_ms;
 use crate::logs::{NamedFile, Streams, WorkerStreams};
 use crate::node::Node;
 use crate::power::{Part, Start as MeterStart};
-use crate::store::{file, read, write, write_bytes};
+use crate::store::{file, make_passage, read, write, write_bytes};
 use crate::supervisor::{
     Command, Ended, Found, Handle, LogLimits, Status, StopPlan, Whom, WorkerLaunch, boot_now_ms, clean_up, find, launch,
 };
@@ -62,7 +62,10 @@ struct Worker {
 
 enum WorkerStand {
     /// Its supervisor is there, or was.
-    Watched { handle: Option<Handle>, running_since_ms: Option<i64> },
+    Watched {
+        handle: Option<Handle>,
+        running_since_ms: Option<i64>,
+    },
     Ended(Ended),
 }
 
@@ -81,7 +84,6 @@ pub(crate) struct Task {
     pub id: TaskId,
     pub spec: Arc<TaskSpec>,
     pub node: Arc<Node>,
-    pub orders: mpsc::UnboundedReceiver<Order>,
     /// Until when supervisors let their workers live.
     pub lease_until_ms: watch::Receiver<u64>,
     pub inputs: mpsc::Sender<Input>,
@@ -89,10 +91,10 @@ pub(crate) struct Task {
 
 impl Task {
     /// Makes the task ready, and follows it to its end.
-    pub async fn begin(mut self) {
+    pub async fn begin(self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let prepared = tokio::select! {
             biased;
-            () = killed(&mut self.orders) => Err(TaskRefusal { reason: WITHDRAWN.to_owned(), node_fault: false }),
+            () = killed(&mut orders) => Err(TaskRefusal { reason: WITHDRAWN.to_owned(), node_fault: false }),
             prepared = self.prepare() => prepared,
         };
         let launched = match prepared {
@@ -102,18 +104,19 @@ impl Task {
         match launched {
             Ok(workers) => {
                 let _ = self.inputs.send(Input::Prepared(self.id)).await;
-                self.follow(workers, false, None).await;
+                self.follow(workers, orders, false, None).await;
             }
             Err(refusal) => self.tell_end(refused(refusal)).await,
         }
     }
 
     /// Follows a task of an earlier run to its end.
-    pub async fn go_on(self, adopted: Adopted) {
+    pub async fn go_on(self, adopted: Adopted, orders: mpsc::UnboundedReceiver<Order>) {
         let went = matches!(adopted.stand, Stand::Running { .. });
+        self.node.cores.lock().unwrap_or_else(PoisonError::into_inner).adopt(self.id, cores(&adopted.workers));
         // What the chips count themselves is still there to be compared with.
         let meters = read::<MeterStart>(&self.node.store.task(self.id).join(file::METERS));
-        self.follow(adopted.workers, went, meters).await;
+        self.follow(adopted.workers, orders, went, meters).await;
     }
 
     /// All that can fail without a trace, and the prolog.
@@ -149,7 +152,7 @@ impl Task {
         let folder = self.folder();
         // Whatever is there is of a task that never ran, or it would have been adopted.
         self.node.store.remove(self.id)?;
-        DirBuilder::new().mode(0o711).create(&folder)?;
+        make_passage(&folder)?;
         write(&folder.join(file::TASK), &*self.spec)?;
         let own = |path: &Path| match &person.credentials {
             Some(user) => chown(path, Some(user.uid), Some(user.gid)),
@@ -250,7 +253,7 @@ impl Task {
     }
 
     /// Starts the supervisors, and waits until all are ready. It leaves nothing that runs when it fails.
-    async fn launch(&mut self, person: &Person, mut launches: Vec<WorkerLaunch>) -> Result<Vec<Worker>, TaskRefusal> {
+    async fn launch(&self, person: &Person, mut launches: Vec<WorkerLaunch>) -> Result<Vec<Worker>, TaskRefusal> {
         let folder = self.folder();
         let streams = streams(person, &self.spec, &launches);
         write(&folder.join(file::STREAMS), &streams).map_err(|error| node_fault(format!("its folder: {error}")))?;
@@ -275,7 +278,12 @@ impl Task {
         Err(refusal)
     }
 
-    fn launch_one(&self, folder: &Path, spec: &WorkerSpec, launch_of: &mut WorkerLaunch) -> Result<Worker, TaskRefusal> {
+    fn launch_one(
+        &self,
+        folder: &Path,
+        spec: &WorkerSpec,
+        launch_of: &mut WorkerLaunch,
+    ) -> Result<Worker, TaskRefusal> {
         let limits = Limits {
             cpus: launch_of.cpus.clone(),
             memory_bytes: Some(self.spec.memory.get() << 20).filter(|bytes| *bytes > 0),
@@ -285,7 +293,8 @@ impl Task {
         let group = self.node.isolation.create(&group_name(self.id, spec), &limits);
         launch_of.group = group.map_err(|error| node_fault(error.to_string()))?;
         let folder = folder.join(spec.rank.to_string());
-        let handle = launch(&folder, launch_of, &self.node.configuration.exe).map_err(|error| node_fault(error.to_string()))?;
+        let handle =
+            launch(&folder, launch_of, &self.node.configuration.exe).map_err(|error| node_fault(error.to_string()))?;
         let stand = WorkerStand::Watched { handle: Some(handle), running_since_ms: None };
         Ok(Worker { spec: *spec, folder, stand })
     }
@@ -303,7 +312,13 @@ impl Task {
     }
 
     /// Passes orders on, and tells what happens, until nothing of the task runs any more.
-    async fn follow(mut self, workers: Vec<Worker>, went: bool, mut meters: Option<MeterStart>) {
+    async fn follow(
+        self,
+        workers: Vec<Worker>,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        went: bool,
+        mut meters: Option<MeterStart>,
+    ) {
         let (told, mut statuses) = mpsc::unbounded_channel();
         let mut following = Following::new(went);
         for (index, worker) in workers.into_iter().enumerate() {
@@ -321,7 +336,7 @@ impl Task {
         }
         while !following.is_over() {
             tokio::select! {
-                order = self.orders.recv() => match order {
+                order = orders.recv() => match order {
                     Some(order) => self.pass_on(order, &mut following, &mut meters),
                     // The agent ends, and the workers go on.
                     None => return,
@@ -343,9 +358,9 @@ impl Task {
     fn pass_on(&self, order: Order, following: &mut Following, meters: &mut Option<MeterStart>) {
         match order {
             Order::Run => {
-                *meters = Some(self.start_meters());
                 following.went = true;
                 following.command(&Command::Go);
+                *meters = Some(self.start_meters());
             }
             Order::Signal(signal) => {
                 // So that another run of the agent does not send it again.
@@ -456,9 +471,12 @@ fn check(spec: &TaskSpec, chips: u16) -> Result<(), TaskRefusal> {
     if spec.workers.iter().any(beyond) {
         return Err(node_fault(format!("it was given a chip that is not there: this node has {chips}")));
     }
-    let wrong = |(name, value): (&String, &String)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
+    let wrong =
+        |(name, value): (&String, &String)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
     if spec.environment.iter().any(wrong) {
-        return Err(job_fault("a name in its environment is empty or has `=` in it, or something has a NUL".to_owned()));
+        return Err(job_fault(
+            "a name in its environment is empty or has `=` in it, or something has a NUL".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -484,7 +502,9 @@ fn check_port(port: u16) -> Result<(), TaskRefusal> {
         return Ok(());
     }
     let in_use = |bound: io::Result<TcpListener>| bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
-    if in_use(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))) || in_use(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))) {
+    if in_use(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))
+        || in_use(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)))
+    {
         return Err(node_fault(format!("port {port}, where its workers are to meet, is in use on this node")));
     }
     Ok(())
@@ -750,7 +770,19 @@ pub(crate) async fn adopt(node: &Node, id: TaskId) -> io::Result<Option<Adopted>
         Some(since_ms) => Stand::Running { since_ms },
         None => Stand::Prepared,
     };
+    let waits = |worker: &Worker| matches!(worker.stand, WorkerStand::Watched { handle: Some(_), .. });
+    if stand == Stand::Prepared && !workers.iter().all(waits) {
+        end_prepared(workers).await;
+        node.store.remove(id)?;
+        return Ok(None);
+    }
     Ok(Some(Adopted { spec, stand, signalled, groups, workers }))
+}
+
+/// The cores that workers were given, as their supervisors know it.
+fn cores(workers: &[Worker]) -> Vec<Vec<u32>> {
+    let launch = |worker: &Worker| read::<WorkerLaunch>(&worker.folder.join("worker.json"));
+    workers.iter().map(|worker| launch(worker).map(|launch| launch.cpus).unwrap_or_default()).collect()
 }
 
 async fn stand_of(folder: &Path, found: Found) -> WorkerStand {

@@ -1,10 +1,12 @@
 //! The `offtake` command.
 
+mod agent;
 mod bench;
 mod connection;
 mod context;
 mod fleet;
 mod identity;
+mod journal;
 mod live;
 mod logging;
 mod shims;
@@ -12,7 +14,9 @@ mod show;
 mod simulate;
 mod terminal;
 mod trace;
+mod up;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -21,6 +25,9 @@ use offtake_client::ClientError;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The word with which an agent starts the supervisor of a worker.
+const SUPERVISE: &str = "supervise";
 
 /// One control plane for fleets of AI compute: chips, topology, megawatts, prices and tenants in one plan.
 #[derive(Parser)]
@@ -32,11 +39,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Start a server and an agent for this machine, in one process
+    Up(up::Arguments),
+    /// Make this machine a node of a fleet
+    Agent(agent::Arguments),
     #[command(flatten)]
     Live(live::Command),
     /// Name servers, and choose which one commands speak to
     #[command(subcommand)]
     Context(live::contexts::Command),
+    /// Check, copy and restore a server's store
+    #[command(subcommand)]
+    Journal(journal::Command),
     /// Run a scenario in virtual time and write a report
     Simulate(simulate::Arguments),
     /// Check a fleet file, or show what it holds
@@ -58,13 +72,22 @@ enum Command {
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
+    // A worker's supervisor lives as long as the worker: it starts before anything that costs time or memory.
+    if words.next().is_some_and(|word| word == SUPERVISE)
+        && let Some(folder) = words.next()
+    {
+        return offtake_agent::supervisor::supervise(Path::new(&folder));
+    }
     if let Some(shim) = shims::Shim::of(&program) {
         return end(shims::run(shim), shim.name());
     }
     let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
     let result = match Cli::parse().command {
+        Command::Up(arguments) => up::run(&arguments),
+        Command::Agent(arguments) => agent::run(&arguments),
         Command::Live(command) => live::run(&command),
         Command::Context(command) => done(live::contexts::run(&command)),
+        Command::Journal(command) => done(journal::run(&command)),
         Command::Simulate(arguments) => done(simulate::run(&arguments)),
         Command::Fleet(command) => done(fleet::run(&command)),
         Command::Trace(command) => done(trace::run(&command)),

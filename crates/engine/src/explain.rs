@@ -42,7 +42,7 @@ pub enum Explanation {
 pub struct Waiting {
     /// What it asks for, gang by gang, and where it comes nearest to it.
     pub needs: Vec<Need>,
-    /// What stands in the way; nothing when the next pass starts it.
+    /// What stands in the way; nothing when it starts as soon as it is tried again.
     pub obstacles: Vec<Obstacle>,
     /// Jobs before it in its lane: those of its tier that ask for the same and came earlier.
     pub before: u64,
@@ -235,26 +235,26 @@ impl State {
 
     /// What keeps a job from starting now, whoever comes before it.
     fn in_the_way(&mut self, job: JobId, shape: ShapeIx) -> Vec<Obstacle> {
-        if self.trial(job, shape, Aside::default()).is_some() {
+        if self.trial(job, shape, &Aside::default()).is_some() {
             let own = self.holds.iter().find(|hold| hold.job == job);
             return own.map(|hold| Obstacle::HeldFor { job, start: hold.start }).into_iter().collect();
         }
-        let one_by_one = [
-            Aside { holds: true, ..Aside::default() },
-            Aside { caps: true, ..Aside::default() },
-            Aside { out: true, ..Aside::default() },
-        ];
-        let mut found: Vec<Obstacle> = Vec::new();
-        for aside in one_by_one {
-            if let Some(placement) = self.trial(job, shape, aside) {
-                found.extend(self.met_by(job, shape, &placement, aside));
-            }
-        }
+        let all_caps: Vec<LimitIx> = (0..self.capacity.limits().len() as u32).map(LimitIx).collect();
+        let mut found = self.met_without(job, shape, &Aside { holds: true, ..Aside::default() });
+        let power = self.met_without(job, shape, &Aside { caps: all_caps.clone(), ..Aside::default() });
+        // With all caps out of the way more are met than have to be: perhaps one of them is enough.
+        let alone: Vec<Obstacle> = power
+            .iter()
+            .filter_map(|obstacle| match obstacle {
+                Obstacle::Power { limit, .. } => Some(Aside { caps: vec![*limit], ..Aside::default() }),
+                _ => None,
+            })
+            .flat_map(|aside| self.met_without(job, shape, &aside))
+            .collect();
+        found.extend(if alone.is_empty() { power } else { alone });
+        found.extend(self.met_without(job, shape, &Aside { out: true, ..Aside::default() }));
         if found.is_empty() {
-            let all = Aside { holds: true, caps: true, out: true };
-            if let Some(placement) = self.trial(job, shape, all) {
-                found.extend(self.met_by(job, shape, &placement, all));
-            }
+            found = self.met_without(job, shape, &Aside { holds: true, caps: all_caps, out: true });
         }
         if found.is_empty() {
             found.push(Obstacle::Room);
@@ -262,26 +262,32 @@ impl State {
         found
     }
 
+    /// With what a job would meet if some obstacles did not count; nothing where it does not fit even then.
+    fn met_without(&mut self, job: JobId, shape: ShapeIx, aside: &Aside) -> Vec<Obstacle> {
+        let placement = self.trial(job, shape, aside);
+        placement.map_or_else(Vec::new, |placement| self.met_by(job, shape, &placement, aside))
+    }
+
     /// Where a job, its own hold lifted, would go with some obstacles out of the way.
-    fn trial(&mut self, job: JobId, shape_ix: ShapeIx, aside: Aside) -> Option<Placement> {
+    fn trial(&mut self, job: JobId, shape_ix: ShapeIx, aside: &Aside) -> Option<Placement> {
         let watch = self.capacity.pause_watch();
         let out: Vec<NodeIx> = if aside.out { self.conditions().keys().copied().collect() } else { Vec::new() };
         out.iter().for_each(|node| self.capacity.offer(*node, Withheld::Out));
         if aside.holds {
             self.lift_all_holds();
         }
-        let limits = if aside.caps { self.capacity.limits() } else { &[] };
-        let caps: Vec<_> = limits.iter().map(|limit| (limit.capacity(), limit.extra())).collect();
-        let caps = || (0..).map(LimitIx).zip(&caps);
-        caps().for_each(|(limit, _)| self.capacity.lift_cap(limit));
+        let limits = self.capacity.limits();
+        let kept = |limit: &LimitIx| (*limit, limits[limit.ix()].capacity(), limits[limit.ix()].extra());
+        let caps: Vec<_> = aside.caps.iter().map(kept).collect();
+        aside.caps.iter().for_each(|limit| self.capacity.lift_cap(*limit));
         let shape = Arc::clone(self.shape(shape_ix));
         let found = place(self, shape_ix, &shape, job);
         if let Some(placement) = &found {
             self.vacate(shape_ix, placement);
         }
-        for (limit, (watts, extra)) in caps() {
-            self.capacity.set_cap(limit, *watts);
-            self.capacity.set_extra(limit, *extra);
+        for (limit, watts, extra) in caps {
+            self.capacity.set_cap(limit, watts);
+            self.capacity.set_extra(limit, extra);
         }
         if aside.holds {
             (0..self.holds.len()).for_each(|index| self.lay_hold(index));
@@ -295,26 +301,20 @@ impl State {
     }
 
     /// The obstacles of some kinds that a placement would meet.
-    fn met_by(&self, job: JobId, shape: ShapeIx, placement: &Placement, aside: Aside) -> Vec<Obstacle> {
+    fn met_by(&self, job: JobId, shape: ShapeIx, placement: &Placement, aside: &Aside) -> Vec<Obstacle> {
         let mut met = Vec::new();
         if aside.holds {
             let others = self.holds.iter().filter(|hold| hold.job != job);
             let keeps = |hold: &&Hold| hold.meets(placement) || hold.keeps_power();
             met.extend(others.filter(keeps).map(|hold| Obstacle::HeldFor { job: hold.job, start: hold.start }));
         }
-        if aside.caps {
-            for (limit, draw) in self.draw_of(shape, placement) {
-                let entry = &self.capacity.limits()[limit.ix()];
-                let left = entry.left_for_more();
-                if draw > left.max(0) {
-                    let watts = |micro: i64| Watts::new(micro.div_euclid(1_000_000));
-                    met.push(Obstacle::Power {
-                        limit,
-                        cap: entry.capacity(),
-                        left: watts(left.max(0)),
-                        needed: watts(draw + 999_999),
-                    });
-                }
+        for (limit, draw) in self.draw_of(shape, placement) {
+            let entry = &self.capacity.limits()[limit.ix()];
+            let left = entry.left_for_more().max(0);
+            if aside.caps.contains(&limit) && draw > left {
+                let watts = |micro: i64| Watts::new(micro.div_euclid(1_000_000));
+                let (left, needed) = (watts(left), watts(draw + 999_999));
+                met.push(Obstacle::Power { limit, cap: entry.capacity(), left, needed });
             }
         }
         if aside.out {
@@ -400,10 +400,10 @@ impl State {
 }
 
 /// What is out of the way in a trial.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Aside {
     holds: bool,
-    caps: bool,
+    caps: Vec<LimitIx>,
     out: bool,
 }
 

@@ -16,6 +16,16 @@ use crate::request::Refusal;
 #[serde(transparent)]
 pub struct JobId(pub u64);
 
+impl JobId {
+    /// Replicas of services get their identities from here up; submitters stay below.
+    pub const REPLICAS: u64 = 1 << 63;
+
+    /// Whether it is a service's replica.
+    pub const fn is_replica(self) -> bool {
+        self.0 >= Self::REPLICAS
+    }
+}
+
 /// Identity of a service; given by whoever submits, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

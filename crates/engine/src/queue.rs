@@ -301,28 +301,54 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_lane_finds_the_first_short_enough(ops in prop::collection::vec((any::<bool>(), 0i64..50), 1..400)) {
+        fn a_lane_keeps_its_turns_and_finds_the_first_short_enough(ops in prop::collection::vec((0u8..3, 0i64..50), 1..600)) {
             let mut queue = Queue::new(1);
             let mut truth: Vec<Waiting> = Vec::new();
+            let mut gone: Vec<Waiting> = Vec::new();
             let mut lane = None;
-            for (turn, (push, number)) in ops.into_iter().enumerate() {
-                if push || truth.is_empty() {
-                    let duration = Duration::from_secs(number);
-                    let waiting = Waiting { turn: Turn(turn as u64), job: JobId(turn as u64), duration };
-                    truth.push(waiting);
+            for (turn, (op, number)) in ops.into_iter().enumerate() {
+                let pushed = match op {
+                    0 if !truth.is_empty() => None,
+                    // One that has left comes back to its turn.
+                    1 if !gone.is_empty() => Some(gone.swap_remove(number as usize % gone.len())),
+                    _ => {
+                        let duration = Duration::from_secs(number);
+                        Some(Waiting { turn: Turn(turn as u64), job: JobId(turn as u64), duration })
+                    }
+                };
+                if let Some(waiting) = pushed {
+                    truth.insert(truth.partition_point(|other| other.turn < waiting.turn), waiting);
                     lane = Some(queue.push((ShapeIx(0), Tier::Standard), waiting, 1000, std::iter::empty()));
                 } else if let Some(lane) = lane {
-                    let gone = truth.remove(number as usize % truth.len());
-                    queue.remove(lane, gone.turn, 1000);
+                    let left = truth.remove(number as usize % truth.len());
+                    queue.remove(lane, left.turn, 1000);
+                    gone.push(left);
                 }
                 let Some(lane) = lane else { continue };
                 let longest = Duration::from_secs(number);
                 prop_assert_eq!(queue.lane(lane).first(), truth.first().copied());
                 let expected = truth.iter().find(|job| job.duration <= longest).copied();
                 prop_assert_eq!(queue.lane(lane).first_within(longest), expected);
+                let before = truth.iter().filter(|job| job.turn < Turn(number as u64)).count();
+                prop_assert_eq!(queue.lane(lane).before(Turn(number as u64)), before as u64);
                 prop_assert_eq!(queue.jobs(), truth.len() as u64);
                 prop_assert_eq!(queue.next().is_some(), !truth.is_empty());
+                prop_assert_eq!(queue.ready.first().map(|(_, turn, _)| *turn), truth.first().map(|job| job.turn));
+                prop_assert_eq!(queue.waiting.len(), usize::from(!truth.is_empty()));
             }
+        }
+
+        #[test]
+        fn a_long_lane_is_split_where_many_come_back(order in Just((0..1000u64).collect::<Vec<_>>()).prop_shuffle()) {
+            let mut queue = Queue::new(1);
+            for turn in &order {
+                let waiting = Waiting { turn: Turn(*turn), job: JobId(*turn), duration: Duration::from_secs(1) };
+                queue.push((ShapeIx(0), Tier::Standard), waiting, 1000, std::iter::empty());
+            }
+            let lane = &queue.lanes[0];
+            let turns: Vec<u64> = lane.chunks.iter().flat_map(|chunk| &chunk.jobs).map(|job| job.turn.0).collect();
+            prop_assert_eq!(turns, (0..1000).collect::<Vec<_>>());
+            prop_assert!(lane.chunks.iter().all(|chunk| chunk.jobs.len() <= 2 * CHUNK));
         }
     }
 }

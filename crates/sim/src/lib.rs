@@ -1,11 +1,14 @@
 //! Virtual time over the engine: scenarios in, outcomes and reports out.
 
+mod ahead;
+mod course;
 mod picture;
 pub mod report;
 mod results;
 mod run;
 mod scenario;
 
+pub use ahead::{Ahead, Awaiting, JobAhead, look_ahead, with_cap};
 pub use picture::Snapshot;
 pub use results::{report_data, summary, write_jobs, write_timeline};
 pub use run::{Broken, JobOutcome, Observer, Outcome, Sample, Setup, Signal, SignalValue, run};

@@ -1,14 +1,13 @@
 //! Virtual time: arrivals, ends, signals and samples in order, over the engine that also runs live.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use offtake_engine::{Event, Fact, JobId, Phase, Policy, ServiceId, State, decide};
-use offtake_fleet::{Fleet, SiteIx};
+use offtake_engine::{Event, Fact, JobId, Phase, Policy, ServiceId, State};
+use offtake_fleet::Fleet;
 use offtake_units::{CarbonIntensity, Duration, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Service};
 
+use crate::course::Course;
 use crate::picture::Snapshot;
 
 /// Everything that a run is made of; the same for all policies.
@@ -149,14 +148,14 @@ pub fn run(setup: &Setup, policy: Policy, observer: &mut dyn Observer) -> Result
 
 struct Run<'a> {
     setup: &'a Setup,
-    facts: Vec<Fact>,
-    ends: BinaryHeap<Reverse<(Timestamp, JobId)>>,
+    course: Course,
     next_job: usize,
     next_signal: usize,
     next_hour: Timestamp,
     next_sample: Timestamp,
     next_check: Timestamp,
     most_in_use: u64,
+    /// What is known of the outcome so far; its state comes last.
     outcome: Outcome,
 }
 
@@ -167,8 +166,7 @@ impl<'a> Run<'a> {
         first.into_iter().for_each(|event| state.apply(&Fact { at: setup.start, event }));
         Self {
             setup,
-            facts: Vec::new(),
-            ends: BinaryHeap::new(),
+            course: Course::new(state),
             next_job: 0,
             next_signal: 0,
             next_hour: setup.start,
@@ -179,7 +177,7 @@ impl<'a> Run<'a> {
                 jobs: vec![JobOutcome::default(); setup.jobs.len()],
                 samples: Vec::new(),
                 busiest: Snapshot::empty(setup.start),
-                state,
+                state: State::default(),
                 peak: Watts::ZERO,
                 decisions: 0,
                 cap_breaches: 0,
@@ -192,19 +190,14 @@ impl<'a> Run<'a> {
     fn open(&mut self) {
         for (index, spec) in self.setup.services.iter().enumerate() {
             let event = Event::ServiceSubmitted { service: ServiceId(index as u64), spec: Arc::clone(spec) };
-            self.tell(self.setup.start, event);
+            self.course.tell(self.setup.start, event);
         }
     }
 
-    fn tell(&mut self, at: Timestamp, event: Event) {
-        self.outcome.state.apply(&Fact { at, event });
-    }
-
     /// The next instant at which something happens; none when the run is over.
-    fn next_instant(&self) -> Option<Timestamp> {
+    fn next_instant(&mut self) -> Option<Timestamp> {
         let arrival = self.setup.jobs.get(self.next_job).map(|job| job.submitted.max(self.setup.start));
-        let end = self.ends.peek().map(|Reverse((end, _))| *end);
-        let work = [arrival, end].into_iter().flatten().min();
+        let work = [arrival, self.course.next_end()].into_iter().flatten().min();
         let limit = self.setup.horizon.map(|horizon| self.setup.start + horizon);
         match limit {
             None => work.map(|work| work.min(self.next_hour).min(self.next_sample)),
@@ -217,12 +210,7 @@ impl<'a> Run<'a> {
 
     /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.
     fn happen(&mut self, now: Timestamp) {
-        while let Some(Reverse((end, job))) = self.ends.peek().copied() {
-            if end > now {
-                break;
-            }
-            self.ends.pop();
-            self.tell(now, Event::JobFinished { job });
+        while let Some(job) = self.course.end_next(now) {
             self.outcome.jobs[job.0 as usize].finished = Some(now);
         }
         if now >= self.next_hour {
@@ -231,7 +219,7 @@ impl<'a> Run<'a> {
         }
         while let Some(job) = self.setup.jobs.get(self.next_job).filter(|job| job.submitted <= now) {
             let event = Event::JobSubmitted { job: JobId(self.next_job as u64), spec: Arc::clone(job) };
-            self.tell(now, event);
+            self.course.tell(now, event);
             self.next_job += 1;
         }
     }
@@ -244,7 +232,7 @@ impl<'a> Run<'a> {
                 SignalValue::Price(price) => Event::PricePublished { zone, price },
                 SignalValue::Carbon(intensity) => Event::CarbonPublished { zone, intensity },
             };
-            self.tell(now, event);
+            self.course.tell(now, event);
             self.next_signal += 1;
         }
         let hour = (now.time_of_day().as_millis() / Duration::HOUR.as_millis()) as usize;
@@ -252,28 +240,24 @@ impl<'a> Run<'a> {
             let share = service.demand.get(hour).map_or(0, |share| u64::from(share.parts()));
             let replicas = (u64::from(service.maximum) * share).div_ceil(1_000_000);
             let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
-            self.tell(now, Event::ServiceScaled { service: ServiceId(index as u64), replicas });
+            self.course.tell(now, Event::ServiceScaled { service: ServiceId(index as u64), replicas });
         }
     }
 
     fn pass(&mut self, now: Timestamp) {
-        self.facts.clear();
-        decide(&mut self.outcome.state, now, &mut self.facts);
-        self.outcome.decisions += self.facts.len() as u64;
+        self.course.pass(now);
+        self.outcome.decisions += self.course.decided.len() as u64;
     }
 
     /// Takes note of what was decided, samples the timeline, recounts once a day.
     fn observe(&mut self, now: Timestamp) -> Result<(), Broken> {
-        for fact in &self.facts {
+        for fact in &self.course.decided {
             match &fact.event {
                 Event::JobPlaced { job, placement } => {
                     let Some(record) = self.outcome.jobs.get_mut(job.0 as usize) else { continue };
                     record.started = Some(now);
                     record.first_node = placement.slots().map(|slot| slot.nodes.first.0).min().unwrap_or_default();
                     record.nodes = placement.slots().map(|slot| slot.nodes.count).sum();
-                    if let Some(duration) = self.setup.jobs[job.0 as usize].duration {
-                        self.ends.push(Reverse((now.saturating_add(duration), *job)));
-                    }
                 }
                 Event::JobRejected { job, .. } => {
                     if let Some(record) = self.outcome.jobs.get_mut(job.0 as usize) {
@@ -283,7 +267,7 @@ impl<'a> Run<'a> {
                 _ => {}
             }
         }
-        let (_, facility) = draw(&self.outcome.state);
+        let (_, facility) = self.course.draw();
         self.outcome.peak = self.outcome.peak.max(facility);
         if now >= self.next_sample {
             self.sample(now);
@@ -291,14 +275,14 @@ impl<'a> Run<'a> {
         }
         if now >= self.next_check {
             self.next_check = self.next_check + Duration::DAY;
-            self.outcome.state.check().map_err(|difference| Broken { at: now, difference })?;
+            self.course.state.check().map_err(|difference| Broken { at: now, difference })?;
         }
         Ok(())
     }
 
     fn sample(&mut self, now: Timestamp) {
-        let state = &self.outcome.state;
-        let (it, facility) = draw(state);
+        let (it, facility) = self.course.draw();
+        let state = &self.course.state;
         let chip_milli = state.ledger().chip_milli_in_use;
         self.outcome.samples.push(Sample {
             at: now,
@@ -326,23 +310,15 @@ impl<'a> Run<'a> {
     fn close(mut self) -> Result<Outcome, Broken> {
         let end = match self.setup.horizon {
             Some(horizon) => self.setup.start + horizon,
-            None => self.outcome.state.now(),
+            None => self.course.state.now(),
         };
+        self.outcome.state = self.course.state;
         self.outcome.state.advance(end);
         self.outcome.end = end;
         self.outcome.state.check().map_err(|difference| Broken { at: end, difference })?;
         self.outcome.cap_breaches = self.outcome.state.capacity().breaches();
         Ok(self.outcome)
     }
-}
-
-/// Draw at the servers and at the grid connections.
-fn draw(state: &State) -> (Watts, Watts) {
-    let sites = state.fleet().sites.iter().enumerate();
-    sites.fold((Watts::ZERO, Watts::ZERO), |(it, facility), (index, site)| {
-        let draw = state.capacity().site_draw(SiteIx(index as u32));
-        (it + draw, facility + draw.share_up(site.pue))
-    })
 }
 
 /// Whether a job runs at the end of a run.

@@ -68,6 +68,14 @@ pub enum JobTextError {
         /// The file.
         name: String,
     },
+    /// Directives, and no interpreter.
+    #[error(
+        "{name}: it has `#SBATCH` lines, and is no script: the first line must be `#!` and an interpreter, such as `#!/bin/bash`"
+    )]
+    NoInterpreter {
+        /// The file.
+        name: String,
+    },
     /// A script that cannot be read.
     #[error("{name}: {error}")]
     Script {
@@ -131,6 +139,9 @@ impl JobText {
             return options
                 .read(Some(script), surroundings)
                 .map_err(|error| JobTextError::Script { name: name(), error });
+        }
+        if self.text.lines().any(|line| line.starts_with("#SBATCH")) {
+            return Err(JobTextError::NoInterpreter { name: name() });
         }
         if !options.is_empty() || !arguments.is_empty() {
             return Err(JobTextError::OptionsBesideFile { name: name() });
@@ -217,6 +228,7 @@ mod tests {
             ),
             ("tier = \"gold\"", "standard input:1:8: `tier`: unknown variant `gold`, expected one of `reserved`"),
             ("#!/bin/sh\n#SBATCH -N x\n", "standard input: line 2: `--nodes` is `x`; allowed is a whole number"),
+            ("\n#!/bin/sh\n#SBATCH -N 2\n", "standard input: it has `#SBATCH` lines, and is no script"),
             ("#!\n", "standard input: `script` is `#!`; allowed is a script whose first line"),
         ] {
             let given = read(text).expect_err(text).to_string();

@@ -2,7 +2,8 @@
 //!
 //! The model is data ([`Workload`], [`Job`], [`Service`]). It is read from traces and our own formats ([`read`],
 //! described in `docs/workload.md`), made up from a description ([`synthetic`]), or drawn anew from a trace at a given
-//! load ([`resample`]). Whatever is read has passed [`check`], so that the engine meets no impossible request.
+//! load ([`resample`]). A job that is to run is written as a [`JobFile`] or a batch script of Slurm ([`sbatch`]), which
+//! [`JobText`] tells apart. Whatever is read has passed [`check`], so that the engine meets no impossible request.
 
 pub mod check;
 mod error;

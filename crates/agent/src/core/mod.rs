@@ -429,7 +429,7 @@ impl Core {
         if edition < self.seen {
             return;
         }
-        self.take_logs(orders.logs, edition.epoch > self.seen.epoch, actions);
+        let new_epoch = edition.epoch > self.seen.epoch;
         self.seen = edition;
         self.round += 1;
         for order in orders.tasks {
@@ -449,6 +449,7 @@ impl Core {
             }
         }
         self.end_unlisted(orders.answers, actions);
+        self.take_logs(orders.logs, new_epoch, actions);
     }
 
     /// Within a run of the server, the lease that reaches farthest holds, as the server keeps each of its promises.

@@ -145,7 +145,7 @@ fn what_is_not_ordered_is_killed() {
 fn a_task_that_was_withdrawn_before_it_came_never_runs() {
     let mut node = Node::new();
     assert_eq!(node.take(orders(1, 0, vec![order(1, Want::Kill)])), [Action::Report]);
-    let Some(TaskPhase::Ended(end)) = node.phase(1) else { panic!("it has ended") };
+    let Some(TaskPhase::Ended(end)) = node.phase(1) else { unreachable!("it has ended") };
     assert!(!end.refused.expect("it never ran").node_fault);
 }
 
@@ -166,7 +166,7 @@ fn without_news_work_is_stopped_and_then_killed() {
     assert_eq!(node.handle(Input::Tick), []);
     node.now_ms = 21_000;
     let stopped = node.handle(Input::Tick);
-    let [Action::Stop(_, stop)] = stopped.as_slice() else { panic!("{stopped:?}") };
+    let [Action::Stop(_, stop)] = stopped.as_slice() else { unreachable!("{stopped:?}") };
     assert_eq!(stop.grace.as_millis() + stop.checkpoint_grace.as_millis(), 5_000, "cut to a sixth of the lease");
     assert!(stop.grace.as_millis() > 1_000, "SIGTERM gets its time too");
     assert_eq!(node.core.next_tick_ms(), Some(26_000));
@@ -231,7 +231,7 @@ fn who_leaves_ends_its_work_first_and_takes_no_more() {
     assert_eq!(node.handle(Input::Leave), [Action::Stop(id(1), spec().stop), Action::Report]);
     assert!(!node.core.report().leaves);
     node.take(orders(7, 0, vec![order(1, Want::Run), order(2, Want::Run)]));
-    let Some(TaskPhase::Ended(refusal)) = node.phase(2) else { panic!("it is refused") };
+    let Some(TaskPhase::Ended(refusal)) = node.phase(2) else { unreachable!("it is refused") };
     assert!(refusal.refused.expect("refused").node_fault);
     node.handle(Input::Ended(id(1), end()));
     assert!(node.core.report().leaves);

@@ -32,7 +32,7 @@ pub struct Limits {
 
 /// The groups of a worker could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set {}: {source}", path.display())]
+#[error("cannot make or set {}: {source}", path.display())]
 pub struct GroupError {
     path: PathBuf,
     source: io::Error,
@@ -91,7 +91,7 @@ impl Node {
     }
 
     /// Makes the groups of one worker and sets its limits; none where there is nothing to make. `worker` is a name of its
-    /// own, such as `17.1.0.3`; a group of that name that is left over from before is used again.
+    /// own, such as `17.1.0.3`; a group of that name that is left over from before is swept away.
     ///
     /// # Errors
     /// If a limit cannot be set. Nothing is left behind then.
@@ -106,6 +106,11 @@ impl Node {
             return Ok(None);
         }
         let group = Group { folders: places.iter().map(|place| place.folder.join(worker)).collect() };
+        if group.folders.iter().any(|folder| folder.exists()) {
+            group.kill();
+            let path = places[0].folder.join(worker);
+            group.remove().map_err(|source| GroupError { path, source })?;
+        }
         for (place, folder) in places.iter().zip(&group.folders) {
             if let Err(error) = place.make(folder, limits) {
                 // It is empty, so this cannot take long; the error that is told is the first.
@@ -136,7 +141,7 @@ impl Node {
     }
 
     /// Removes the agent's own folders, for an agent that leaves the node for good. Fails silently where workers live.
-    pub fn withdraw(self) {
+    pub fn withdraw(&self) {
         for place in &self.places {
             let _ = fs::remove_dir(&place.folder);
         }
@@ -161,12 +166,7 @@ impl Limits {
 
 impl Place {
     fn make(&self, folder: &Path, limits: &Limits) -> Result<(), GroupError> {
-        match fs::create_dir(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(GroupError { path: folder.to_path_buf(), source: error });
-            }
-            _ => {}
-        }
+        fs::create_dir(folder).map_err(|source| GroupError { path: folder.to_path_buf(), source })?;
         for controller in self.controllers.iter().filter(|name| limits.want(name)) {
             match (controller.as_str(), self.unified) {
                 ("memory", unified) => set_memory(folder, unified, limits.memory_bytes)?,

@@ -22,7 +22,8 @@ pub enum Found {
     Alive,
     /// It has left, and wrote down how the worker ended.
     Ended(Ended),
-    /// It never took the worker on, or died before it started it. Nothing of the worker runs or ever ran.
+    /// It never took the worker on, or died before it started it. Nothing of the worker runs or ever ran; [`clean_up`]
+    /// removes its groups. A worker that is to be launched after all gets a new folder.
     NeverRan,
     /// It was killed, or the machine went down, after it had started the worker or had begun to: [`clean_up`].
     Died {
@@ -33,9 +34,8 @@ pub enum Found {
 
 /// Finds out what became of the supervisor of the worker with this folder.
 ///
-/// A supervisor that [`super::launch`] has just started counts as never run until it has written its first line: an
-/// agent that starts again and finds that either launches anew, in which case only one of the two supervisors takes the
-/// worker on, or removes the folder, upon which the late one leaves.
+/// A supervisor that [`super::launch`] has just started counts as one that never ran until it has written its first
+/// line. That does no harm: when its folder is removed it leaves, and without a command it starts nothing.
 ///
 /// # Errors
 /// If the record cannot be read.

@@ -51,9 +51,14 @@ impl Handle {
     /// when the future is dropped, so it can stand in a `select!`.
     ///
     /// # Errors
-    /// If the connection broke, or its end makes no sense. [`super::find`] tells what became of the supervisor.
+    /// If the connection broke, or what comes makes no sense. [`super::find`] tells what became of the supervisor.
     pub async fn next(&mut self) -> io::Result<Option<Status>> {
-        let Some(line) = self.statuses.next_line().await? else { return Ok(None) };
-        Ok(Some(serde_json::from_str(&line)?))
+        match self.statuses.next_line().await {
+            Ok(Some(line)) => Ok(Some(serde_json::from_str(&line)?)),
+            Ok(None) => Ok(None),
+            // It left before it had read all that it was sent.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

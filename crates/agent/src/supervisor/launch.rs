@@ -137,14 +137,18 @@ pub struct LaunchError {
 }
 
 /// Starts the supervisor of a worker as `exe supervise dir`, and connects to it. It soon tells [`super::Status::Prepared`],
-/// or how it failed. `dir` must exist, be absolute and belong to this worker alone; its entry in its own parent should
-/// be on disk already.
+/// or how it failed. `dir` must exist, be absolute, be out of others' reach and belong to this worker alone; its entry in
+/// its own parent should be on disk already.
 ///
 /// Call it within a tokio runtime, which also reaps the process when it ends. It takes about a millisecond.
 ///
 /// # Errors
 /// If the launch cannot be written into `dir`, or `exe` cannot be executed.
 pub fn launch(dir: &Path, worker: &WorkerLaunch, exe: &Path) -> Result<Handle, LaunchError> {
+    if !dir.is_absolute() {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "the path is not absolute");
+        return Err(LaunchError { what: "use folder", path: dir.to_path_buf(), source });
+    }
     let path = dir.join(LAUNCH_FILE);
     // The environment holds the job's token: nobody else may read it.
     let write = || {

@@ -22,7 +22,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::umask;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_stdin, getpid, setsid};
 use offtake_protocol::agent::Exit;
 
@@ -30,7 +29,7 @@ use super::core::{Action, Core, Input, Outcome, Phase};
 use super::launch::{self, WorkerLaunch};
 use super::output::{OWN_UMASK, Output};
 use super::record::{Event, Identity, REASON_LIMIT, Record};
-use super::spawn::{self, StartError};
+use super::spawn::{self, Reaped, StartError};
 use super::wire::{Command, Ended, Status, Whom};
 use super::{boot_now_ms, tree, unix_now_ms};
 
@@ -230,9 +229,7 @@ impl Shell {
     fn start(&mut self) -> Input {
         let at_ms = unix_now_ms();
         // On disk before anything of it can run: nobody will start it again.
-        let committed =
-            self.record.commit(&Event::Starting { at_ms }).and_then(|()| record::sync_folder(Path::new(".")));
-        if let Err(error) = committed {
+        if let Err(error) = self.record.commit(&Event::Starting { at_ms }) {
             return Input::StartFailed {
                 reason: format!("the node cannot write down that it starts: {error}"),
                 node_fault: true,
@@ -295,31 +292,17 @@ impl Shell {
     /// Reaps what has ended: the worker, and all orphans of its tree, which come to this process as their reaper.
     fn reap(&mut self) {
         while matches!(self.core.phase(), Phase::Running { .. } | Phase::Stopping) {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) => return,
-                Ok(status) => self.reaped(status),
-                Err(Errno::ECHILD) => self.feed(Input::TreeGone),
-                Err(Errno::EINTR) => {}
-                Err(error) => {
-                    complain(&format!("cannot wait for the worker: {error}"));
-                    return;
+            match spawn::reap() {
+                Reaped::None => return,
+                Reaped::Childless => self.feed(Input::TreeGone),
+                Reaped::One(pid, exit) if Some(pid) == self.child => {
+                    self.child = None;
+                    let out_of_memory = self.worker.group.as_ref().is_some_and(|group| group.ran_out_of_memory());
+                    self.feed(Input::ChildExited { exit, out_of_memory });
                 }
+                Reaped::One(..) => {}
             }
         }
-    }
-
-    fn reaped(&mut self, status: WaitStatus) {
-        if status.pid() != self.child {
-            return;
-        }
-        let exit = match status {
-            WaitStatus::Exited(_, code) => Exit::Status(code),
-            WaitStatus::Signaled(_, signal, _) => Exit::Signal(signal as i32),
-            _ => return,
-        };
-        self.child = None;
-        let out_of_memory = self.worker.group.as_ref().is_some_and(|group| group.ran_out_of_memory());
-        self.feed(Input::ChildExited { exit, out_of_memory });
     }
 
     /// Writes down how it ended, and tells.

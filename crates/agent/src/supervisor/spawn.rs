@@ -1,17 +1,17 @@
-//! The two things that a supervisor does below what the compiler can check: closing descriptors that it inherited, and
-//! what happens in the worker's process between fork and exec. Nothing else is here.
+//! What a supervisor does below what the compiler can check: closing descriptors that it inherited, what happens in the
+//! worker's process between fork and exec, and reaping. Nothing else is here.
 #![expect(unsafe_code, reason = "between fork and exec only calls that are safe in a signal handler may be made")]
 
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
@@ -19,6 +19,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource as Rlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Pid, Uid, chdir, getpid, getppid, pipe2, setgid, setgroups, setsid, setuid, write};
+
+use offtake_protocol::agent::Exit;
 
 use super::launch::{Resource, WorkerLaunch};
 use super::tree::MARK;
@@ -138,6 +140,39 @@ pub(super) fn spawn(
     }
 }
 
+/// What [`reap`] found.
+#[derive(Debug)]
+pub(super) enum Reaped {
+    /// A process that has ended, and how.
+    One(Pid, Exit),
+    /// None that has ended.
+    None,
+    /// No child at all.
+    Childless,
+}
+
+/// Reaps one child that has ended, by whatever signal: nix knows no real-time signals.
+pub(super) fn reap() -> Reaped {
+    let mut status = 0;
+    loop {
+        // SAFETY: a plain system call that writes one integer.
+        let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+        if pid > 0 {
+            let status = ExitStatus::from_raw(status);
+            let by_signal = || Exit::Signal(status.signal().expect("what has no status ended by a signal"));
+            return Reaped::One(Pid::from_raw(pid), status.code().map_or_else(by_signal, Exit::Status));
+        }
+        if pid == 0 {
+            return Reaped::None;
+        }
+        match Errno::last() {
+            Errno::EINTR => {}
+            // The only other fault that these arguments can have.
+            _ => return Reaped::Childless,
+        }
+    }
+}
+
 /// What the child does, with all memory that it needs.
 struct Setup {
     supervisor: Pid,
@@ -206,6 +241,10 @@ impl Setup {
                 setgid(*gid).map_err(at(Step::User))?;
             }
             setuid(*uid).map_err(at(Step::User))?;
+        }
+        // The agent may be spared when memory runs out; its workers are not.
+        if let Ok(file) = open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            let _ = write(file, b"0");
         }
         umask(self.umask);
         chdir(self.directory.as_c_str()).map_err(at(Step::Directory))?;

@@ -10,10 +10,24 @@ use offtake_protocol::agent::Exit;
 
 use crate::support::{Folder, output, run, script, sleepers, start, unique, until, worker};
 
-/// A node and the folder of state by which its groups are told from others'.
-fn node() -> (Node, Folder) {
-    let state = Folder::new();
-    (Node::detect(state.path()), state)
+/// A node with a state folder of its own, by which its groups are told from others'. They go with it.
+struct Bench {
+    node: Node,
+    state: Folder,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let state = Folder::new();
+        Self { node: Node::detect(state.path()), state }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.node.sweep(&|_| false);
+        self.node.withdraw();
+    }
 }
 
 fn leave_out(what: &str) {
@@ -22,7 +36,8 @@ fn leave_out(what: &str) {
 
 #[tokio::test]
 async fn a_worker_gets_no_more_memory_than_its_limit() {
-    let (node, _state) = node();
+    let bench = Bench::new();
+    let node = &bench.node;
     if !node.isolation().memory {
         return leave_out("memory");
     }
@@ -35,12 +50,12 @@ async fn a_worker_gets_no_more_memory_than_its_limit() {
     assert!(!output(folder.path()).contains("190000000"), "it had more than its limit");
     assert_eq!(ended.cause, Some(Cause::Memory));
     assert!(ended.peak_memory_kib.expect("measured") <= 32 << 10);
-    node.withdraw();
 }
 
 #[tokio::test]
 async fn a_worker_gets_no_more_processes_than_its_limit() {
-    let (node, _state) = node();
+    let bench = Bench::new();
+    let node = &bench.node;
     if !node.isolation().pids {
         return leave_out("processes");
     }
@@ -53,12 +68,12 @@ async fn a_worker_gets_no_more_processes_than_its_limit() {
     let ended = run(folder.path(), &worker).await;
     assert!(matches!(ended.exit, Exit::Status(status) if status != 0), "the shell cannot fork: {ended:?}");
     assert!(sleepers(&mark).is_empty(), "no orphans");
-    node.withdraw();
 }
 
 #[tokio::test]
 async fn a_worker_stays_on_its_cores() {
-    let (node, _state) = node();
+    let bench = Bench::new();
+    let node = &bench.node;
     let folder = Folder::new();
     if !node.isolation().by.iter().any(|by| by.starts_with("cgroup")) {
         return leave_out("cores");
@@ -69,12 +84,12 @@ async fn a_worker_stays_on_its_cores() {
     worker.cpus = limits.cpus.clone();
     assert_eq!(run(folder.path(), &worker).await.exit, Exit::Status(0));
     assert_eq!(output(folder.path()), "Cpus_allowed_list:\t0\n");
-    node.withdraw();
 }
 
 #[tokio::test]
 async fn a_device_that_was_not_given_cannot_be_opened() {
-    let (node, _state) = node();
+    let bench = Bench::new();
+    let node = &bench.node;
     if !node.isolation().devices {
         return leave_out("devices");
     }
@@ -85,12 +100,12 @@ async fn a_device_that_was_not_given_cannot_be_opened() {
     worker.group = node.create("1.1.0.0", &limits).expect("a group");
     assert_eq!(run(folder.path(), &worker).await.exit, Exit::Status(1));
     assert_eq!(output(folder.path()), "given\n");
-    node.withdraw();
 }
 
 #[tokio::test]
 async fn groups_are_gone_with_their_worker() {
-    let (node, _state) = node();
+    let bench = Bench::new();
+    let node = &bench.node;
     let limits = Limits { memory_bytes: Some(64 << 20), pids: Some(100), ..Limits::default() };
     let Some(group) = node.create("1.1.0.0", &limits).expect("a group") else { return leave_out("removal") };
     let folder = Folder::new();
@@ -101,12 +116,12 @@ async fn groups_are_gone_with_their_worker() {
     for path in text["folders"].as_array().expect("folders") {
         assert!(!fs::exists(path.as_str().expect("text")).expect("seen"), "{path} is left");
     }
-    node.withdraw();
 }
 
 #[tokio::test]
 async fn a_group_finds_what_hides_its_environment_and_session() {
-    let (node, state) = node();
+    let bench = Bench::new();
+    let node = &bench.node;
     let mark = unique();
     let folder = Folder::new();
     let Some(group) = node.create("1.1.0.0", &Limits { pids: Some(50), ..Limits::default() }).expect("a group") else {
@@ -127,13 +142,12 @@ async fn a_group_finds_what_hides_its_environment_and_session() {
     until("it is dead", || matches!(find(folder.path()), Ok(Found::Died { .. }))).await;
     clean_up(folder.path()).expect("cleaned up");
     assert!(sleepers(&mark).is_empty(), "no orphans");
-    drop(state);
-    node.withdraw();
 }
 
 #[tokio::test]
 async fn a_sweep_takes_what_is_left_and_spares_the_living() {
-    let (node, state) = node();
+    let bench = Bench::new();
+    let node = &bench.node;
     let (live, dead) = (unique(), unique());
     let limits = Limits { pids: Some(50), ..Limits::default() };
     let mut handles = Vec::new();
@@ -145,11 +159,11 @@ async fn a_sweep_takes_what_is_left_and_spares_the_living() {
         let (handle, _) = start(folder.path(), &worker).await;
         handles.push((handle, folder));
     }
-    let (others, _elsewhere) = self::node();
-    others.sweep(&|_| false);
+    let others = Bench::new();
+    others.node.sweep(&|_| false);
     assert_eq!((sleepers(&live).len(), sleepers(&dead).len()), (1, 1), "other agents' groups are not touched");
 
-    let restarted = Node::detect(state.path());
+    let restarted = Node::detect(bench.state.path());
     restarted.sweep(&|name| name == "1.1.0.0");
     until("the dead one is gone", || sleepers(&dead).is_empty()).await;
     assert_eq!(sleepers(&live).len(), 1);
@@ -158,6 +172,4 @@ async fn a_sweep_takes_what_is_left_and_spares_the_living() {
     for (mut handle, _folder) in handles {
         assert_eq!(crate::support::end(&mut handle).await.exit, Exit::Signal(9));
     }
-    others.withdraw();
-    restarted.withdraw();
 }

@@ -17,6 +17,12 @@ use crate::support::{
     worker,
 };
 
+/// Why a worker was not started.
+fn refusal(exit: Exit) -> String {
+    let reason = if let Exit::NotStarted(reason) = &exit { Some(reason.clone()) } else { None };
+    reason.unwrap_or_else(|| unreachable!("it was started, and ended as {exit:?}"))
+}
+
 /// The supervisor's process, from the first line of its record.
 fn supervisor_pid(folder: &Folder) -> Pid {
     let record = fs::read_to_string(folder.path().join("record")).expect("a record");
@@ -47,31 +53,33 @@ async fn a_worker_that_is_killed_ends_by_a_signal() {
     kill(Pid::from_raw(pid), Signal::SIGKILL).expect("killed");
     let ended = end(&mut handle).await;
     assert_eq!((ended.exit, ended.cause), (Exit::Signal(9), None));
+
+    let folder = Folder::new();
+    let real_time = script(folder.path(), "sh -c 'kill -35 $$'; kill -34 $$");
+    assert_eq!(run(folder.path(), &real_time).await.exit, Exit::Signal(34));
 }
 
 #[tokio::test]
 async fn what_cannot_be_executed_says_why() {
-    let script = |folder: &Folder, text: &str, mode: u32| {
-        let path = folder.path().join("program");
-        fs::write(&path, text).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
-    };
-    let cases: [(&str, Option<(&str, u32)>, &str); 5] = [
-        ("no-such-program", None, "no such program in its PATH (/usr/bin:/bin)"),
-        ("./program", None, "there is no such file"),
-        ("./program", Some(("#!/no/interpreter\n", 0o755)), "the interpreter that it names is not there"),
-        ("./program", Some(("#!/bin/sh\n", 0o644)), "not executable"),
-        ("/usr", None, "is a directory"),
+    let cases = [
+        ("no-such-program", "there is no such program in its PATH (/usr/bin:/bin)"),
+        ("./no-such-program", "there is no such file"),
+        ("./no-interpreter", "the interpreter that it names is not there"),
+        ("./no-program", "it is not executable for this user"),
+        ("/usr", "it is a directory"),
     ];
-    for (program, file, why) in cases {
+    for (program, why) in cases {
         let folder = Folder::new();
-        if let Some((text, mode)) = file {
-            script(&folder, text, mode);
+        for (name, text, mode) in
+            [("no-interpreter", "#!/no/interpreter\n", 0o755), ("no-program", "#!/bin/sh\n", 0o644)]
+        {
+            let path = folder.path().join(name);
+            fs::write(&path, text).expect("written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
         }
         let ended = run(folder.path(), &worker(folder.path(), &[program])).await;
-        let Exit::NotStarted(reason) = &ended.exit else { panic!("{program} ended as {ended:?}") };
-        assert!(reason.contains(why), "{reason}");
         assert!(!ended.node_fault && ended.started_ms.is_none());
+        assert_eq!(refusal(ended.exit), format!("cannot execute `{program}`: {why}"));
     }
 
     let folder = Folder::new();
@@ -88,8 +96,10 @@ async fn output_that_cannot_be_opened_is_told_before_anything_starts() {
     let mut worker = worker(folder.path(), &["true"]);
     worker.output = Some("nowhere/out.txt".into());
     let mut handle = launch(folder.path(), &worker, &supervisor_program()).expect("a supervisor");
-    let Status::Ended(ended) = next(&mut handle).await else { panic!("it prepared") };
-    let Exit::NotStarted(reason) = ended.exit else { panic!("it ended as {:?}", ended.exit) };
+    let told = handle.next().await.expect("a whole connection");
+    assert!(matches!(&told, Some(Status::Ended(_))), "it prepared: {told:?}");
+    let Found::Ended(ended) = find(folder.path()).expect("found") else { unreachable!("it has ended") };
+    let reason = refusal(ended.exit);
     assert!(reason.contains("nowhere/out.txt: No such file or directory"), "{reason}");
 }
 
@@ -345,7 +355,7 @@ async fn a_worker_inherits_nothing() {
         let of_the_library = 0b11 << 31;
         assert_eq!(u64::from_str_radix(mask, 16).expect("a mask") & !of_the_library, 0, "{output}");
     }
-    let [.., mask, directory, session, pid] = lines[..] else { panic!("{output}") };
+    let [.., mask, directory, session, pid] = lines[..] else { unreachable!("{output}") };
     assert_eq!((mask, directory), ("0027", folder.path().to_str().expect("text")));
     assert_eq!(session.trim(), pid, "it leads its own session");
 }
@@ -378,7 +388,7 @@ async fn a_worker_runs_as_its_user_and_writes_as_its_user() {
     worker.output = Some(folder.path().join("out.txt"));
     let mut handle = launch(folder.path(), &worker, &supervisor_program()).expect("a supervisor");
     let ended = end(&mut handle).await;
-    let Exit::NotStarted(reason) = ended.exit else { panic!("it ended as {:?}", ended.exit) };
+    let reason = refusal(ended.exit);
     assert!(reason.contains("Permission denied"), "{reason}");
 
     let (folder, theirs) = (Folder::new(), Folder::new());
@@ -426,7 +436,8 @@ async fn a_full_disk_costs_output_and_nothing_else() {
     }
     let ended = run(folder.path(), &script(folder.path(), "head -c 300000 /dev/zero; echo done >&2; exit 8")).await;
     let found = find(folder.path()).expect("found");
-    nix::mount::umount(folder.path()).expect("unmounted");
+    // The supervisor leaves a moment after it has told the end.
+    until("it has left", || nix::mount::umount(folder.path()).is_ok()).await;
     assert_eq!(ended.exit, Exit::Status(8));
     assert!(ended.lost_output_bytes > 200_000, "{ended:?}");
     assert_eq!(found, Found::Ended(ended), "the end was written although the disk is full");

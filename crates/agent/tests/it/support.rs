@@ -112,7 +112,7 @@ pub async fn start(folder: &Path, worker: &WorkerLaunch) -> (Handle, i32) {
     handle.send(&Command::Go).await.expect("sent");
     match next(&mut handle).await {
         Status::Running { pid, .. } => (handle, pid),
-        other => panic!("it does not run but is {other:?}"),
+        other => unreachable!("it does not run but is {other:?}"),
     }
 }
 

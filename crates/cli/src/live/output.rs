@@ -72,10 +72,13 @@ impl Printer {
         }
         let mut line = self.begun.remove(&source).unwrap_or_default();
         line.push_str(&text);
-        while let Some(end) = line.find('\n').or_else(|| (line.len() > LONGEST_LINE).then(|| line.len() - 1)) {
-            let rest = line.split_off(end + line[end..].chars().next().map_or(1, char::len_utf8));
+        while let Some(end) = line.find('\n') {
+            let rest = line.split_off(end + 1);
             self.print(piece.rank, &line, to)?;
             line = rest;
+        }
+        if line.len() > LONGEST_LINE {
+            self.print(piece.rank, &std::mem::take(&mut line), to)?;
         }
         if !line.is_empty() {
             self.begun.insert(source, line);

@@ -1,6 +1,5 @@
 //! `offtake run`.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,9 +7,8 @@ use clap::builder::RangedU64ValueParser;
 use offtake_workload::{JobFile, Strength, Tier, WireGang};
 
 use super::output::Printer;
-use super::{Common, launch};
+use super::{Common, launch, surroundings};
 use crate::show::{figures, job};
-use crate::terminal::BadInput;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -51,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_name = "LEVEL:STRENGTH", value_parser = topology)]
     topology: Option<(String, Strength)>,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<String>,
     #[command(flatten)]
     common: Common,
@@ -74,7 +72,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn job_file(arguments: &Arguments) -> anyhow::Result<JobFile> {
-    let mut environment = inherited();
+    let mut environment = surroundings::environment();
     environment.extend(arguments.env.iter().cloned());
     let (level, strength) = arguments.topology.clone().unzip();
     let gang = WireGang {
@@ -94,29 +92,11 @@ fn job_file(arguments: &Arguments) -> anyhow::Result<JobFile> {
         gangs: vec![gang],
         command: arguments.command.clone(),
         environment,
-        directory: Some(directory()?),
+        directory: Some(surroundings::directory()?),
         output: arguments.output.clone(),
         restarts: arguments.restarts,
         ..JobFile::default()
     })
-}
-
-/// Where this command runs.
-pub fn directory() -> anyhow::Result<String> {
-    let folder = std::env::current_dir()?;
-    folder
-        .into_os_string()
-        .into_string()
-        .map_err(|path| BadInput(format!("{}: a job's folder has a name in UTF-8", path.display())).into())
-}
-
-/// This command's environment, as far as it is the user's: neither secrets nor places that are another job's own.
-pub fn inherited() -> BTreeMap<String, String> {
-    let is_users = |name: &str| !["OFFTAKE_", "SLURM_"].iter().any(|prefix| name.starts_with(prefix));
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| is_users(name))
-        .collect()
 }
 
 fn cores(text: &str) -> Result<u32, String> {

@@ -5,12 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use offtake_protocol::rest::{JobDetail, Submitted, WhatIf, WhatIfRequest};
-use offtake_units::{Duration, Timestamp};
-use offtake_workload::sbatch::{Options, Reading, Script, Surroundings};
+use offtake_workload::sbatch::{Options, Reading, Script};
 use offtake_workload::{JobFile, JobText};
 
 use super::follow::Pauses;
-use super::{Common, launch, run};
+use super::{Common, launch, surroundings};
 use crate::connection::Connection;
 use crate::show::figures;
 use crate::terminal::{print, print_json};
@@ -35,7 +34,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         reading.job.hold = Some(true);
     }
     let json = json || arguments.common.json;
-    let parsable = reading.submission.parsable;
+    let parsable = reading.mode.parsable;
     submit(&arguments.common.open()?, &reading, "", &|submitted| match (json, parsable, submitted.count) {
         (true, ..) => print_json(submitted),
         (_, true, _) => print(&format!("{}\n", submitted.id)),
@@ -57,7 +56,7 @@ fn without_json(words: &[String]) -> (Vec<String>, bool) {
 /// Reads options of sbatch, the file that they stand before, and its arguments, which may stand behind `--`.
 fn read(words: &[String]) -> anyhow::Result<Reading> {
     let (options, used) = Options::parse(words)?;
-    let surroundings = surroundings()?;
+    let surroundings = surroundings::of_script()?;
     let mut reading = match words.get(used..).unwrap_or_default() {
         [] => options.read(None, &surroundings)?,
         [file, dashes, arguments @ ..] if dashes == "--" => text(file)?.read(&options, arguments, &surroundings)?,
@@ -74,7 +73,7 @@ fn read(words: &[String]) -> anyhow::Result<Reading> {
 /// When an option, the script or what it says cannot be meant.
 pub fn read_batch(words: &[String]) -> anyhow::Result<Reading> {
     let (options, used) = Options::parse(words)?;
-    let surroundings = surroundings()?;
+    let surroundings = surroundings::of_script()?;
     let (script, arguments) = match words.get(used..).unwrap_or_default() {
         // `--wrap` needs none.
         [] if options.read(None, &surroundings).is_ok() => return Ok(options.read(None, &surroundings)?),
@@ -91,7 +90,7 @@ pub fn read_batch(words: &[String]) -> anyhow::Result<Reading> {
 /// # Errors
 /// When the file or what it says cannot be meant.
 pub fn read_one(file: &str) -> anyhow::Result<JobFile> {
-    let surroundings = surroundings()?;
+    let surroundings = surroundings::of_script()?;
     let reading = text(file)?.read(&Options::default(), &[], &surroundings)?;
     Ok(reading.job)
 }
@@ -100,15 +99,6 @@ fn text(file: &str) -> anyhow::Result<JobText> {
     Ok(match file {
         "-" => JobText::from_reader(std::io::stdin().lock())?,
         file => JobText::open(Path::new(file))?,
-    })
-}
-
-fn surroundings() -> anyhow::Result<Surroundings> {
-    Ok(Surroundings {
-        now: Timestamp::from_millis(figures::now_ms()),
-        utc_offset: Duration::from_secs(i64::from(jiff::Zoned::now().offset().seconds())),
-        directory: run::directory()?,
-        environment: run::inherited(),
     })
 }
 
@@ -122,17 +112,17 @@ pub async fn submit(
     who: &str,
     tell: &impl Fn(&Submitted) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitCode> {
-    if !reading.submission.quiet {
+    if !reading.mode.quiet {
         reading.notes.iter().for_each(|note| eprintln!("{who}note: {note}"));
     }
-    if reading.submission.test_only {
+    if reading.mode.test_only {
         return test(connection, &reading.job, who).await;
     }
     let submitted: Submitted = connection.post("/v1/jobs", &reading.job).await?;
-    if !reading.submission.quiet || reading.submission.parsable {
+    if !reading.mode.quiet || reading.mode.parsable {
         tell(&submitted)?;
     }
-    if !reading.submission.wait {
+    if !reading.mode.wait {
         return Ok(ExitCode::SUCCESS);
     }
     let mut worst = ExitCode::SUCCESS;

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use clap::Args;
 use offtake_protocol::rest::{EventView, FleetView, Health, JobQuery, JobState, JobView};
-use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
+use ratatui::widgets::{Paragraph, Wrap};
+use ratatui::{DefaultTerminal, Frame};
 use tokio::sync::mpsc;
 
 use super::Common;
@@ -63,23 +63,16 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Whatever is wrong with the server is said on an ordinary screen.
     let sequence = connection.get::<Health>("/v1/health").await?.sequence;
     let (tell, mut news) = mpsc::channel(64);
-    tokio::spawn(look(connection.clone(), tell.clone()));
-    tokio::spawn(listen(connection, sequence.saturating_sub(EVENTS as u64), tell.clone()));
     let (stop, stopped) = std::sync::mpsc::channel();
-    let keys = std::thread::spawn(move || read_keys(&tell, &stopped));
+    let keys = std::thread::spawn({
+        let tell = tell.clone();
+        move || read_keys(&tell, &stopped)
+    });
     let mut terminal = ratatui::try_init()?;
-    let mut screen =
-        Screen { has_colour: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()), ..Screen::default() };
-    let result = loop {
-        let now_ms = figures::now_ms();
-        if let Err(error) = terminal.draw(|frame| screen.draw(frame, now_ms)) {
-            break Err(error.into());
-        }
-        match news.recv().await {
-            None | Some(News::Key(KeyCode::Char('q') | KeyCode::Esc)) => break Ok(()),
-            Some(News::Failed(error)) => break Err(error),
-            Some(news) => screen.take(news),
-        }
+    let result = tokio::select! {
+        result = watch(&mut terminal, &mut news) => result,
+        error = look(&connection, &tell) => Err(error),
+        error = listen(&connection, sequence.saturating_sub(EVENTS as u64), &tell) => Err(error),
     };
     ratatui::try_restore()?;
     // Both let the thread go, wherever it waits.
@@ -89,29 +82,47 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     result
 }
 
-/// Looks at the fleet and its jobs again and again.
-async fn look(connection: Connection, tell: mpsc::Sender<News>) {
+/// Draws what is told, until somebody has seen enough.
+async fn watch(terminal: &mut DefaultTerminal, news: &mut mpsc::Receiver<News>) -> anyhow::Result<()> {
+    let has_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let mut screen = Screen { has_colour, ..Screen::default() };
+    loop {
+        let now_ms = figures::now_ms();
+        terminal.draw(|frame| screen.draw(frame, now_ms))?;
+        match news.recv().await {
+            None | Some(News::Key(KeyCode::Char('q') | KeyCode::Esc)) => return Ok(()),
+            Some(News::Failed(error)) => return Err(error),
+            Some(news) => screen.take(news),
+        }
+    }
+}
+
+/// Looks at the fleet and its jobs again and again, until that fails.
+async fn look(connection: &Connection, tell: &mpsc::Sender<News>) -> anyhow::Error {
     loop {
         let seen = async {
             let fleet: FleetView = connection.get("/v1/fleet").await?;
-            let jobs = connection.jobs(JobQuery::default(), JOBS).await?;
-            Ok(News::Seen(Box::new(fleet), jobs))
+            anyhow::Ok((fleet, connection.jobs(JobQuery::default(), JOBS).await?))
         };
-        if tell.send(seen.await.unwrap_or_else(News::Failed)).await.is_err() {
-            return;
+        match seen.await {
+            Err(error) => return error,
+            // Nobody listens only when the screen is gone.
+            Ok((fleet, jobs)) => drop(tell.send(News::Seen(Box::new(fleet), jobs)).await),
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-async fn listen(connection: Connection, after: u64, tell: mpsc::Sender<News>) {
-    let happened = events::follow(&connection, after, true, &mut |event| {
+/// Listens to what happens, until that fails.
+async fn listen(connection: &Connection, after: u64, tell: &mpsc::Sender<News>) -> anyhow::Error {
+    let mut take = |event: &EventView| {
         // Where the screen cannot keep up, later events tell more.
         let _ = tell.try_send(News::Happened(event.clone()));
         Ok(())
-    });
-    if let Err(error) = happened.await {
-        let _ = tell.send(News::Failed(error)).await;
+    };
+    match events::follow(connection, after, true, &mut take).await {
+        Err(error) => error,
+        Ok(()) => anyhow::anyhow!("the server tells no more of what happens"),
     }
 }
 
@@ -165,14 +176,14 @@ impl Screen {
         let width = usize::from(frame.area().width);
         let bars = self.bars(fleet, width, usize::from(frame.area().height) / 3);
         let [head, fleet_area, jobs_area, events_area, foot] = Layout::vertical([
-            Constraint::Length(2),
+            Constraint::Length(3),
             Constraint::Length(u16::try_from(bars.len() + 1).unwrap_or(u16::MAX)),
             Constraint::Min(4),
             Constraint::Length(7),
             Constraint::Length(1),
         ])
         .areas(frame.area());
-        frame.render_widget(Paragraph::new(sentence(fleet)), head);
+        frame.render_widget(Paragraph::new(sentence(fleet)).wrap(Wrap { trim: true }), head);
         frame.render_widget(Paragraph::new(bars), fleet_area);
         frame.render_widget(Paragraph::new(self.job_lines(jobs_area, now_ms)), jobs_area);
         frame.render_widget(Paragraph::new(self.event_lines(events_area)), events_area);
@@ -283,7 +294,7 @@ fn sentence(fleet: &FleetView) -> String {
     let jobs = |state: JobState| fleet.jobs.get(state.word()).copied().unwrap_or_default();
     let waiting = jobs(JobState::Pending) + jobs(JobState::Held);
     format!(
-        "{}: {} of {} ready, {} at the servers; {} running, {} waiting; policy {}.",
+        "{}: {} of {} ready, {} drawn; {} running, {} waiting; policy {}.",
         printable(&fleet.name),
         crate::terminal::grouped(fleet.nodes_ready),
         figures::count(fleet.nodes, "node"),

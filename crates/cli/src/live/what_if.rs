@@ -87,7 +87,9 @@ fn watts(text: &str) -> Option<u64> {
     let (number, digits) = named.unwrap_or((text, 6));
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     let all = format!("{whole}{part:0<digits$}");
-    (part.len() <= digits && all.bytes().all(|byte| byte.is_ascii_digit())).then(|| all.parse().ok()).flatten()
+    (!number.is_empty() && part.len() <= digits && all.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| all.parse().ok())
+        .flatten()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let reading = submit::read_batch(&arguments.words)?;
-    let parsable = reading.submission.parsable;
+    let parsable = reading.mode.parsable;
     submit::submit(&open()?, &reading, "sbatch: ", &|submitted| match parsable {
         true => print(&format!("{}\n", submitted.id)),
         false => print(&format!("Submitted batch job {}\n", submitted.id)),

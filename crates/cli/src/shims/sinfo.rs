@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn all_together() {
-        assert_eq!(printed("%D %F %C", false), "NODES NODES(A/I/O/T) CPUS(A/I/O/T)\n9 2/3/4/9 312/264/288/864\n");
+        assert_eq!(printed("%D %F %C", false), "NODES NODES(A/I/O/T) CPUS(A/I/O/T)\n9 2/3/4/9 216/360/288/864\n");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{open, times};
 use crate::connection::{Connection, with_query};
 use crate::live::follow::{self, Pauses};
 use crate::live::output::Printer;
-use crate::live::{launch, run};
+use crate::live::{launch, surroundings};
 use crate::show::{figures, job};
 use crate::terminal::BadInput;
 
@@ -97,7 +97,7 @@ pub struct Arguments {
     #[command(flatten)]
     refused: Refused,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     command: Vec<String>,
 }
 
@@ -320,7 +320,7 @@ fn request(arguments: &Arguments, around: &Around) -> Result<StepRequest, BadInp
         None => Vec::new(),
         Some(list) => hostlist::expand(list).map_err(|error| BadInput(format!("--nodelist: {error}")))?,
     };
-    let environment = environment(arguments.export.as_deref(), &run::inherited())?;
+    let environment = environment(arguments.export.as_deref(), &surroundings::environment())?;
     Ok(StepRequest {
         command: arguments.command.clone(),
         tasks: arguments.ntasks,
@@ -332,7 +332,7 @@ fn request(arguments: &Arguments, around: &Around) -> Result<StepRequest, BadInp
         environment,
         directory: match &arguments.chdir {
             Some(directory) => directory.clone(),
-            None => run::directory().map_err(|error| BadInput(error.to_string()))?,
+            None => surroundings::directory().map_err(|error| BadInput(error.to_string()))?,
         },
         output: arguments.output.clone(),
         error: arguments.error.clone(),
@@ -343,7 +343,7 @@ fn request(arguments: &Arguments, around: &Around) -> Result<StepRequest, BadInp
 /// Reads `2`, or `2-2`; a range would leave open what the script counts on.
 fn number_of_nodes(text: &str) -> Result<u32, BadInput> {
     let (least, most) = text.split_once('-').unwrap_or((text, text));
-    match (least.parse(), most.parse()) {
+    match (least.parse::<u32>(), most.parse::<u32>()) {
         (Ok(least), Ok(most)) if least == most && least > 0 => Ok(least),
         _ => Err(BadInput(format!("--nodes `{text}`: write one number of nodes"))),
     }

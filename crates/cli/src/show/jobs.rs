@@ -10,36 +10,33 @@ pub const NONE: &str = "No job waits or runs. 'offtake jobs --all' lists those t
 /// What is said where no job at all is found.
 pub const NONE_AT_ALL: &str = "There is no such job.\n";
 
-const COLUMNS: [(&str, Align); 9] = [
-    ("job", Align::Right),
-    ("name", Align::Left),
-    ("tenant", Align::Left),
-    ("tier", Align::Left),
-    ("workers", Align::Right),
-    ("chips", Align::Right),
-    ("state", Align::Left),
-    ("for", Align::Right),
-    ("where or why", Align::Left),
+/// A column of the table: its title, and what a job has there at an instant.
+type Column = (&'static str, Align, fn(&JobView, i64) -> String);
+
+const COLUMNS: [Column; 9] = [
+    ("job", Align::Right, |job, _| name(job)),
+    ("name", Align::Left, |job, _| job.name.clone()),
+    ("tenant", Align::Left, |job, _| job.tenant.clone()),
+    ("tier", Align::Left, |job, _| tier(job.tier).to_owned()),
+    ("workers", Align::Right, |job, _| job.workers.to_string()),
+    ("chips", Align::Right, |job, _| milli(job.chip_milli)),
+    ("state", Align::Left, |job, _| job.state.word().to_owned()),
+    ("for", Align::Right, how_long),
+    ("where or why", Align::Left, |job, _| place_or_reason(job)),
 ];
+/// Columns that a narrow terminal has no room for.
+const IF_WIDE: [&str; 2] = ["tier", "workers"];
+/// From so many columns of the terminal on it is wide.
+const WIDE: usize = 100;
 
 /// A table of jobs as they stand at `now_ms`.
 pub fn jobs(jobs: &[JobView], now_ms: i64, width: Option<usize>) -> String {
-    let rows: Vec<Vec<String>> = jobs.iter().map(|job| row(job, now_ms)).collect();
-    listing(&COLUMNS, &rows, width)
-}
-
-fn row(job: &JobView, now_ms: i64) -> Vec<String> {
-    vec![
-        name(job),
-        job.name.clone(),
-        job.tenant.clone(),
-        tier(job.tier).to_owned(),
-        job.workers.to_string(),
-        milli(job.chip_milli),
-        job.state.word().to_owned(),
-        how_long(job, now_ms),
-        place_or_reason(job),
-    ]
+    let is_wide = width.is_none_or(|width| width >= WIDE);
+    let columns: Vec<&Column> = COLUMNS.iter().filter(|column| is_wide || !IF_WIDE.contains(&column.0)).collect();
+    let rows: Vec<Vec<String>> =
+        jobs.iter().map(|job| columns.iter().map(|(_, _, value)| value(job, now_ms)).collect()).collect();
+    let titles: Vec<(&str, Align)> = columns.iter().map(|(title, align, _)| (*title, *align)).collect();
+    listing(&titles, &rows, width)
 }
 
 /// The job as people name it.

@@ -10,4 +10,4 @@ pub mod what_if;
 pub mod why;
 
 #[cfg(test)]
-mod samples;
+pub mod samples;

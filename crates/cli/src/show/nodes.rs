@@ -18,7 +18,7 @@ const COLUMNS: [(&str, Align); 9] = [
     ("used", Align::Right),
     ("GiB", Align::Right),
     ("W", Align::Right),
-    ("domain, jobs, reason", Align::Left),
+    ("remarks", Align::Left),
 ];
 
 /// A table of nodes as they stand at `now_ms`.

@@ -86,6 +86,14 @@ impl State {
         self.draw_of(shape, placement).into_keys().map(|limit| (limit, limits[limit.ix()].left_micro())).collect()
     }
 
+    /// Whether a running job draws anything under a cap that can bind.
+    pub fn draws_under(&self, job: JobId, cap: LimitIx) -> bool {
+        let Some(Phase::Running { shape, placement, .. }) = self.jobs.get(&job).map(|work| &work.phase) else {
+            return false;
+        };
+        self.draw_of(*shape, placement).get(&cap).is_some_and(|draw| *draw > 0)
+    }
+
     pub(crate) fn draw_of(&self, shape: ShapeIx, placement: &Placement) -> BTreeMap<LimitIx, i64> {
         let mut draw = BTreeMap::new();
         for (gang, slots) in self.shapes[shape.ix()].gangs.iter().zip(&placement.gangs) {

@@ -140,9 +140,6 @@ pub struct State {
     next_replica: u64,
 }
 
-/// Replicas get their identities from here up; submitters stay below.
-const REPLICAS: u64 = 1 << 63;
-
 impl Default for State {
     fn default() -> Self {
         let fleet = Arc::new(Fleet::default());
@@ -169,7 +166,7 @@ impl Default for State {
             ends: BTreeSet::new(),
             ended: Ended::default(),
             next_turn: 0,
-            next_replica: REPLICAS,
+            next_replica: JobId::REPLICAS,
         }
     }
 }

@@ -31,6 +31,7 @@ enum Step {
     /// does: that changes the fleet only where no work is in the way.
     Grow(u32, u32, u32),
     Restore,
+    Explain,
 }
 
 /// The fleet with so many racks in the north and so many small nodes and hosts in the south.
@@ -82,6 +83,7 @@ fn eventful() -> impl Strategy<Value = Step> {
         3 => (0u32..3, prop_oneof![Just(100i64), 20i64..200]).prop_map(|(cap, percent)| Step::Cap(cap, percent)),
         2 => (4u32..6, 5u32..7, 2u32..5).prop_map(|(racks, small, hosts)| Step::Grow(racks, small, hosts)),
         1 => Just(Step::Restore),
+        1 => Just(Step::Explain),
     ]
 }
 
@@ -133,9 +135,9 @@ fn run(policy: &str, steps: Vec<Step>) {
                 engine.tell(Event::FleetChanged { fleet: grown(racks, small, hosts) });
             }
             Step::Restore => engine.restore(),
+            Step::Explain => engine.explain_all(),
         }
         engine.decide();
-        engine.explain_all();
     }
     let folded = engine.folded();
     folded.check().expect("every truth holds in the fold");

@@ -19,6 +19,7 @@ mod tests;
 mod timers;
 mod views;
 mod waiting;
+mod what_if;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,6 +41,7 @@ pub use image::Image;
 pub use nodes::NodeRecord;
 pub use records::{Attempt, Record};
 pub use views::{Figures, HistoryRow, LogSource, limit, states};
+pub use what_if::Fork;
 
 use timers::Timers;
 

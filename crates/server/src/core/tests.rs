@@ -383,3 +383,30 @@ fn what_can_never_run_is_refused_at_once() {
     assert_eq!((refused.code.as_str(), refused.index), ("unplaceable", Some(1)));
     assert!(world.core.job(&operator(), 1).is_none(), "all or none");
 }
+
+#[test]
+fn a_waiting_job_is_told_why_and_what_would_be_changes_nothing() {
+    let mut world = World::new(&["a", "b"]);
+    let long = r#"{"command": ["work"], "duration": "1h", "gangs": [{"workers": 1, "chips": 4}]}"#;
+    let (first, second) = (world.submit(long), world.submit(long));
+    let third = world.submit(long);
+    world.settle();
+    let why = world.core.why(&operator(), third).expect("it is known");
+    assert_eq!(why.state, JobState::Pending);
+    assert!(why.summary.contains("running work has what it needs"), "{why:?}");
+    assert!(why.earliest_start_ms.is_some_and(|start| start <= START + 3_700_000), "{why:?}");
+    assert_eq!(why.missing, ["room for 1 of 1 worker: 0 fit in local now"]);
+    let placed = world.core.why(&operator(), first).expect("it is known");
+    assert!(placed.summary.starts_with("Job 1 is running on 1 node in site local"), "{placed:?}");
+
+    let before = world.core.state().essence();
+    let node = world.core.job(&operator(), second).expect("it is known").job.nodes[0].clone();
+    let request = serde_json::from_value(serde_json::json!({ "lose": [node] })).expect("a question");
+    let told = world.core.fork().what_if(request).expect("it can be meant");
+    assert_eq!(world.core.state().essence(), before);
+    let hurt: Vec<u64> = told.jobs.iter().map(|job| job.id).collect();
+    assert_eq!(hurt, [second, third], "{told:#?}");
+    assert!(told.summary.starts_with("1 job is stopped and starts again"), "{}", told.summary);
+    let unknown = serde_json::from_value(serde_json::json!({ "drain": ["nowhere"] })).expect("a question");
+    assert_eq!(world.core.fork().what_if(unknown).expect_err("no such domain").status, 422);
+}

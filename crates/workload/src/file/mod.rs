@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::trace::WireGang;
+use crate::trace::{WireGang, map_without_twins};
 use crate::{Dependency, Job, Tier};
 
 pub use read::MOST_SCRIPT_BYTES;
@@ -70,7 +70,7 @@ pub struct JobFile {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arguments: Vec<String>,
     /// Environment variables.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "map_without_twins")]
     pub environment: BTreeMap<String, String>,
     /// The working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,8 +40,7 @@ impl JobFile {
         let mut job = WireJob {
             name,
             tenant: self.tenant.take().unwrap_or_else(|| tenant.to_owned()),
-            submitted: human::write_timestamp(submitted)
-                .ok_or_else(|| Fault::new("submitted", submitted.as_millis(), TIMESTAMP_ALLOWED))?,
+            submitted: String::new(),
             tier: self.tier,
             duration: self.duration.take(),
             deadline: self.deadline.take(),
@@ -50,7 +49,7 @@ impl JobFile {
             checkpoint_size: self.checkpoint_size.take(),
             gangs: gangs(std::mem::take(&mut self.gangs)),
         }
-        .into_model()
+        .submitted_at(submitted)
         .map_err(crate::trace::Refusal::into_fault)?;
         check::job(&job)?;
         let program = self.program(start)?;
@@ -152,7 +151,7 @@ fn gangs(written: Vec<WireGang>) -> Vec<WireGang> {
 
 pub(crate) fn check_script(text: &str) -> Result<(), Fault> {
     let first = text.lines().next().unwrap_or_default();
-    if !first.strip_prefix("#!").is_some_and(|interpreter| !interpreter.trim().is_empty()) {
+    if first.strip_prefix("#!").is_none_or(|interpreter| interpreter.trim().is_empty()) {
         let allowed = "a script whose first line is `#!` and an interpreter, such as `#!/bin/bash`";
         return Err(Fault::new("script", first, allowed));
     }

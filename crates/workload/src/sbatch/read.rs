@@ -27,7 +27,11 @@ pub(super) fn read(options: &Options, script: Option<Script<'_>>, around: &Surro
         }
     };
     check_script(&text)?;
-    let options = options.over(script::directives(&text)?);
+    let directives = script::directives(&text)?;
+    if let Some(wrap) = directives.last(Key::Wrap) {
+        return Err(at(wrap, Problem::WrapAndScript));
+    }
+    let options = options.over(directives);
     let mut job = JobFile { script: Some(text), arguments, ..JobFile::default() };
     let mut notes = options.notes.clone();
     let given = Of { options: &options, around };
@@ -181,7 +185,7 @@ impl<'a> Of<'a> {
             }
         }
         job.environment = match self.text(Key::Export) {
-            None => self.around.environment.clone(),
+            None => values::exported("ALL", &self.around.environment).unwrap_or_default(),
             Some((given, text)) => values::exported(text, &self.around.environment).ok_or_else(|| {
                 wrong(given, "ALL, NONE, or names and NAME=value separated by commas, with ALL among them or without")
             })?,

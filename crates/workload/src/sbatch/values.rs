@@ -83,31 +83,34 @@ pub(super) fn is_kind(name: &str) -> bool {
     KINDS.contains(&kind_name(name).as_str())
 }
 
+/// Variables of this beginning stay behind: they are our own, and speak for the submitter or the job around.
+const OUR_OWN: &str = "OFFTAKE_";
+
 /// What `--export` takes of the submitter's variables. Nothing where it is no list of names and `NAME=value`.
 pub(super) fn exported(text: &str, environment: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
-    let slurms =
-        || environment.iter().filter(|(key, _)| key.starts_with("SLURM_")).map(|(k, v)| (k.clone(), v.clone()));
-    if ["ALL", "NONE", "NIL"].iter().any(|word| text.eq_ignore_ascii_case(word)) {
-        let all = text.eq_ignore_ascii_case("ALL");
-        return Some(if all { environment.clone() } else { slurms().collect() });
+    let those = |wanted: &dyn Fn(&str) -> bool| -> BTreeMap<String, String> {
+        let taken = environment.iter().filter(|(key, _)| wanted(key) && !key.starts_with(OUR_OWN));
+        taken.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let slurms = || those(&|key| key.starts_with("SLURM_"));
+    match text.to_ascii_uppercase().as_str() {
+        "ALL" => return Some(those(&|_| true)),
+        "NONE" | "NIL" => return Some(slurms()),
+        _ => {}
     }
-    let mut taken: BTreeMap<String, String> = slurms().collect();
-    for (index, item) in list(text)?.into_iter().enumerate() {
+    let (mut taken, mut named) = (slurms(), BTreeMap::new());
+    for item in list(text)? {
         match item.split_once('=') {
-            None if item.eq_ignore_ascii_case("ALL") => {
-                let named = std::mem::replace(&mut taken, environment.clone());
-                if index > 0 {
-                    taken.extend(named);
-                }
-            }
+            None if item.eq_ignore_ascii_case("ALL") => taken = those(&|_| true),
             None if item.is_empty() || item.eq_ignore_ascii_case("NONE") => return None,
-            None => taken.extend(environment.get_key_value(&item).map(|(key, value)| (key.clone(), value.clone()))),
+            None => named.extend(those(&|key| key == item)),
             Some(("", _)) => return None,
             Some((key, value)) => {
-                taken.insert(key.to_owned(), value.to_owned());
+                named.insert(key.to_owned(), value.to_owned());
             }
         }
     }
+    taken.extend(named);
     Some(taken)
 }
 
@@ -180,8 +183,9 @@ mod tests {
 
     #[test]
     fn exports() {
-        let mine: BTreeMap<String, String> =
-            [("A", "1"), ("B", "2"), ("SLURM_CONF", "x")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let mine: BTreeMap<String, String> = [("A", "1"), ("B", "2"), ("OFFTAKE_TOKEN", "secret"), ("SLURM_CONF", "x")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into();
         let read = |text| {
             exported(text, &mine).map(|taken| {
                 taken.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
@@ -195,6 +199,7 @@ mod tests {
             ("A,C=3,D", "A=1 C=3 SLURM_CONF=x"),
             ("ALL,A=5", "A=5 B=2 SLURM_CONF=x"),
             ("A=5,ALL", "A=5 B=2 SLURM_CONF=x"),
+            ("OFFTAKE_TOKEN", "SLURM_CONF=x"),
             ("C='x,y',A=", "A= C=x,y SLURM_CONF=x"),
         ] {
             assert_eq!(read(text).as_deref(), Some(taken), "{text}");

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use offtake_units::{ChipMilli, CpuMilli, Mebibytes, Ppm};
+use offtake_units::{ChipMilli, CpuMilli, Mebibytes, Ppm, Timestamp};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -141,9 +141,12 @@ pub(crate) struct WireService {
 impl WireJob {
     /// The job; its fields that are text are read, everything else is left to `check`.
     pub(crate) fn into_model(self) -> Result<Job, Refusal> {
-        let instant = |field: &str, text: &str| {
-            human::parse_timestamp(text).ok_or_else(|| Fault::new(field, text, TIMESTAMP_ALLOWED))
-        };
+        let submitted = instant("submitted", &self.submitted)?;
+        self.submitted_at(submitted)
+    }
+
+    /// The same, whatever its own text says of when it was submitted.
+    pub(crate) fn submitted_at(self, submitted: Timestamp) -> Result<Job, Refusal> {
         let span = |field: &str, text: &str| {
             human::parse_duration(text).ok_or_else(|| Fault::new(field, text, DURATION_ALLOWED))
         };
@@ -162,7 +165,7 @@ impl WireJob {
         };
         let gangs = self.gangs.into_iter().enumerate();
         Ok(Job {
-            submitted: instant("submitted", &self.submitted)?,
+            submitted,
             duration: self.duration.map(|text| span("duration", &text)).transpose()?,
             deadline: self.deadline.map(|text| instant("deadline", &text)).transpose()?,
             name: self.name,
@@ -190,6 +193,10 @@ impl WireJob {
             gangs: job.gangs.iter().map(WireGang::of_model).collect(),
         }
     }
+}
+
+fn instant(field: &str, text: &str) -> Result<Timestamp, Fault> {
+    human::parse_timestamp(text).ok_or_else(|| Fault::new(field, text, TIMESTAMP_ALLOWED))
 }
 
 impl WireGang {
@@ -297,7 +304,9 @@ fn memory(text: &str) -> Option<Mebibytes> {
 }
 
 /// A map whose keys occur once; by itself the last of two would win, unseen.
-fn map_without_twins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+pub(crate) fn map_without_twins<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
     struct Pairs;
     impl<'de> Visitor<'de> for Pairs {
         type Value = BTreeMap<String, String>;

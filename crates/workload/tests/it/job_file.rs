@@ -5,7 +5,7 @@ use std::path::Path;
 use offtake_units::{CpuMilli, Duration, Timestamp};
 use offtake_workload::human::parse_timestamp;
 use offtake_workload::sbatch::{Options, Surroundings};
-use offtake_workload::{Array, ChipRequest, Dependency, JobFile, JobText, Start, Strength, Tier, WireGang, When};
+use offtake_workload::{Array, ChipRequest, Dependency, JobFile, JobText, Start, Strength, Tier, When, WireGang};
 use proptest::prelude::*;
 
 fn now() -> Timestamp {
@@ -20,7 +20,7 @@ fn parse(text: &str) -> JobFile {
         environment: Default::default(),
     };
     let text = JobText::from_reader(text.as_bytes()).expect("a text");
-    text.read(&Options::default(), &[], &surroundings).unwrap_or_else(|error| panic!("{error}")).job
+    text.read(&Options::default(), &[], &surroundings).expect("a job file").job
 }
 
 fn blocks(document: &str) -> Vec<String> {
@@ -35,7 +35,7 @@ fn the_examples_of_the_guide_are_jobs() {
     let blocks = blocks("job-file.md");
     assert!(blocks.len() >= 4, "only {} examples", blocks.len());
     for block in blocks {
-        parse(&block).read(now(), "ada").unwrap_or_else(|fault| panic!("{fault}\n{block}"));
+        parse(&block).read(now(), "ada").expect(&block);
     }
 }
 
@@ -75,7 +75,7 @@ fn what_is_left_out() {
     let program = job.program.expect("it runs something");
     assert_eq!(program.start, Start::Command(vec!["/usr/bin/hostname".to_owned(), "-s".to_owned()]));
     assert!(program.requeue && !program.hold && !program.append && program.directory.is_empty());
-    assert_eq!((program.restarts, program.warning, program.user), (0, None, None));
+    assert_eq!((program.restarts, program.warning, &program.user), (0, None, &None));
     assert_eq!((program.stop.checkpoint_signal, program.stop.grace), (None, Duration::from_secs(30)));
     assert_eq!(submission.array, None);
     let name = |command: &str| parse(&format!("command = ['{command}']")).read(now(), "ada").expect("meant").job.name;
@@ -84,7 +84,7 @@ fn what_is_left_out() {
 
 #[test]
 fn everything_that_can_be_said() {
-    let text = r#"
+    let text = r##"
         name = "pretrain"
         tenant = "nlp"
         tier = "guaranteed"
@@ -125,7 +125,7 @@ fn everything_that_can_be_said() {
         per_node = 1
         [[gangs]]
         chip_milli = 500
-    "#;
+    "##;
     let submission = parse(text).read(now(), "ada").expect("meant");
     assert_eq!(submission.array, Some(Array { indices: vec![0, 3, 6, 9], step: 3, at_once: Some(2) }));
     let job = submission.job;
@@ -136,7 +136,10 @@ fn everything_that_can_be_said() {
     let program = job.program.expect("it runs something");
     assert_eq!(program.after[0], Dependency { job: 17, when: When::Succeeded });
     assert_eq!(program.stop.checkpoint_grace, Duration::from_secs(120));
-    assert_eq!(program.warning.map(|w| (w.signal, w.before, w.script_only)), Some((15, Duration::from_secs(300), true)));
+    assert_eq!(
+        program.warning.map(|w| (w.signal, w.before, w.script_only)),
+        Some((15, Duration::from_secs(300), true))
+    );
     assert_eq!((program.requeue, program.restarts, program.hold, program.append), (false, 2, true, true));
     assert_eq!(program.layout.tasks_per_node, Some(8));
     assert_eq!(program.begin, parse_timestamp("2026-11-22T00:00:00Z"));
@@ -165,10 +168,16 @@ fn what_cannot_be_meant() {
         (format!("{run}environment = {{ A = \"\\u0000\" }}"), "`environment.A`"),
         (format!("{run}environment = {{ A = \"{}\" }}", long("a", 131_070)), "at most 131071 bytes"),
         (
-            format!("{run}[environment]\n{}", (0..11).map(|i| format!("A{i} = \"{}\"\n", long("a", 100_000))).collect::<String>()),
+            format!(
+                "{run}[environment]\n{}",
+                (0..11).map(|i| format!("A{i} = \"{}\"\n", long("a", 100_000))).collect::<String>()
+            ),
             "at most 1048576 bytes in all",
         ),
-        (format!("{run}[environment]\n{}", (0..10_001).map(|i| format!("A{i}=''\n")).collect::<String>()), "at most 10000 variables"),
+        (
+            format!("{run}[environment]\n{}", (0..10_001).map(|i| format!("A{i}=''\n")).collect::<String>()),
+            "at most 10000 variables",
+        ),
         (format!("{run}directory = \"here\""), "a path from the root"),
         (format!("{run}directory = \"/{}\"", long("a", 4095)), "at most 4095 bytes"),
         (format!("{run}output = \"%q\""), "`output` is `%q`"),
@@ -178,7 +187,10 @@ fn what_cannot_be_meant() {
         (format!("{run}duration = \"36\""), "`duration` is `36`"),
         (format!("{run}deadline = \"2026-11-21T12:00:00Z\""), "after `submitted`"),
         (format!("{run}begin = \"tomorrow\""), "`begin` is `tomorrow`"),
-        (format!("{run}begin = \"2027-01-01T00:00:00Z\"\ndeadline = \"2026-12-01T00:00:00Z\""), "an instant before `deadline`"),
+        (
+            format!("{run}begin = \"2027-01-01T00:00:00Z\"\ndeadline = \"2026-12-01T00:00:00Z\""),
+            "an instant before `deadline`",
+        ),
         (format!("{run}checkpoint_interval = \"1h\""), "`checkpoint_size`"),
         (format!("{run}checkpoint_signal = \"FOO\""), "`checkpoint_signal` is `FOO`"),
         (format!("{run}checkpoint_signal = \"KILL\""), "not KILL and STOP"),
@@ -211,7 +223,11 @@ fn text() -> impl Strategy<Value = String> {
 
 fn wire_gang() -> impl Strategy<Value = WireGang> {
     let numbers = (any::<Option<u32>>(), any::<Option<u16>>(), any::<Option<u16>>(), any::<Option<u32>>());
-    let texts = (prop::option::of(text()), prop::collection::vec(text(), 0..3), prop::collection::btree_map(text(), text(), 0..3));
+    let texts = (
+        prop::option::of(text()),
+        prop::collection::vec(text(), 0..3),
+        prop::collection::btree_map(text(), text(), 0..3),
+    );
     (numbers, texts, any::<Option<u32>>(), prop::option::of(text())).prop_map(
         |((workers, chips, chip_milli, cpu_milli), (memory, accelerators, attributes), per_node, topology_level)| {
             WireGang {

@@ -36,8 +36,8 @@ fn read(directives: &str, line: &str) -> Result<Reading, String> {
 
 /// What it means, once it has been read as any submission.
 fn meant(directives: &str) -> Submission {
-    let reading = read(directives, "").unwrap_or_else(|error| panic!("{directives}: {error}"));
-    reading.job.read(now(), "ada").unwrap_or_else(|fault| panic!("{directives}: {fault}"))
+    let reading = read(directives, "").expect(directives);
+    reading.job.read(now(), "ada").expect(directives)
 }
 
 /// Workers, the most of them on a node, then cores, chips and MiB of one.
@@ -47,10 +47,10 @@ fn shape(directives: &str) -> (u32, Option<u32>, u32, u64, u64) {
 }
 
 fn refused(directives: &str) -> String {
-    read(directives, "").map(|reading| reading.job.read(now(), "ada").err()).map_or_else(
-        |error| error,
-        |fault| fault.unwrap_or_else(|| panic!("{directives} is taken")).to_string(),
-    )
+    match read(directives, "") {
+        Err(error) => error,
+        Ok(reading) => reading.job.read(now(), "ada").expect_err(directives).to_string(),
+    }
 }
 
 fn scripts() -> Vec<PathBuf> {
@@ -73,9 +73,9 @@ fn scripts_as_people_write_them() {
     for path in scripts {
         let text = JobText::open(&path).expect("a text");
         let arguments = words("env1 --fast");
-        let mut reading = text.read(&Options::default(), &arguments, &surroundings()).unwrap_or_else(|e| panic!("{e}"));
+        let mut reading = text.read(&Options::default(), &arguments, &surroundings()).expect("a script");
         let notes: String = reading.notes.iter().map(|note| format!("# {note}\n")).collect();
-        let submission = reading.job.clone().read(now(), "ada").unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let submission = reading.job.clone().read(now(), "ada").expect("a job");
         let program = submission.job.program.expect("it runs something");
         assert_eq!(program.start, Start::Script { text: text.text, arguments }, "{}", path.display());
         reading.job.script = None;
@@ -299,8 +299,9 @@ fn a_command_is_wrapped() {
     assert!(reading.mode.parsable && reading.mode.wait && !reading.mode.test_only);
     let job = reading.job.read(now(), "ada").expect("meant").job;
     assert_eq!(job.gangs[0].chips, ChipRequest::None);
-    let Start::Script { text, .. } = &job.program.expect("a program").start else { panic!("a script") };
-    assert!(text.starts_with("#!/bin/sh\n") && text.ends_with("\nsleep 1 && hostname\n"), "{text}");
+    let text = "#!/bin/sh\n# This script was made of sbatch --wrap.\n\nsleep 1 && hostname\n".to_owned();
+    let start = Start::Script { text, arguments: Vec::new() };
+    assert_eq!(job.program.expect("a program").start, start);
     let nothing = Options::default().read(None, &surroundings()).expect_err("nothing");
     assert_eq!(nothing.to_string(), "there is nothing to run: give a script, or a command with `--wrap`");
 }

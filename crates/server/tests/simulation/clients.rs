@@ -1,0 +1,268 @@
+//! People and programs that ask for things: each again and again under one key until they have an answer.
+
+use std::collections::BTreeMap;
+
+use offtake_protocol::rest::{JobState, Problem, Submitted};
+use offtake_server::core::{Answer, Command};
+use offtake_server::fact::Event as Fact;
+use offtake_units::Duration;
+use offtake_workload::rng::Rng;
+use offtake_workload::{Dependency, JobFile, Tier, When, WireGang, human};
+
+use crate::plan::{between, in_1000};
+use crate::server::Call;
+use crate::world::{Event, World};
+
+pub enum ClientEvent {
+    /// Someone thinks of something to ask for.
+    Act,
+    /// Someone who has no answer yet asks again.
+    Again(usize),
+    /// Something is asked again that was answered: a call that the network kept, a retry by a library.
+    Echo(usize),
+}
+
+#[derive(Clone, Debug)]
+pub enum Ask {
+    Submit(Vec<JobFile>),
+    Cancel { job: u64, signal: Option<i32>, now: bool },
+    Hold(u64),
+    Release(u64),
+    Requeue(u64),
+    Drain { node: String, reason: String },
+    Resume(String),
+    JoinToken { digest: String, expires_ms: i64 },
+}
+
+pub struct Clients {
+    pub asks: Vec<Asked>,
+    /// Jobs that someone was told of.
+    pub known: Vec<u64>,
+    /// For whom a join token was asked.
+    pub tokens: BTreeMap<usize, usize>,
+    rng: Rng,
+}
+
+pub struct Asked {
+    pub ask: Ask,
+    pub told: Option<Result<Told, Problem>>,
+}
+
+/// What is remembered of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Submitted(Vec<Submitted>),
+    Job { state: JobState, attempts: u32 },
+    Other,
+}
+
+impl Ask {
+    pub fn command(&self) -> Command {
+        match self.clone() {
+            Self::Submit(files) => Command::Submit(files),
+            Self::Cancel { job, signal, now } => Command::Cancel { job, signal, now },
+            Self::Hold(job) => Command::Hold(job),
+            Self::Release(job) => Command::Release(job),
+            Self::Requeue(job) => Command::Requeue(job),
+            Self::Drain { node, reason } => Command::Drain { node, reason },
+            Self::Resume(node) => Command::Resume(node),
+            Self::JoinToken { digest, expires_ms } => {
+                let expires = offtake_units::Timestamp::from_millis(expires_ms);
+                let made = Box::new(Fact::JoinTokenMade { digest, node: None, expires });
+                let answer = offtake_protocol::rest::JoinTokenMade { token: String::new(), expires_ms };
+                Command::MakeJoinToken { made, answer }
+            }
+        }
+    }
+}
+
+impl Clients {
+    pub fn new(rng: &Rng) -> Self {
+        Self { asks: Vec::new(), known: Vec::new(), tokens: BTreeMap::new(), rng: rng.derive("clients") }
+    }
+
+    /// A key and what is asked under it.
+    pub fn command(&self, ask: usize) -> (String, Command) {
+        (format!("key {ask}"), self.asks[ask].ask.command())
+    }
+
+    pub fn all_told(&self) -> bool {
+        self.asks.iter().all(|ask| ask.told.is_some())
+    }
+
+    fn some_job(&mut self) -> Option<u64> {
+        let count = self.known.len() as u64;
+        // Mostly of the youngest.
+        let among = if in_1000(&mut self.rng, 800) { count.min(6) } else { count };
+        let back = self.rng.below(among);
+        (count > 0).then(|| self.known[(count - 1 - back) as usize])
+    }
+}
+
+impl World {
+    pub fn client_event(&mut self, event: ClientEvent) {
+        match event {
+            ClientEvent::Act => {
+                if self.healed {
+                    return;
+                }
+                self.act();
+                let mean = u128::from(self.plan.between_asks_ms);
+                let next = self.clients.rng.exponential(mean) as u64;
+                self.at(self.now + next + 1, Event::Client(ClientEvent::Act));
+            }
+            ClientEvent::Again(ask) => {
+                if self.clients.asks[ask].told.is_none() {
+                    self.try_ask(ask);
+                }
+            }
+            ClientEvent::Echo(ask) => self.send(Call::Ask { ask }),
+        }
+    }
+
+    /// Asks for something until there is an answer.
+    pub fn ask(&mut self, ask: Ask) -> usize {
+        let number = self.clients.asks.len();
+        self.say(format_args!("ask {number}: {ask:?}"));
+        self.clients.asks.push(Asked { ask, told: None });
+        self.try_ask(number);
+        number
+    }
+
+    fn try_ask(&mut self, ask: usize) {
+        self.send(Call::Ask { ask });
+        let patience = between(&mut self.clients.rng, 500, 4_000);
+        self.at(self.now + patience, Event::Client(ClientEvent::Again(ask)));
+    }
+
+    /// Someone has an answer.
+    pub fn told(&mut self, ask: usize, answer: Result<Answer, Problem>) {
+        if let Err(Problem { status: 503 | 429, .. }) = &answer {
+            return;
+        }
+        let told = answer.map(|answer| match answer {
+            Answer::Submitted(batch) => Told::Submitted(batch.jobs),
+            Answer::Job(view) => Told::Job { state: view.state, attempts: view.attempts },
+            _ => Told::Other,
+        });
+        let asked = &mut self.clients.asks[ask];
+        match (&asked.told, &told) {
+            (Some(Ok(Told::Submitted(first))), Ok(Told::Submitted(again))) => {
+                assert_eq!(first, again, "ask {ask}: the same key, the same answer");
+            }
+            (Some(Ok(Told::Submitted(first))), other) => {
+                assert_eq!(None, Some((first, other)), "ask {ask}: was accepted, and now is not");
+            }
+            (Some(_), _) => {}
+            (None, _) => {
+                asked.told = Some(told.clone());
+                self.say(format_args!("told {ask}: {told:?}"));
+                self.told_first(ask, told);
+            }
+        }
+    }
+
+    fn told_first(&mut self, ask: usize, told: Result<Told, Problem>) {
+        if let Ok(Told::Submitted(jobs)) = &told {
+            for submitted in jobs {
+                self.clients.known.extend(submitted.id..submitted.id + u64::from(submitted.count));
+            }
+        }
+        if let Some(node) = self.clients.tokens.remove(&ask) {
+            self.has_join_token(node, ask);
+        }
+        if in_1000(&mut self.clients.rng, 100) {
+            let later = between(&mut self.clients.rng, 1, 20_000);
+            self.at(self.now + later, Event::Client(ClientEvent::Echo(ask)));
+        }
+    }
+
+    /// Something of what people do.
+    fn act(&mut self) {
+        let full = self.clients.known.len() as u64 >= self.plan.most_jobs;
+        let choice = self.clients.rng.below(100);
+        let ask = if choice < 55 || self.clients.known.is_empty() {
+            if full {
+                return;
+            }
+            let count = if in_1000(&mut self.clients.rng, 150) { between(&mut self.clients.rng, 2, 6) } else { 1 };
+            Ask::Submit((0..count).map(|_| self.some_file()).collect())
+        } else if choice < 90 {
+            let Some(job) = self.clients.some_job() else { return };
+            let rng = &mut self.clients.rng;
+            match choice {
+                55..65 => Ask::Cancel { job, signal: None, now: in_1000(rng, 300) },
+                65..68 => Ask::Cancel { job, signal: Some(12), now: false },
+                68..74 => Ask::Hold(job),
+                74..84 => Ask::Release(job),
+                _ => Ask::Requeue(job),
+            }
+        } else {
+            let rng = &mut self.clients.rng;
+            let node = self.plan.nodes[rng.below(self.plan.nodes.len() as u64) as usize].name.clone();
+            if choice < 94 {
+                Ask::Drain { node, reason: format!("reason {}", self.clients.asks.len()) }
+            } else {
+                Ask::Resume(node)
+            }
+        };
+        self.ask(ask);
+    }
+
+    /// All that was drained takes work again.
+    pub fn resume_all(&mut self) {
+        for node in 0..self.plan.nodes.len() {
+            self.ask(Ask::Resume(self.plan.nodes[node].name.clone()));
+        }
+    }
+
+    fn some_file(&mut self) -> JobFile {
+        let now = self.server_now();
+        let clients = &mut self.clients;
+        let mut after = Vec::new();
+        if in_1000(&mut clients.rng, 200) {
+            let count = between(&mut clients.rng, 1, 3);
+            for _ in 0..count {
+                let Some(job) = clients.some_job() else { break };
+                let all = [When::Started, When::Ended, When::Succeeded, When::Failed];
+                after.push(Dependency { job, when: all[clients.rng.below(4) as usize] });
+            }
+        }
+        let rng = &mut clients.rng;
+        let seconds = |rng: &mut Rng, from, to| format!("{}ms", between(rng, from, to));
+        let script = in_1000(rng, 250);
+        let saves = in_1000(rng, 300);
+        let limited = in_1000(rng, 400);
+        let gangs = (0..if in_1000(rng, 100) { 2 } else { 1 }).map(|_| WireGang {
+            workers: Some(between(rng, 1, 5) as u32),
+            chips: in_1000(rng, 500).then(|| between(rng, 1, 3) as u16),
+            cpu_milli: Some(between(rng, 1, 4) as u32 * 500),
+            memory: in_1000(rng, 500).then(|| "1GiB".to_owned()),
+            per_node: in_1000(rng, 200).then(|| between(rng, 1, 3) as u32),
+            ..WireGang::default()
+        });
+        let gangs = gangs.collect();
+        JobFile {
+            name: Some("work".to_owned()),
+            tier: in_1000(rng, 300).then(|| Tier::ALL[rng.below(4) as usize]),
+            duration: limited.then(|| seconds(rng, 1_000, 30_000)),
+            checkpoint_signal: saves.then(|| "USR1".to_owned()),
+            checkpoint_grace: saves.then(|| seconds(rng, 500, 8_000)),
+            grace: Some(seconds(rng, 200, 6_000)),
+            gangs,
+            command: if script { Vec::new() } else { vec!["work".to_owned()] },
+            script: script.then(|| "#!/bin/sh\nsrun work\n".to_owned()),
+            signal: (limited && in_1000(rng, 200)).then(|| "B:USR2@1".to_owned()),
+            requeue: in_1000(rng, 200).then_some(false),
+            restarts: in_1000(rng, 300).then(|| between(rng, 1, 3) as u32),
+            after,
+            array: in_1000(rng, 120).then(|| ["0-3%2", "1,4,7%1", "0-2", "0-5%3"][rng.below(4) as usize].to_owned()),
+            begin: in_1000(rng, 80).then(|| {
+                let later = Duration::from_millis(between(rng, 0, 15_000) as i64);
+                human::write_timestamp(now.saturating_add(later)).expect("a year that can be written")
+            }),
+            hold: in_1000(rng, 80).then_some(true),
+            ..JobFile::default()
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! A look ahead from a live state: virtual time passes over a copy of it, with changes that somebody has in mind.
+//!
+//! What live drivers would bring comes by itself: running work ends when its time says, work on lost nodes starts
+//! again, jobs that wait for others are released when those have come so far. Nothing fails of its own accord.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use offtake_engine::{ChipTime, Event, Fact, JobId, LimitIx, NodeRange, Phase, Stage, State, StopReason};
+use offtake_fleet::{Cap, CapKind, CapTarget, DomainIx, Fleet, Meter, NodeIx};
+use offtake_units::{Duration, Timestamp, Watts};
+use offtake_workload::{Dependency, When};
+
+use crate::course::Course;
+
+/// As far as it is looked ahead at most, where nobody says how far.
+const FARTHEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A job on hold that waits for something other than people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaiting {
+    /// The job.
+    pub job: JobId,
+    /// Jobs that must have come so far; those that are not known any more have.
+    pub after: Vec<Dependency>,
+    /// When it may begin.
+    pub begin: Option<Timestamp>,
+}
+
+/// What is ahead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// From when it was looked ahead.
+    pub from: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+    /// What becomes of each job that is known or comes; replicas of services are left out.
+    pub jobs: BTreeMap<JobId, JobAhead>,
+    /// Jobs that finish.
+    pub finished: u64,
+    /// Jobs that end without the result that they were for.
+    pub failed: u64,
+    /// Jobs that still run at the end.
+    pub running: u64,
+    /// Jobs that still wait at the end, those on hold included.
+    pub waiting: u64,
+    /// Jobs that can never run.
+    pub refused: u64,
+    /// Jobs that are stopped and wait again.
+    pub restarted: u64,
+    /// The mean time that jobs wait for their first start from now on, of those that wait for room now or come to; waits
+    /// that last count so far.
+    pub mean_wait: Duration,
+    /// Chip-time whose work is lost.
+    pub lost: ChipTime,
+    /// The highest draw at the servers.
+    pub peak_it: Watts,
+}
+
+/// What becomes of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobAhead {
+    /// Since when it waits, where it waits for its first start from now on.
+    pub waits_since: Option<Timestamp>,
+    /// When it starts for the first time from now on; none where it runs on or never starts.
+    pub started: Option<Timestamp>,
+    /// When it ends.
+    pub ended: Option<Timestamp>,
+    /// Its nodes: those that it has now, or gets last.
+    pub nodes: Vec<NodeRange>,
+    /// How often it is stopped and waits again.
+    pub restarts: u32,
+    /// It can never run.
+    pub refused: bool,
+    /// It ends without the result that it was for, or is withdrawn.
+    pub failed: bool,
+}
+
+/// Looks ahead from a state, which is best a copy: it is used up.
+///
+/// `changes` happen at their instants, those of the past at once. Beside what they do to the state:
+///
+/// - Work on a node that is lost starts again from its last checkpoint, as far as its interval is known, or fails where
+///   it is not to be started again.
+/// - Where a cap falls below what is drawn, jobs under it are stopped and wait again until it holds: of the weakest tier
+///   the youngest first. That is what an operator would have to do; the engine stops nothing by itself.
+///
+/// Jobs on hold stay there but for `awaiting`. It is looked as far as `horizon`, or else until all work with an end has
+/// ended, but no more than 30 days.
+pub fn look_ahead(state: State, changes: Vec<Fact>, awaiting: Vec<Awaiting>, horizon: Option<Duration>) -> Ahead {
+    let mut look = Look::new(state, changes, awaiting);
+    let from = look.from;
+    let limit = from.saturating_add(horizon.unwrap_or(FARTHEST));
+    look.end_stopping(from);
+    look.release_all_ready(from);
+    let mut now = from;
+    loop {
+        look.happen(now);
+        look.settle(now);
+        match look.next_instant() {
+            Some(next) if next.max(now) <= limit => now = next.max(now),
+            _ => break,
+        }
+    }
+    look.close(if horizon.is_some() { limit } else { now })
+}
+
+/// A copy of a fleet with one more cap on a domain, at the servers, on the expected draw, which does not bind until
+/// [`Event::CapSet`] sets it; and that cap.
+pub fn with_cap(fleet: &Fleet, domain: DomainIx, name: &str) -> (Arc<Fleet>, LimitIx) {
+    let mut fleet = fleet.clone();
+    let nodes = fleet.domains[domain.ix()].nodes.clone();
+    let most = |node: usize| {
+        let kind = fleet.kind(fleet.nodes[node]);
+        let chip = fleet.accelerator(kind).map_or(Watts::ZERO, |chip| chip.peak);
+        kind.base.get() + chip.times(kind.chips.into()).get()
+    };
+    let watts = Watts::new((nodes.start as usize..nodes.end as usize).map(most).sum());
+    let (target, meter, kind) = (CapTarget::Domain(domain), Meter::It, CapKind::Contract);
+    fleet.caps.push(Cap { name: name.to_owned(), target, watts, meter, kind });
+    let cap = LimitIx(fleet.caps.len() as u32 - 1);
+    (Arc::new(fleet), cap)
+}
+
+/// A look ahead on its way.
+struct Look {
+    from: Timestamp,
+    course: Course,
+    /// What is still to happen, the next last.
+    changes: Vec<Fact>,
+    /// Jobs on hold, with what they still wait for.
+    awaiting: BTreeMap<JobId, Vec<Dependency>>,
+    /// Who waits for a job.
+    dependents: BTreeMap<u64, Vec<JobId>>,
+    /// When jobs on hold may begin.
+    begins: BTreeSet<(Timestamp, JobId)>,
+    jobs: BTreeMap<JobId, JobAhead>,
+    lost_before: ChipTime,
+    peak_it: Watts,
+}
+
+/// How far a job has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Milestone {
+    Started,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl Look {
+    fn new(state: State, mut changes: Vec<Fact>, awaiting: Vec<Awaiting>) -> Self {
+        let from = state.now();
+        changes.sort_by_key(|fact| fact.at);
+        changes.reverse();
+        let mut look = Self {
+            from,
+            changes,
+            awaiting: BTreeMap::new(),
+            dependents: BTreeMap::new(),
+            begins: BTreeSet::new(),
+            jobs: BTreeMap::new(),
+            lost_before: state.ledger().lost,
+            peak_it: Watts::ZERO,
+            course: Course::new(state),
+        };
+        for (job, work) in look.course.state.jobs() {
+            let mut ahead = JobAhead::default();
+            match &work.phase {
+                Phase::Running { placement, .. } => ahead.nodes = placement.nodes(),
+                Phase::Pending(_) => ahead.waits_since = Some(work.spec.submitted.min(from)),
+                Phase::Held(_) | Phase::Refused(_) => {}
+            }
+            if !job.is_replica() {
+                look.jobs.insert(job, ahead);
+            }
+        }
+        for Awaiting { job, after, begin } in awaiting {
+            look.begins.extend(begin.map(|begin| (begin, job)));
+            after.iter().for_each(|dependency| look.dependents.entry(dependency.job).or_default().push(job));
+            look.awaiting.insert(job, after);
+        }
+        look
+    }
+
+    fn record(&mut self, job: JobId) -> Option<&mut JobAhead> {
+        (!job.is_replica()).then(|| self.jobs.entry(job).or_default())
+    }
+
+    /// Jobs that are being stopped are gone from their nodes in a moment.
+    fn end_stopping(&mut self, now: Timestamp) {
+        let stopping: Vec<(JobId, StopReason)> = self
+            .course
+            .state
+            .jobs()
+            .into_iter()
+            .filter_map(|(job, work)| match work.phase {
+                Phase::Running { stage: Stage::Stopping(reason), .. } => Some((job, reason)),
+                _ => None,
+            })
+            .collect();
+        for (job, reason) in stopping {
+            match reason {
+                StopReason::Cancelled => self.withdraw(now, job),
+                StopReason::Held => self.interrupt(now, job, true),
+                StopReason::Requeued | StopReason::NodeLost | StopReason::NotStarted => self.interrupt(now, job, false),
+                StopReason::TimeLimit | StopReason::WorkerFailed => self.fail(now, job),
+            }
+        }
+    }
+
+    fn next_instant(&mut self) -> Option<Timestamp> {
+        let change = self.changes.last().map(|fact| fact.at);
+        let begin = self.begins.first().map(|(begin, _)| *begin);
+        [change, begin, self.course.next_end()].into_iter().flatten().min()
+    }
+
+    /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.
+    fn happen(&mut self, now: Timestamp) {
+        while let Some(job) = self.course.end_next(now) {
+            self.ended(now, job, Milestone::Succeeded);
+        }
+        while let Some((begin, job)) = self.begins.first().copied().filter(|(begin, _)| *begin <= now) {
+            self.begins.remove(&(begin, job));
+            self.release_if_ready(now, job);
+        }
+        let (mut lost, mut lowered, mut held) = (BTreeSet::new(), Vec::new(), Vec::new());
+        while let Some(fact) = self.changes.pop_if(|fact| fact.at <= now) {
+            self.note(now, &fact.event);
+            match &fact.event {
+                Event::NodeLost { node } => {
+                    lost.insert(*node);
+                }
+                Event::CapSet { cap, .. } => lowered.push(*cap),
+                Event::JobHeld { job } => held.push(*job),
+                _ => {}
+            }
+            self.course.tell(now, fact.event);
+        }
+        held.into_iter().for_each(|job| self.release_if_ready(now, job));
+        if !lost.is_empty() {
+            self.start_again(now, &lost);
+        }
+        lowered.into_iter().for_each(|cap| self.shed(now, cap));
+    }
+
+    /// Takes note of what a change does to a job.
+    fn note(&mut self, now: Timestamp, event: &Event) {
+        match event {
+            Event::JobSubmitted { job, .. } | Event::JobReleased { job } => self.waits(now, *job),
+            Event::JobHeld { job } => {
+                if let Some(record) = self.record(*job).filter(|record| record.started.is_none()) {
+                    record.waits_since = None;
+                }
+            }
+            Event::JobFinished { job } => self.ended(now, *job, Milestone::Succeeded),
+            Event::JobFailed { job } => self.ended(now, *job, Milestone::Failed),
+            Event::JobCancelled { job } => self.ended(now, *job, Milestone::Cancelled),
+            Event::JobRequeued { job, .. } => {
+                if let Some(record) = self.record(*job) {
+                    record.restarts += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn waits(&mut self, now: Timestamp, job: JobId) {
+        if let Some(record) = self.record(job).filter(|record| record.started.is_none() && record.nodes.is_empty()) {
+            record.waits_since = Some(now);
+        }
+    }
+
+    /// Passes until nothing more is decided and nobody more is released.
+    fn settle(&mut self, now: Timestamp) {
+        loop {
+            self.course.pass(now);
+            let mut started = Vec::new();
+            for fact in std::mem::take(&mut self.course.decided) {
+                match fact.event {
+                    Event::JobPlaced { job, placement } => {
+                        if let Some(record) = self.record(job) {
+                            record.started = record.started.or(Some(now));
+                            record.nodes = placement.nodes();
+                        }
+                        started.push(job);
+                    }
+                    Event::JobRejected { job, .. } => {
+                        if let Some(record) = self.record(job) {
+                            record.refused = true;
+                            record.waits_since = None;
+                        }
+                        self.passed(now, job, Milestone::Failed);
+                    }
+                    _ => {}
+                }
+            }
+            self.peak_it = self.peak_it.max(self.course.draw().0);
+            if started.is_empty() {
+                return;
+            }
+            started.into_iter().for_each(|job| self.passed(now, job, Milestone::Started));
+        }
+    }
+
+    fn ended(&mut self, now: Timestamp, job: JobId, how: Milestone) {
+        if let Some(record) = self.record(job) {
+            record.ended = Some(now);
+            record.failed = how != Milestone::Succeeded;
+        }
+        self.passed(now, job, how);
+    }
+
+    fn interrupt(&mut self, now: Timestamp, job: JobId, held: bool) {
+        if let Some(record) = self.record(job) {
+            record.restarts += 1;
+        }
+        self.course.interrupt(now, job, held);
+    }
+
+    fn fail(&mut self, now: Timestamp, job: JobId) {
+        self.course.tell(now, Event::JobFailed { job });
+        self.ended(now, job, Milestone::Failed);
+    }
+
+    fn withdraw(&mut self, now: Timestamp, job: JobId) {
+        self.course.tell(now, Event::JobCancelled { job });
+        self.ended(now, job, Milestone::Cancelled);
+    }
+
+    /// A job has come so far: who waited for that is released, who waits for what can no longer be is withdrawn.
+    fn passed(&mut self, now: Timestamp, job: JobId, milestone: Milestone) {
+        let dependents = self.dependents.get(&job.0).cloned().unwrap_or_default();
+        for dependent in dependents {
+            let Some(after) = self.awaiting.get_mut(&dependent) else { continue };
+            let mut in_vain = false;
+            after.retain(|dependency| {
+                let outcome = (dependency.job == job.0).then(|| fulfils(milestone, dependency.when)).flatten();
+                in_vain |= outcome == Some(false);
+                outcome != Some(true)
+            });
+            if in_vain {
+                self.awaiting.remove(&dependent);
+                self.begins.retain(|(_, other)| *other != dependent);
+                self.withdraw(now, dependent);
+            } else {
+                self.release_if_ready(now, dependent);
+            }
+        }
+    }
+
+    fn release_if_ready(&mut self, now: Timestamp, job: JobId) {
+        let state = &self.course.state;
+        let known = |dependency: &Dependency| state.job(JobId(dependency.job)).is_some();
+        let ready = self.awaiting.get(&job).is_some_and(|after| !after.iter().any(known))
+            && !self.begins.iter().any(|(_, other)| *other == job);
+        if ready && state.job(job).is_some_and(|work| matches!(work.phase, Phase::Held(_))) {
+            self.awaiting.remove(&job);
+            self.waits(now, job);
+            self.course.tell(now, Event::JobReleased { job });
+        }
+    }
+
+    /// Releases those that wait for nothing any more.
+    fn release_all_ready(&mut self, now: Timestamp) {
+        let jobs: Vec<JobId> = self.awaiting.keys().copied().collect();
+        jobs.into_iter().for_each(|job| self.release_if_ready(now, job));
+    }
+
+    /// Work on lost nodes starts again, or fails where it is not to.
+    fn start_again(&mut self, now: Timestamp, lost: &BTreeSet<NodeIx>) {
+        let hit = |nodes: NodeRange| lost.range(nodes.first..NodeIx(nodes.numbers().end)).next().is_some();
+        let mut jobs = Vec::new();
+        for (job, work) in self.course.state.jobs() {
+            if let Phase::Running { placement, .. } = &work.phase
+                && placement.slots().any(|slot| hit(slot.nodes))
+            {
+                jobs.push((job, work.spec.program.as_ref().is_none_or(|program| program.requeue)));
+            }
+        }
+        for (job, again) in jobs {
+            if again { self.interrupt(now, job, false) } else { self.fail(now, job) }
+        }
+    }
+
+    /// Stops work under a cap until it holds: of the weakest tier the youngest first.
+    fn shed(&mut self, now: Timestamp, cap: LimitIx) {
+        let state = &self.course.state;
+        let over = |state: &State| {
+            state.capacity().limits().get(cap.ix()).is_some_and(|limit| limit.load() > limit.capacity())
+        };
+        if !over(state) {
+            return;
+        }
+        let mut jobs = Vec::new();
+        for (job, work) in state.jobs() {
+            if let Phase::Running { placed, .. } = work.phase
+                && state.draws_under(job, cap)
+            {
+                jobs.push((work.spec.tier, placed, job));
+            }
+        }
+        jobs.sort_unstable();
+        while let Some((.., job)) = jobs.pop().filter(|_| over(&self.course.state)) {
+            self.interrupt(now, job, false);
+        }
+    }
+
+    fn close(mut self, until: Timestamp) -> Ahead {
+        self.course.state.advance(until);
+        let state = &self.course.state;
+        let (mut running, mut waiting) = (0, 0);
+        for (job, work) in state.jobs() {
+            match work.phase {
+                _ if job.is_replica() => {}
+                Phase::Running { .. } => running += 1,
+                Phase::Pending(_) | Phase::Held(_) | Phase::Refused(_) => waiting += 1,
+            }
+        }
+        let waits = self.jobs.values().filter_map(|job| Some(job.started.unwrap_or(until) - job.waits_since?));
+        let (count, sum) =
+            waits.fold((0_i64, 0_i128), |(count, sum), wait| (count + 1, sum + i128::from(wait.as_millis())));
+        let count_of = |is: fn(&JobAhead) -> bool| self.jobs.values().filter(|job| is(job)).count() as u64;
+        Ahead {
+            from: self.from,
+            until,
+            finished: count_of(|job| job.ended.is_some() && !job.failed),
+            failed: count_of(|job| job.ended.is_some() && job.failed),
+            running,
+            waiting,
+            refused: count_of(|job| job.refused),
+            restarted: count_of(|job| job.restarts > 0),
+            mean_wait: Duration::from_millis((sum / i128::from(count.max(1))) as i64),
+            lost: ChipTime(state.ledger().lost.0 - self.lost_before.0),
+            peak_it: self.peak_it,
+            jobs: self.jobs,
+        }
+    }
+}
+
+/// Whether a job that has come so far fulfils what another waits for; none when it may yet.
+const fn fulfils(milestone: Milestone, when: When) -> Option<bool> {
+    match (when, milestone) {
+        (When::Started, _) | (When::Ended, Milestone::Succeeded | Milestone::Failed | Milestone::Cancelled) => {
+            Some(true)
+        }
+        (_, Milestone::Started) => None,
+        (When::Succeeded, Milestone::Succeeded) | (When::Failed, Milestone::Failed) => Some(true),
+        (When::Succeeded, _) | (When::Failed, _) => Some(false),
+    }
+}

@@ -1,0 +1,3 @@
+//! What is ahead of a live state.
+
+mod ahead;
