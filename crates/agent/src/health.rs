@@ -68,13 +68,14 @@ async fn failure(node: &Node) -> Option<Option<String>> {
 }
 
 async fn measure(node: Arc<Node>, node_mw: Option<u64>) -> Condition {
-    // NVML and sensors behind slow buses take their time.
-    let measured = tokio::task::spawn_blocking(move || {
-        let mut meters = node.meters();
+    // NVML and sensors behind slow buses take their time, and a broken chip may hold a reading for ever: then there are
+    // no new ones.
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut meters = node.meters.try_lock().ok()?;
         meters.sample(node_mw, boot_now_ms());
         meters.power()
     });
-    let power = measured.await.ok().flatten();
+    let power = tokio::time::timeout(SAMPLE_INTERVAL, reading).await.ok().and_then(Result::ok).flatten();
     let proc = Path::new("/proc");
     let load = word(&proc.join("loadavg")).and_then(|line| line.split(' ').next()?.parse::<f64>().ok());
     Condition {

@@ -32,7 +32,7 @@ pub async fn run_hook(program: &Path, environment: &BTreeMap<String, String>, li
     command.env_clear().envs(environment).current_dir("/").process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(writer).stderr(errors);
     let mut child = command.spawn().map_err(|error| format!("{name} cannot be run: {error}"))?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
     // The command holds our copies of the pipe's end.
     drop(command);
 
@@ -48,11 +48,12 @@ pub async fn run_hook(program: &Path, environment: &BTreeMap<String, String>, li
         }
     })
     .await;
-    if waited.is_err()
-        && let Some(group) = group
-    {
-        let _ = killpg(group, Signal::SIGKILL);
-        let _ = child.wait().await;
+    match waited {
+        Ok(_) => group.leave(),
+        Err(_) => {
+            drop(group);
+            let _ = child.wait().await;
+        }
     }
     if output.is_none() {
         // What it left in the background may hold the pipe open: no reason to wait for that.
@@ -73,6 +74,25 @@ pub async fn run_hook(program: &Path, environment: &BTreeMap<String, String>, li
         Ok(Err(error)) => Err(format!("{name} cannot be waited for: {error}")),
         Ok(Ok(status)) if status.success() => Ok(()),
         Ok(Ok(status)) => Err(format!("{name} ended with {status}{told}")),
+    }
+}
+
+/// A process group that is killed with its owner, as when nobody waits for the hook any more.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// What is left of it may go on.
+    fn leave(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may have ended by itself.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
     }
 }
 
@@ -108,6 +128,19 @@ mod tests {
         run_hook(&script(folder, body), &environment, Duration::from_millis(limit_ms)).await
     }
 
+    /// Waits until the process whose number is in the file is dead.
+    async fn dies(pid: &Path) {
+        let child: i32 = fs::read_to_string(pid).expect("written").trim().parse().expect("a number");
+        let gone = || fs::read_to_string(format!("/proc/{child}/stat")).map_or(true, |stat| stat.contains(") Z"));
+        for _ in 0..1000 {
+            if gone() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(gone(), "what it started lives");
+    }
+
     #[tokio::test]
     async fn a_hook_sees_only_what_it_is_given() {
         let folder = Folder::new("hook-environment");
@@ -129,18 +162,20 @@ mod tests {
         let body = format!("echo stuck; sleep 60 & echo $! > {}; wait", pid.display());
         let error = run(&folder, &body, 300).await.expect_err("too long");
         assert!(error.contains("took longer than 0.3 s: stuck"), "{error}");
-        let child: i32 = fs::read_to_string(&pid).expect("written").trim().parse().expect("a number");
-        let gone = || match fs::read_to_string(format!("/proc/{child}/stat")) {
-            Ok(stat) => stat.contains(") Z"),
-            Err(_) => true,
-        };
-        for _ in 0..200 {
-            if gone() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        dies(&pid).await;
+    }
+
+    #[tokio::test]
+    async fn one_that_nobody_waits_for_any_more_is_killed() {
+        let folder = Folder::new("hook-dropped");
+        let pid = folder.path().join("pid");
+        let body =
+            format!("sleep 60 & echo $! > {}.new; mv {}.new {}; wait", pid.display(), pid.display(), pid.display());
+        tokio::select! {
+            ended = run(&folder, &body, 60_000) => unreachable!("it hangs: {ended:?}"),
+            () = async { while !pid.exists() { tokio::time::sleep(Duration::from_millis(5)).await } } => {}
         }
-        assert!(gone(), "its child lives");
+        dies(&pid).await;
     }
 
     #[tokio::test]

@@ -22,8 +22,9 @@ use crate::supervisor::{log_end, log_read};
 
 /// The most of one stream in one piece, in bytes.
 const PIECE: usize = 64 << 10;
-/// About the most in one post, in bytes.
-const POST: usize = 512 << 10;
+/// No more is added to a post that has so much, in bytes. With the last piece, in which JSON may write a byte as six, it
+/// stays below the MiB that a server takes.
+const POST: usize = 256 << 10;
 /// Time between two looks at files that grow: at first, and after a while without news.
 const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 /// Time until the next try when the server cannot be reached.

@@ -7,9 +7,9 @@
 //! once beside it, upon which the server answers the first. At most two are under way, so changes that come faster than
 //! answers go out together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub struct Configuration {
     pub server: Server,
     /// The agent's folder of data, which no other agent uses. Workers must be able to reach into it.
     pub data: PathBuf,
-    /// Lets the node join; needed once.
+    /// Lets the node join; needed once. One that was used already does no harm.
     pub join_token: Option<String>,
     /// The node's name; the host's when left out.
     pub name: Option<String>,
@@ -78,7 +78,7 @@ impl Configuration {
     pub const HOOK_LIMIT: Duration = Duration::from_secs(60);
 
     /// The usual for a server, with this folder and this binary.
-    pub const fn new(server: Server, data: PathBuf, exe: PathBuf) -> Self {
+    pub fn new(server: Server, data: PathBuf, exe: PathBuf) -> Self {
         Self {
             server,
             data,
@@ -93,7 +93,7 @@ impl Configuration {
             exe,
             cpus: None,
             memory: None,
-            retention: Retention { age: Duration::from_secs(7 * 24 * 3600), bytes: 10 << 30 },
+            retention: Retention::default(),
         }
     }
 }
@@ -126,7 +126,7 @@ pub enum AgentError {
     Server(#[from] ClientError),
     /// The node has not joined yet, and there is no token.
     #[error(
-        "this node has not joined a server yet: give a token with `--join`; `offtake nodes add` on the server prints one"
+        "this node has not joined a server yet: give a token with `--join`; `offtake token join` at the server makes one"
     )]
     NoToken,
     /// The server did not let the node join.
@@ -141,9 +141,9 @@ pub enum AgentError {
 
 /// The first wait before the server is tried again, and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How much longer than its own wait a report may take to be answered.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// How long a join may take.
+/// How much longer than its own wait a report may take to be answered: as long again, within these limits.
+const ANSWER_LIMIT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// How long a server that a node wants to join for the first time is waited for.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
 /// The longest that the agent lets a server hold back an answer.
 const LONGEST_WAIT_MS: u32 = 30_000;
@@ -161,7 +161,7 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(10);
 pub async fn run(configuration: Configuration, stop: impl Future<Output = Departure>) -> Result<(), AgentError> {
     let (link, node, _lock) = begin(configuration).await?;
     let mut agent = Agent::new(link, Arc::new(node));
-    agent.adopt().await;
+    agent.adopt().await.map_err(|reason| AgentError::Data { path: agent.node.store.data().to_owned(), reason })?;
     agent.work(stop).await;
     Ok(())
 }
@@ -186,18 +186,9 @@ async fn begin(configuration: Configuration) -> Result<(Link, Node, Lock), Agent
     let of_nvidia = nvml.as_ref().map_or(0, |_| found.chips.as_ref().map_or(0, |chips| chips.count));
     let meters = Meters::find(&roots.sys, &roots.proc, nvml, of_nvidia);
 
-    let server = configuration.server.url.clone();
-    let membership = match Membership::read(store.data())? {
-        Some(membership) if membership.server == server || configuration.join_token.is_none() => membership,
-        _ => {
-            let description = describe(&configuration, &found, &isolation, &meters).await;
-            let token = configuration.join_token.clone().ok_or(AgentError::NoToken)?;
-            let joined = join(&client, Join { token, public_key: identity.public_key(), node: description }).await;
-            let joined = joined.map_err(|reason| AgentError::Join { server: server.clone(), reason })?;
-            let membership = Membership { server, joined };
-            membership.write(store.data())?;
-            membership
-        }
+    let membership = {
+        let description = describe(&configuration, &found, &isolation, &meters).await;
+        join_if_needed(&configuration, &client, &identity, description, store.data()).await?
     };
     let link = Link { client, identity, node: membership.joined.node.clone() };
     let fingerprint = match &configuration.server.trust {
@@ -255,17 +246,50 @@ async fn describe(
     }
 }
 
+/// The node's membership: the one that is remembered, unless a token leads to another. A server answers an agent that it
+/// knows as it did the first time, so a token that stays in the agent's configuration does no harm.
+async fn join_if_needed(
+    configuration: &Configuration,
+    client: &Client,
+    identity: &Identity,
+    node: NodeDescription,
+    data: &Path,
+) -> Result<Membership, AgentError> {
+    let server = configuration.server.url.clone();
+    let remembered = Membership::read(data)?;
+    let Some(token) = configuration.join_token.clone() else { return remembered.ok_or(AgentError::NoToken) };
+    // Who has joined before need not wait for the server: its work may be waiting for its agent.
+    let patience = if remembered.is_some() { Duration::ZERO } else { JOIN_LIMIT };
+    match join(client, Join { token, public_key: identity.public_key(), node }, patience).await {
+        Ok(joined) => {
+            let membership = Membership { server, joined };
+            if remembered.as_ref() != Some(&membership) {
+                membership.write(data)?;
+            }
+            Ok(membership)
+        }
+        Err(reason) => match remembered.filter(|membership| membership.server == server) {
+            Some(membership) => {
+                tracing::warn!(%reason, "the token is of no use; going on as the node that has joined before");
+                Ok(membership)
+            }
+            None => Err(AgentError::Join { server, reason }),
+        },
+    }
+}
+
 /// Joins. A server that is not there yet is waited for; one that says no is not asked twice.
-async fn join(client: &Client, ask: Join) -> Result<Joined, String> {
+async fn join(client: &Client, ask: Join, patience: Duration) -> Result<Joined, String> {
     let mut wait = AGAIN.0;
-    let deadline = Instant::now() + JOIN_LIMIT;
+    let deadline = Instant::now() + patience;
     loop {
-        match client.post("/v1/agents/join", None, &ask).await {
-            Err(ClientError::Unreachable { .. }) if Instant::now() + wait < deadline => {
+        let answer = tokio::time::timeout(ANSWER_LIMIT.1, client.post("/v1/agents/join", None, &ask)).await;
+        match answer.map_err(|_| "it does not answer".to_owned()) {
+            Err(_) | Ok(Err(ClientError::Unreachable { .. })) if Instant::now() + wait < deadline => {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(AGAIN.1);
             }
-            other => return other.map_err(|error| error.to_string()),
+            other => return other?.map_err(|error| error.to_string()),
         }
     }
 }
@@ -335,24 +359,11 @@ impl Agent {
     }
 
     /// Finds what an earlier run has left.
-    async fn adopt(&mut self) {
-        let ids = match self.node.store.tasks() {
-            Ok(ids) => ids,
-            Err(error) => {
-                tracing::error!(%error, "the tasks of an earlier run cannot be found");
-                return;
-            }
-        };
-        let mut groups = std::collections::BTreeSet::new();
-        for id in ids {
-            let adopted = match adopt(&self.node, id).await {
-                Ok(Some(adopted)) => adopted,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::error!(task = %id, %error, "a task of an earlier run cannot be read");
-                    continue;
-                }
-            };
+    async fn adopt(&mut self) -> std::io::Result<()> {
+        let mut groups = BTreeSet::new();
+        for id in self.node.store.tasks()? {
+            // What cannot be read may run, so without it the agent must not say what it has.
+            let Some(adopted) = adopt(&self.node, id).await? else { continue };
             tracing::info!(task = %id, stand = ?adopted.stand, "found again");
             groups.extend(adopted.groups.iter().cloned());
             let input = Input::Adopted {
@@ -372,6 +383,7 @@ impl Agent {
         if let Err(error) = swept {
             tracing::error!(%error, "control groups of an earlier run cannot be removed");
         }
+        Ok(())
     }
 
     async fn work(&mut self, stop: impl Future<Output = Departure>) {
@@ -546,7 +558,8 @@ impl Agent {
         // A server that has just been asked for the first time tells its lease at once.
         report.wait_ms = if report.leaves { 0 } else { self.core.longest_wait_ms().min(LONGEST_WAIT_MS) };
         report.condition = self.condition.clone();
-        let limit = Duration::from_millis(u64::from(report.wait_ms)) + ANSWER_LIMIT;
+        let wait = Duration::from_millis(u64::from(report.wait_ms));
+        let limit = wait + if wait.is_zero() { ANSWER_LIMIT.1 } else { wait.clamp(ANSWER_LIMIT.0, ANSWER_LIMIT.1) };
         self.news = false;
         self.exchange_number += 1;
         let number = self.exchange_number;

@@ -27,7 +27,7 @@ use crate::isolation::Limits;
 use crate::link::unix_now_ms;
 use crate::logs::{NamedFile, Streams, WorkerStreams};
 use crate::node::Node;
-use crate::power::{Part, Start as MeterStart};
+use crate::power::{Meters, Part, Start as MeterStart};
 use crate::store::{file, make_passage, read, write, write_bytes};
 use crate::supervisor::{
     Command, Ended, Found, Handle, LogLimits, Status, StopPlan, Whom, WorkerLaunch, boot_now_ms, clean_up, find, launch,
@@ -43,6 +43,9 @@ const UMASK: u32 = 0o022;
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a supervisor may take to tell where it stands.
 const FIRST_STATUS_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the meters may take to tell what they show.
+const METERS_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a task is told.
 #[derive(Clone, Debug)]
@@ -337,7 +340,7 @@ impl Task {
         while !following.is_over() {
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(order) => self.pass_on(order, &mut following, &mut meters),
+                    Some(order) => self.pass_on(order, &mut following, &mut meters).await,
                     // The agent ends, and the workers go on.
                     None => return,
                 },
@@ -355,12 +358,12 @@ impl Task {
         self.tell_end(end).await;
     }
 
-    fn pass_on(&self, order: Order, following: &mut Following, meters: &mut Option<MeterStart>) {
+    async fn pass_on(&self, order: Order, following: &mut Following, meters: &mut Option<MeterStart>) {
         match order {
             Order::Run => {
                 following.went = true;
                 following.command(&Command::Go);
-                *meters = Some(self.start_meters());
+                *meters = self.start_meters().await;
             }
             Order::Signal(signal) => {
                 // So that another run of the agent does not send it again.
@@ -381,22 +384,34 @@ impl Task {
         self.spec.workers.iter().fold(0, |all, worker| all | worker.chips)
     }
 
-    fn start_meters(&self) -> MeterStart {
-        let start = self.node.meters().start(self.chips(), boot_now_ms());
-        if self.chips() != 0 {
-            let lasting = start.clone().lasting();
-            if let Err(error) = write(&self.folder().join(file::METERS), &lasting) {
-                tracing::warn!(task = %self.id, %error, "what the meters show cannot be written down");
-            }
+    async fn start_meters(&self) -> Option<MeterStart> {
+        let chips = self.chips();
+        let start = self.metered(move |meters| meters.start(chips, boot_now_ms())).await?;
+        if chips != 0
+            && let Err(error) = write(&self.folder().join(file::METERS), &start.clone().lasting())
+        {
+            tracing::warn!(task = %self.id, %error, "what the meters show cannot be written down");
         }
-        start
+        Some(start)
+    }
+
+    /// Reads the meters; none where they do not tell in time. The driver of a chip that is broken may hang, and must not
+    /// hold the agent up.
+    async fn metered<T: Send + 'static>(&self, read: impl FnOnce(&mut Meters) -> T + Send + 'static) -> Option<T> {
+        if self.node.chips() == 0 {
+            return Some(read(&mut self.node.meters()));
+        }
+        let node = Arc::clone(&self.node);
+        let reading = tokio::task::spawn_blocking(move || read(&mut node.meters()));
+        tokio::time::timeout(METERS_LIMIT, reading).await.ok()?.ok()
     }
 
     async fn end(&self, following: Following, meters: Option<MeterStart>) -> TaskEnd {
         let mut end = task_end(&following);
         if let Some(start) = meters {
             let part = Part { cpu_ms: end.cpu_ms, allocated_ppm: self.node.part_ppm(&self.spec) };
-            (end.energy_mj, end.energy_source) = self.node.meters().energy(&start, part, boot_now_ms());
+            let read = self.metered(move |meters| meters.energy(&start, part, boot_now_ms())).await;
+            (end.energy_mj, end.energy_source) = read.unwrap_or((0, EnergySource::Model));
         }
         if let Some(epilog) = &self.node.configuration.epilog {
             let person = self.node.accounts.find(&self.spec.user).await;
@@ -736,8 +751,13 @@ async fn reconnect(folder: &Path) -> Result<Handle, Ended> {
 /// nothing is left afterwards: the server orders it anew, or takes it for lost.
 pub(crate) async fn adopt(node: &Node, id: TaskId) -> io::Result<Option<Adopted>> {
     let folder = node.store.task(id);
-    let Some(spec) = read::<TaskSpec>(&folder.join(file::TASK)).map(Arc::new) else {
-        // Torn, and so from before a loss of power: nothing of it can run.
+    let written = match fs::read(folder.join(file::TASK)) {
+        Err(other) if other.kind() != io::ErrorKind::NotFound => return Err(other),
+        written => written.unwrap_or_default(),
+    };
+    let Ok(spec) = serde_json::from_slice::<TaskSpec>(&written).map(Arc::new) else {
+        // Torn by a loss of power, or of an agent with other words: nobody can go on with it.
+        end_prepared(unknown_workers(&folder)?).await;
         node.store.remove(id)?;
         return Ok(None);
     };
@@ -751,9 +771,8 @@ pub(crate) async fn adopt(node: &Node, id: TaskId) -> io::Result<Option<Adopted>
     for worker in &spec.workers {
         let folder = folder.join(worker.rank.to_string());
         let found = match find(&folder) {
-            Ok(found) => found,
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => Found::NeverRan,
-            Err(other) => return Err(other),
+            found => found?,
         };
         any |= found != Found::NeverRan;
         workers.push(Worker { spec: *worker, stand: stand_of(&folder, found).await, folder });
@@ -777,6 +796,20 @@ pub(crate) async fn adopt(node: &Node, id: TaskId) -> io::Result<Option<Adopted>
         return Ok(None);
     }
     Ok(Some(Adopted { spec, stand, signalled, groups, workers }))
+}
+
+/// The workers of a task of which nothing is known but its folder.
+fn unknown_workers(folder: &Path) -> io::Result<Vec<Worker>> {
+    let mut workers = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let folder = entry?.path();
+        let rank = folder.file_name().and_then(|name| name.to_str()?.parse().ok());
+        if let Some(rank) = rank {
+            let stand = WorkerStand::Watched { handle: None, running_since_ms: None };
+            workers.push(Worker { spec: WorkerSpec { rank, local_rank: 0, chips: 0 }, folder, stand });
+        }
+    }
+    Ok(workers)
 }
 
 /// The cores that workers were given, as their supervisors know it.

@@ -1,5 +1,7 @@
 //! A command's calls to the server: patient where the server is away for a moment, and the same write never twice.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +18,8 @@ use crate::terminal::{BadInput, Waiting};
 /// How long a call is repeated while the server cannot be reached or is busy. A server that was killed is back well
 /// within it.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for a question to a server that has never answered this command: most likely there is none.
+const PATIENCE_AT_FIRST: Duration = Duration::from_secs(1);
 /// The pause before the first repetition; each later one is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -24,7 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Connection {
     client: Client,
-    patience: Duration,
+    /// Whether the server has answered before.
+    met: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -41,24 +46,24 @@ impl Connection {
     /// # Errors
     /// When its address cannot be meant.
     pub fn to(server: Server) -> anyhow::Result<Self> {
-        Ok(Self { client: Client::new(server)?, patience: PATIENCE })
+        Ok(Self { client: Client::new(server)?, met: Arc::default() })
     }
 
     /// Reads.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.patiently(async || self.client.get(path).await).await
+        self.patiently(self.patience(), async || self.client.get(path).await).await
     }
 
     /// Writes once, however often the call must be repeated.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
         let key = idempotency_key()?;
-        self.patiently(async || self.client.post(path, Some(&key), body).await).await
+        self.patiently(PATIENCE, async || self.client.post(path, Some(&key), body).await).await
     }
 
     /// Writes once, and asks for no more than that it was done.
     pub async fn order(&self, path: &str, body: &impl Serialize) -> anyhow::Result<()> {
         let key = idempotency_key()?;
-        self.patiently(async || {
+        self.patiently(PATIENCE, async || {
             let request = self.client.request(Method::POST, path).header("idempotency-key", &key).json(body);
             self.client.send(request).await.map(drop)
         })
@@ -67,32 +72,49 @@ impl Connection {
 
     /// Deletes; what is already gone is as good.
     pub async fn delete(&self, path: &str) -> anyhow::Result<()> {
-        self.patiently(async || self.client.delete(path).await).await
+        self.patiently(PATIENCE, async || self.client.delete(path).await).await
     }
 
     /// An answer line by line, as it comes.
     pub async fn lines(&self, path: &str) -> anyhow::Result<impl Stream<Item = Result<Bytes, ClientError>> + use<>> {
-        let response = self.patiently(async || self.client.send(self.client.request(Method::GET, path)).await).await?;
+        let response = self
+            .patiently(self.patience(), async || self.client.send(self.client.request(Method::GET, path)).await)
+            .await?;
         Ok(self.client.lines(response))
     }
 
+    fn patience(&self) -> Duration {
+        if self.met.load(Relaxed) { PATIENCE } else { PATIENCE_AT_FIRST }
+    }
+
     /// Repeats a call while the server cannot be reached or is busy.
-    async fn patiently<T>(&self, call: impl AsyncFn() -> Result<T, ClientError>) -> anyhow::Result<T> {
+    async fn patiently<T>(
+        &self,
+        patience: Duration,
+        call: impl AsyncFn() -> Result<T, ClientError>,
+    ) -> anyhow::Result<T> {
         let begun = Instant::now();
         let _waiting = Waiting::for_(format!("waiting for the server at {}", self.client.server().url));
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match call().await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.met.store(true, Relaxed);
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
-            let wait = match &error {
-                ClientError::Unreachable { .. } => pause,
-                ClientError::Busy { retry_after, .. } => *retry_after,
+            let (wait, limit) = match &error {
+                ClientError::Unreachable { .. } => (pause, patience),
+                ClientError::Busy { retry_after, .. } => (*retry_after, PATIENCE),
                 _ => return Err(error.into()),
             };
-            if begun.elapsed() + wait > self.patience {
-                return Err(error.into());
+            if begun.elapsed() + wait > limit {
+                let is_here = self.client.server().url.starts_with("unix:");
+                let is_gone = matches!(error, ClientError::Unreachable { .. });
+                let error = anyhow::Error::from(error);
+                let hint = "no server answers; 'offtake up' starts one";
+                return Err(if is_here && is_gone { error.context(hint) } else { error });
             }
             tokio::time::sleep(wait).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -9,7 +9,7 @@ use crate::terminal::BadInput;
 
 #[derive(Args)]
 pub struct Logging {
-    /// How log lines are written
+    /// How log lines are written: for people, or one JSON object a line
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     log_format: Format,
     /// What is logged: error, warn, info, debug or trace [default: info, or as OFFTAKE_LOG says]
@@ -19,9 +19,7 @@ pub struct Logging {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
     Text,
-    /// One JSON object a line
     Json,
 }
 

@@ -1,34 +1,36 @@
 //! `offtake up`: control plane, store and a local agent in one process.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 use offtake_agent::{AgentError, Departure};
 use offtake_client::{Server, Trust};
 use offtake_engine::Policy;
-use offtake_protocol::rest::{JoinTokenMade, JoinTokenRequest};
+use offtake_server::{Certificate, Configuration, Limits, Ready};
 use offtake_units::Duration;
+use offtake_workload::User;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::agent::Node;
-use crate::connection::Connection;
 use crate::context::{Contexts, Known, SOCKET, Surroundings};
 use crate::logging::Logging;
 use crate::terminal::{BadInput, print, print_json};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Folder for all that is kept [default: /var/lib/offtake, or offtake in the user's data folder]
+    /// Folder for all that is kept [default: /var/lib/offtake, or the user's own]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Address to listen on, beside the socket for this machine
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
-    listen: std::net::SocketAddr,
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7433")]
+    listen: SocketAddr,
     /// The socket for this machine [default: in the user's runtime folder, or in --data]
     #[arg(long, value_name = "FILE")]
     socket: Option<PathBuf>,
@@ -50,6 +52,21 @@ pub struct Arguments {
     /// The key of the certificate
     #[arg(long, value_name = "PEM", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Electricity prices by the hour, and the zones that they are of
+    #[arg(long, value_names = ["CSV", "ZONES"], num_args = 2)]
+    prices: Option<Vec<PathBuf>>,
+    /// Carbon intensity by the hour, and the zones that it is of
+    #[arg(long, value_names = ["CSV", "ZONES"], num_args = 2)]
+    carbon: Option<Vec<PathBuf>>,
+    /// Jobs that may wait or run at one time
+    #[arg(long, value_name = "N", default_value_t = Limits::default().jobs)]
+    most_jobs: usize,
+    /// Requests a second that one token, or one user of the socket, may make
+    #[arg(long, value_name = "N", default_value_t = Limits::default().requests_per_second)]
+    most_requests: u32,
+    /// Serve /metrics without a token
+    #[arg(long)]
+    metrics_open: bool,
     /// Run no agent: this machine runs no work
     #[arg(long)]
     no_agent: bool,
@@ -62,43 +79,35 @@ pub struct Arguments {
     logging: Logging,
 }
 
-/// What a server is to be.
-pub struct Plan {
-    pub data: PathBuf,
-    pub listen: std::net::SocketAddr,
-    pub socket: PathBuf,
-    pub fleet: Option<PathBuf>,
-    pub policy: Option<Policy>,
-    pub tenants: Option<PathBuf>,
-    pub lease: Duration,
-    /// Certificate and key.
-    pub tls: Option<(PathBuf, PathBuf)>,
-}
-
-/// What a server that is ready says.
-#[derive(Clone, Debug, Serialize)]
-pub struct Ready {
-    /// Its socket for this machine.
-    pub socket: PathBuf,
+/// What is up.
+#[derive(Debug, Serialize)]
+struct Up {
+    /// The server's socket for this machine.
+    socket: PathBuf,
     /// Its address for others.
-    pub url: String,
-    /// Its folder of data.
-    pub data: PathBuf,
-    /// The file with the operator's token, where it has just been made or is still there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token_file: Option<PathBuf>,
+    url: Option<String>,
+    /// Its folder of data.
+    data: PathBuf,
+    /// The file with the operator's token.
+    token_file: PathBuf,
     /// The fingerprint of a certificate of its own making.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fingerprint: Option<String>,
+    fingerprint: Option<String>,
     /// Whether a local agent runs too.
-    pub agent: bool,
+    agent: bool,
+    /// Why the journal takes nothing, when that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_only: Option<String>,
+    /// Facts on disk.
+    sequence: u64,
+    timing: Timing,
 }
 
-/// Runs the server until `stop`; tells `ready` once it answers.
-async fn serve(plan: Plan, ready: oneshot::Sender<Ready>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let _ = (plan.listen, plan.fleet, plan.policy, plan.tenants, plan.lease, plan.tls, plan.data, plan.socket);
-    drop((ready, stop));
-    anyhow::bail!("the server is not part of this build")
+/// What was measured; it differs from start to start.
+#[derive(Debug, Serialize)]
+struct Timing {
+    ready_ms: f64,
 }
 
 fn policy(text: &str) -> Result<Policy, String> {
@@ -110,34 +119,34 @@ fn policy(text: &str) -> Result<Policy, String> {
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     arguments.logging.start()?;
     let around = Surroundings::of_process();
-    let plan = plan(arguments, &around)?;
-    std::fs::create_dir_all(&plan.data).with_context(|| format!("cannot make {}", plan.data.display()))?;
+    let (configuration, socket) = configuration(arguments, &around)?;
+    let data = configuration.data.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let agent_data = plan.data.join("agent");
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let stop = Stop::default();
-        let (ready, is_ready) = oneshot::channel();
-        let mut server = tokio::spawn(serve(plan, ready, stop.ordered()));
-        let mut ready = tokio::select! {
+        let (tell, is_ready) = oneshot::channel();
+        // Nobody is told only when the process ends already.
+        let tell = |ready| drop(tell.send(ready));
+        let mut server = tokio::spawn(offtake_server::serve(configuration, tell, stop.ordered()));
+        let ready: Ready = tokio::select! {
             Ok(ready) = is_ready => ready,
-            ended = &mut server => return ended?.map(|()| ExitCode::SUCCESS),
+            ended = &mut server => return ended?.map(|()| ExitCode::SUCCESS).map_err(Into::into),
         };
-        note(&ready, &around);
-        ready.agent = !arguments.no_agent;
-        say(&ready, arguments.json)?;
+        let up = Up::of(&ready, socket, data.clone(), !arguments.no_agent);
+        note(&up, &around);
+        say(&up, arguments.json)?;
         let mut agent = std::pin::pin!(async {
             if arguments.no_agent {
                 stop.ordered().await;
                 return Ok(());
             }
-            let socket = format!("unix:{}", ready.socket.display());
-            local_agent(&arguments.node, socket, agent_data, &stop).await
+            local_agent(arguments, &ready, &up, &stop).await
         });
         let ended = tokio::select! {
             // An agent that cannot begin is worth knowing of, though the server could go on alone.
             ended = &mut agent => Some(ended),
-            ended = &mut server => return ended?.map(|()| ExitCode::SUCCESS),
+            ended = &mut server => return ended?.map(|()| ExitCode::SUCCESS).map_err(Into::into),
             () = signals.any() => None,
         };
         stop.order();
@@ -150,9 +159,25 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
+impl Up {
+    fn of(ready: &Ready, socket: PathBuf, data: PathBuf, agent: bool) -> Self {
+        Self {
+            socket,
+            url: ready.url.clone(),
+            data,
+            token_file: ready.operator_token.clone(),
+            fingerprint: ready.fingerprint.clone(),
+            agent,
+            read_only: ready.read_only.clone(),
+            sequence: ready.sequence,
+            timing: Timing { ready_ms: ready.took.as_secs_f64() * 1000.0 },
+        }
+    }
+}
+
 /// Runs the agent of this machine, which joins with its first start.
-async fn local_agent(node: &Node, socket: String, data: PathBuf, stop: &Stop) -> anyhow::Result<()> {
-    let server = Server { url: socket, token: None, trust: Trust::System };
+async fn local_agent(arguments: &Arguments, ready: &Ready, up: &Up, stop: &Stop) -> anyhow::Result<()> {
+    let server = Server { url: format!("unix:{}", up.socket.display()), token: None, trust: Trust::System };
     let departure = || {
         let stop = stop.ordered();
         async move {
@@ -161,13 +186,13 @@ async fn local_agent(node: &Node, socket: String, data: PathBuf, stop: &Stop) ->
             Departure::Pause
         }
     };
-    let mut configuration = node.configuration(server.clone(), data)?;
+    let mut configuration = arguments.node.configuration(server, up.data.join("agent"))?;
     match offtake_agent::run(configuration.clone(), departure()).await {
         Err(AgentError::NoToken) => {}
         ended => return Ok(ended?),
     }
-    let made: JoinTokenMade = Connection::to(server)?.post("/v1/join-tokens", &JoinTokenRequest::default()).await?;
-    configuration.join_token = Some(made.token);
+    let token = ready.join_token(None).await;
+    configuration.join_token = Some(token.map_err(|problem| anyhow::anyhow!(problem.detail))?);
     Ok(offtake_agent::run(configuration, departure()).await?)
 }
 
@@ -214,7 +239,8 @@ impl Signals {
     }
 }
 
-fn plan(arguments: &Arguments, around: &Surroundings) -> anyhow::Result<Plan> {
+/// What the server is started with, and its socket.
+fn configuration(arguments: &Arguments, around: &Surroundings) -> anyhow::Result<(Configuration, PathBuf)> {
     let data = match &arguments.data {
         Some(data) => data.clone(),
         None => around.data_folder()?,
@@ -225,16 +251,52 @@ fn plan(arguments: &Arguments, around: &Surroundings) -> anyhow::Result<Plan> {
         None => socket(&data, arguments.data.is_some(), around),
     };
     check_socket(&socket)?;
-    Ok(Plan {
-        data,
-        listen: arguments.listen,
-        socket,
-        fleet: arguments.fleet.clone(),
-        policy: arguments.policy,
-        tenants: arguments.tenants.clone(),
-        lease: arguments.lease,
-        tls: arguments.tls_cert.clone().zip(arguments.tls_key.clone()),
-    })
+    let folder = socket.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut configuration = Configuration::new(data);
+    configuration.socket = Some(socket.clone());
+    configuration.listen = Some(arguments.listen);
+    if let Some((chain, key)) = arguments.tls_cert.clone().zip(arguments.tls_key.clone()) {
+        configuration.certificate = Certificate::Given { chain, key };
+    }
+    if let Some(file) = &arguments.fleet {
+        configuration.fleet = Some(Arc::new(offtake_fleet::read(file, &BTreeMap::new())?));
+    }
+    configuration.policy = arguments.policy;
+    if let Some(file) = &arguments.tenants {
+        configuration.tenants = tenants(file)?;
+    }
+    configuration.lease = arguments.lease;
+    configuration.limits.jobs = arguments.most_jobs;
+    configuration.limits.requests_per_second = arguments.most_requests;
+    configuration.metrics_open = arguments.metrics_open;
+    let pair = |files: &Option<Vec<PathBuf>>| match files.as_deref() {
+        Some([hours, zones]) => Some((hours.clone(), zones.clone())),
+        _ => None,
+    };
+    configuration.signals =
+        offtake_server::Signals { prices: pair(&arguments.prices), carbon: pair(&arguments.carbon) };
+    Ok((configuration, socket))
+}
+
+/// Reads whom the jobs of each tenant run as: `lab = "ada"`, or by number, `lab = 1000`.
+fn tenants(file: &Path) -> anyhow::Result<BTreeMap<String, User>> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| BadInput(format!("{}: the tenants cannot be read: {error}", file.display())))?;
+    let wrong = |what: String| BadInput(format!("{}: {what}", file.display()));
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
+    let mut tenants = BTreeMap::new();
+    for (tenant, value) in table {
+        let user = match &value {
+            toml::Value::String(name) if !name.is_empty() => Some(User::Name(name.clone())),
+            toml::Value::Integer(id) => u32::try_from(*id).ok().map(User::Id),
+            _ => None,
+        };
+        let allowed =
+            || wrong(format!("`{tenant}` is {value}; allowed is the name or the number of a user, such as `\"ada\"`"));
+        tenants.insert(tenant.clone(), user.ok_or_else(allowed)?);
+    }
+    Ok(tenants)
 }
 
 /// A server with a folder of its own has its socket there, so that two of them do not meet.
@@ -257,12 +319,12 @@ fn check_socket(socket: &Path) -> Result<(), BadInput> {
 }
 
 /// Makes the server known to other commands, unless they speak to another one.
-fn note(ready: &Ready, around: &Surroundings) {
+fn note(up: &Up, around: &Surroundings) {
     const NAME: &str = "local";
     let write = || {
         let file = around.contexts_file()?;
         let mut contexts = Contexts::read(&file)?;
-        let known = Known { url: format!("unix:{}", ready.socket.display()), ..Known::default() };
+        let known = Known { url: format!("unix:{}", up.socket.display()), ..Known::default() };
         if contexts.contexts.get(NAME) == Some(&known) && contexts.current.is_some() {
             return Ok(());
         }
@@ -275,26 +337,27 @@ fn note(ready: &Ready, around: &Surroundings) {
     }
 }
 
-fn say(ready: &Ready, json: bool) -> anyhow::Result<()> {
-    if json { print_json(ready) } else { print(&text(ready)) }
+fn say(up: &Up, json: bool) -> anyhow::Result<()> {
+    if json { print_json(up) } else { print(&text(up)) }
 }
 
-fn text(ready: &Ready) -> String {
-    let parts =
-        if ready.agent { "control plane, store and an agent for this machine" } else { "control plane and store" };
-    let mut text = format!("offtake is up: {parts}.\n\n");
-    let mut line = |what: &str, value: &str| {
-        let _ = writeln!(text, "  {what:<12} {value}");
-    };
-    line("here", &format!("unix:{}", ready.socket.display()));
-    line("from afar", &ready.url);
-    if let Some(fingerprint) = &ready.fingerprint {
+fn text(up: &Up) -> String {
+    let parts = if up.agent { "control plane, store and an agent for this machine" } else { "control plane and store" };
+    let mut text = format!("offtake is up: {parts}.\n");
+    if let Some(reason) = &up.read_only {
+        text += &format!("It only shows how things stand, and takes nothing: {reason}\n");
+    }
+    text += "\n";
+    let mut line = |what: &str, value: &str| text += &format!("  {what:<12} {value}\n");
+    line("here", &format!("unix:{}", up.socket.display()));
+    if let Some(url) = &up.url {
+        line("from afar", url);
+    }
+    if let Some(fingerprint) = &up.fingerprint {
         line("fingerprint", fingerprint);
     }
-    if let Some(file) = &ready.token_file {
-        line("token in", &file.display().to_string());
-    }
-    line("data", &ready.data.display().to_string());
+    line("token in", &up.token_file.display().to_string());
+    line("data", &up.data.display().to_string());
     text + "\nTry, in another terminal:\n\n  offtake run -- hostname\n  offtake jobs --all\n  offtake nodes\n  offtake top\n"
 }
 
@@ -302,17 +365,40 @@ fn text(ready: &Ready) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_up_is_said_with_what_to_try() {
-        let ready = Ready {
+    fn up() -> Up {
+        Up {
             socket: "/run/user/1000/offtake/server.sock".into(),
-            url: "https://127.0.0.1:7480".to_owned(),
+            url: Some("https://127.0.0.1:7433".to_owned()),
             data: "/home/ada/.local/share/offtake".into(),
-            token_file: Some("/home/ada/.local/share/offtake/operator.token".into()),
+            token_file: "/home/ada/.local/share/offtake/operator.token".into(),
             fingerprint: Some("0a".repeat(32)),
             agent: true,
+            read_only: None,
+            sequence: 7,
+            timing: Timing { ready_ms: 41.0 },
+        }
+    }
+
+    #[test]
+    fn what_is_up_is_said_with_what_to_try() {
+        insta::assert_snapshot!(text(&up()));
+        let lame = Up { read_only: Some("the disk is full".to_owned()), agent: false, ..up() };
+        assert!(text(&lame).contains("takes nothing: the disk is full"));
+    }
+
+    #[test]
+    fn tenants_run_as_users() {
+        let file = std::env::temp_dir().join(format!("offtake-tenants-{}.toml", std::process::id()));
+        let read = |text: &str| {
+            std::fs::write(&file, text).expect("the file can be written");
+            tenants(&file).map_err(|error| error.to_string())
         };
-        insta::assert_snapshot!(text(&ready));
+        let both = [("lab".to_owned(), User::Name("ada".to_owned())), ("hall".to_owned(), User::Id(1000))];
+        assert_eq!(read("lab = \"ada\"\nhall = 1000\n"), Ok(BTreeMap::from(both)));
+        for wrong in ["lab = -1", "lab = \"\"", "lab = [1]", "lab ="] {
+            assert!(read(wrong).expect_err(wrong).contains("offtake-tenants"), "{wrong}");
+        }
+        std::fs::remove_file(&file).expect("the file can be removed");
     }
 
     #[test]

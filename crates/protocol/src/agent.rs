@@ -350,7 +350,7 @@ pub struct LogRequest {
 /// The query of the last `POST /v1/agents/logs/{id}` for a [`LogRequest`]: all that was asked for has been sent. Each
 /// such post carries [`LogPiece`]s, one JSON object a line; the last may have none. The server answers 410 when nobody
 /// reads any more, upon which the agent sends no more.
-pub const LOG_END_QUERY: &str = "end=true";
+pub const LOG_END_QUERY: &str = "last=true";
 
 /// A piece of output, one JSON object a line in what an agent sends for a [`LogRequest`], and in what a reader of logs
 /// gets.

@@ -265,6 +265,7 @@ pub struct JobPage {
 /// The query of `GET /v1/jobs`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct JobQuery {
     /// States, separated by commas; those that are not over when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -288,6 +289,7 @@ pub struct JobQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
     /// At most so many: 1 to 10,000; 1,000 when left out.
+    #[param(minimum = 1, maximum = 10_000)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
@@ -338,6 +340,7 @@ pub struct Why {
 /// The query of `GET /v1/jobs/{id}/logs`; the answer is one [`crate::agent::LogPiece`] a line.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct LogQuery {
     /// The attempt; the last when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -77,7 +77,8 @@ pub enum Event {
         key: String,
         /// SHA-256 of what was asked, in hexadecimal.
         request: String,
-        /// The answer to a submission; empty for other writes, which are answered with what they concern.
+        /// The answer to a submission, and the number of a step that was asked for; empty for other writes, which are
+        /// answered with what they concern.
         submitted: Vec<Submitted>,
     },
     /// Someone put a job on hold, or lifted that.

@@ -429,7 +429,7 @@ impl Core {
         if edition < self.seen {
             return;
         }
-        let new_epoch = edition.epoch > self.seen.epoch;
+        let (newer, new_epoch) = (edition > self.seen, edition.epoch > self.seen.epoch);
         self.seen = edition;
         self.round += 1;
         for order in orders.tasks {
@@ -449,7 +449,10 @@ impl Core {
             }
         }
         self.end_unlisted(orders.answers, actions);
-        self.take_logs(orders.logs, new_epoch, actions);
+        // A server that cannot write gives the same orders anew, without what is only in its memory.
+        if newer {
+            self.take_logs(orders.logs, new_epoch, actions);
+        }
     }
 
     /// Within a run of the server, the lease that reaches farthest holds, as the server keeps each of its promises.

@@ -244,6 +244,7 @@ fn requests_for_logs_start_and_stop_once() {
     let with = |version| Orders { logs: vec![request.clone()], ..orders(version, 0, Vec::new()) };
     assert_eq!(node.take(with(1)), [Action::StartLog(request.clone())]);
     assert_eq!(node.take(with(2)), []);
+    assert_eq!(node.take(orders(2, 0, Vec::new())), [], "the same orders, told by a server that cannot write");
     assert_eq!(node.take(orders(3, 0, Vec::new())), [Action::StopLog(4)]);
 }
 

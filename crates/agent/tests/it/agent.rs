@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::unistd::geteuid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
 use offtake_agent::{AgentError, Configuration, Departure, run};
 use offtake_client::Trust;
 use offtake_protocol::agent::{
-    Exit, LogRequest, NodeShare, Stream, TaskEnd, TaskId, TaskPhase, TaskSpec, Want, WorkerSpec,
+    Exit, LogRequest, NodeShare, NumberedSignal, Stream, TaskEnd, TaskId, TaskPhase, TaskSpec, Want, WorkerSpec,
 };
 use offtake_units::{CpuMilli, Mebibytes};
 use offtake_workload::{Layout, Start, Stop, User};
@@ -231,7 +232,7 @@ async fn what_is_not_wanted_ends() {
 async fn a_gang_ends_when_one_of_it_fails() {
     let (folder, server) = (Folder::new(), Server::start(LEASE_MS).await);
     let agent = start(configuration(&server, &folder));
-    let line = "test $RANK = 1 && exit 5; sleep 1000";
+    let line = "test $RANK = 1 && exit 5; exec sleep 1000";
     server.want(id(1), Want::Run, &gang(&folder, 3, line));
     let end = ended(&server, id(1)).await;
     assert_eq!(exits(&end), [Exit::Signal(15), Exit::Status(5), Exit::Signal(15)]);
@@ -362,4 +363,105 @@ async fn who_may_not_join_is_told_why() {
     let without = Configuration { join_token: None, ..configuration(&server, &folder) };
     let error = run(without, std::future::pending()).await.expect_err("refused").to_string();
     assert!(error.contains("--join"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_cannot_be_read_is_ended() {
+    let (folder, server) = (Folder::new(), Server::start(LEASE_MS).await);
+    let agent = start(configuration(&server, &folder));
+    let time = unique();
+    server.want(id(1), Want::Run, &gang(&folder, 1, &format!("exec sleep {time}")));
+    running(&server, id(1)).await;
+    agent.end(Departure::Pause).await;
+    assert_eq!(sleepers(&time).len(), 1);
+    let task = folder.path().join("data/tasks/1.1.0");
+    fs::write(task.join("task.json"), "{").expect("written");
+    server.state().report = None;
+    let agent = start(configuration(&server, &folder));
+    until("it reports", || server.state().report.is_some()).await;
+    assert!(sleepers(&time).is_empty());
+    agent.end(Departure::Pause).await;
+}
+
+/// The supervisor of the worker with this folder.
+fn supervisor_of(worker: &Path) -> Pid {
+    let folder = worker.canonicalize().expect("there").display().to_string();
+    let wanted = format!("supervise\0{folder}\0");
+    let all = fs::read_dir("/proc").expect("readable").flatten();
+    let mut pids = all.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        fs::read_to_string(entry.path().join("cmdline")).ok()?.ends_with(&wanted).then_some(pid)
+    });
+    Pid::from_raw(pids.next().expect("it lives"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_supervisor_is_killed_ends_with_it() {
+    let (folder, server) = (Folder::new(), Server::start(LEASE_MS).await);
+    let agent = start(configuration(&server, &folder));
+    let times = [unique(), unique()];
+    for (job, time) in [(1, &times[0]), (2, &times[1])] {
+        server.want(id(job), Want::Run, &gang(&folder, 1, &format!("exec sleep {time}")));
+        running(&server, id(job)).await;
+    }
+    let kill_supervisor = |job: u64| {
+        let pid = supervisor_of(&folder.path().join(format!("data/tasks/{job}.1.0/0")));
+        kill(pid, Signal::SIGKILL).expect("killed");
+    };
+    kill_supervisor(1);
+    let end = ended(&server, id(1)).await;
+    assert!(matches!(&exits(&end)[..], [Exit::Unknown(_)]), "{end:?}");
+    assert!(sleepers(&times[0]).is_empty(), "it is told only when nothing runs any more");
+
+    // And while no agent is there.
+    agent.end(Departure::Pause).await;
+    kill_supervisor(2);
+    let agent = start(configuration(&server, &folder));
+    let end = ended(&server, id(2)).await;
+    assert!(matches!(&exits(&end)[..], [Exit::Unknown(_)]), "{end:?}");
+    assert!(sleepers(&times[1]).is_empty());
+    agent.end(Departure::Pause).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_is_sent_once_whatever_becomes_of_the_agent() {
+    let (folder, server) = (Folder::new(), Server::start(LEASE_MS).await);
+    let agent = start(configuration(&server, &folder));
+    let line = "trap 'echo saved >> saves' USR1; touch ready; while :; do sleep 0.01; done";
+    let spec = gang(&folder, 1, line);
+    server.want(id(1), Want::Run, &spec);
+    running(&server, id(1)).await;
+    until("it is ready", || folder.path().join("ready").exists()).await;
+    server.order(|orders| orders.tasks[0].signal = Some(NumberedSignal { number: 1, signal: 10 }));
+    let saves = || fs::read_to_string(folder.path().join("saves")).unwrap_or_default();
+    until("it has saved", || saves() == "saved\n").await;
+    agent.end(Departure::Pause).await;
+    server.state().report = None;
+    let agent = start(configuration(&server, &folder));
+    running(&server, id(1)).await;
+    server.order(|orders| orders.tasks[0].signal = Some(NumberedSignal { number: 2, signal: 10 }));
+    until("it has saved again", || saves() == "saved\nsaved\n").await;
+    server.want(id(1), Want::Stop, &spec);
+    assert_eq!(exits(&ended(&server, id(1)).await), [Exit::Signal(15)]);
+    assert_eq!(saves(), "saved\nsaved\n");
+    agent.end(Departure::Pause).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_health_check_speaks_for_the_node() {
+    let (folder, server) = (Folder::new(), Server::start(LEASE_MS).await);
+    let sick = folder.path().join("sick");
+    fs::write(&sick, "").expect("written");
+    let check = hook(&folder, &format!("if test -e {}; then echo no link on ib0; exit 1; fi", sick.display()));
+    let agent = start(Configuration {
+        health_check: Some(check),
+        health_interval: Duration::from_millis(20),
+        ..configuration(&server, &folder)
+    });
+    let condition = || server.state().report.as_ref().and_then(|report| report.condition.clone());
+    let unhealthy = || condition().and_then(|condition| condition.unhealthy);
+    until("it is sick", || unhealthy().is_some_and(|reason| reason.ends_with("no link on ib0"))).await;
+    fs::remove_file(&sick).expect("removed");
+    until("it is well again", || condition().is_some() && unhealthy().is_none()).await;
+    agent.end(Departure::Pause).await;
 }

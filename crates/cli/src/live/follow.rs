@@ -136,6 +136,6 @@ async fn pieces(lines: impl Stream<Item = Result<Bytes, ClientError>>, printer: 
 }
 
 /// Whether the server answered, and said no.
-fn is_refusal(error: &anyhow::Error) -> bool {
+pub fn is_refusal(error: &anyhow::Error) -> bool {
     error.downcast_ref::<ClientError>().is_some_and(|error| error.problem().is_some())
 }

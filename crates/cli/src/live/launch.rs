@@ -47,8 +47,11 @@ pub async fn launch(connection: &Connection, job: &JobFile, printer: &mut Printe
             return Ok(Watched::Left);
         }
         eprintln!("job {id} is being cancelled; interrupt again to leave it");
-        connection.order(&format!("/v1/jobs/{id}/cancel"), &Cancel::default()).await?;
-        cancelled = true;
+        match connection.order(&format!("/v1/jobs/{id}/cancel"), &Cancel::default()).await {
+            // It may have ended by itself meanwhile.
+            Err(error) if !follow::is_refusal(&error) => return Err(error),
+            _ => cancelled = true,
+        }
     }
 }
 

@@ -19,8 +19,7 @@ pub struct Arguments {
     /// Submit it on hold: it waits until it is released
     #[arg(long)]
     hold: bool,
-    /// A TOML job file, a script with #SBATCH lines, or - for standard input; before a script options of sbatch, behind
-    /// it its arguments
+    /// Job file (TOML), #SBATCH script, or -; options of sbatch before it, a script's arguments behind it
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILE")]
     words: Vec<String>,
     #[command(flatten)]

@@ -25,7 +25,7 @@ pub enum Command {
 pub struct CreateArguments {
     /// Its name, for people
     name: String,
-    /// What it allows
+    /// What it allows: everything, the jobs of one tenant, or to see everything and change nothing
     #[arg(long, value_enum)]
     role: RoleName,
     /// The tenant whose jobs a member may see and change
@@ -43,11 +43,8 @@ pub struct CreateArguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RoleName {
-    /// Everything
     Operator,
-    /// The jobs of one tenant
     Member,
-    /// To see everything, and change nothing
     Reader,
 }
 

@@ -75,7 +75,8 @@ fn asks(job: &JobView) -> String {
     if job.chip_milli > 0 {
         text += &format!(", {} chips", milli(job.chip_milli));
     }
-    text + &format!(", {} cores", milli(job.cpu_milli))
+    let cores = if job.cpu_milli == 1000 { "core" } else { "cores" };
+    text + &format!(", {} {cores}", milli(job.cpu_milli))
 }
 
 fn attempt(attempt: &AttemptView, now_ms: i64) -> String {

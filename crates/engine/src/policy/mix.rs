@@ -123,6 +123,15 @@ pub struct Counts {
     replays: i64,
 }
 
+impl Counts {
+    /// Counts another shape that has become the same.
+    pub const fn add(&mut self, other: Self) {
+        self.now += other.now;
+        self.typical += other.typical;
+        self.replays += other.replays;
+    }
+}
+
 /// The mix as it is kept in an image of the state, beside the counts of each shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MixImage {

@@ -157,7 +157,8 @@ impl State {
             return Err(Unfit("two of its shapes are one".to_owned()));
         }
         let remembered = image.remembered.clone();
-        state.take_in(image)?;
+        let counts = image.shapes.iter().map(|shape| shape.counts).collect();
+        state.take_in(image, counts)?;
         for lane in remembered.lanes {
             if let Some(place) = state.queue.lane_of(lane.shape, lane.tier) {
                 state.queue.recall(place, lane.parked, lane.only_freed);
@@ -177,25 +178,28 @@ impl State {
         let mut state = Self { policy: image.policy, ..Self::default() };
         state.load(fleet);
         image.caps.iter().for_each(|(cap, watts)| state.capacity.set_cap(*cap, *watts));
-        // Shapes that can no longer run are forgotten; who asks for one is refused.
-        let mut image = image;
-        image.shapes.retain(|shape| state.intern(&shape.gangs).is_ok());
+        // Shapes that can no longer run are forgotten, and who asks for one is refused; two may have become one.
+        let mut counts: Vec<Counts> = Vec::new();
+        for known in &image.shapes {
+            let Ok(place) = state.intern(&known.gangs) else { continue };
+            counts.resize(state.shapes.len(), Counts::default());
+            counts[place.ix()].add(known.counts);
+        }
         let breaches = self.capacity.breaches();
-        if state.take_in(image).is_ok() {
+        if state.take_in(image, counts).is_ok() {
             state.capacity.accept(breaches);
             *self = state;
         }
     }
 
-    /// Takes an image in on a fleet and the shapes that are there.
-    fn take_in(&mut self, image: Image) -> Result<(), Unfit> {
+    /// Takes an image in on a fleet and the shapes that are there, with their counts.
+    fn take_in(&mut self, image: Image, counts: Vec<Counts>) -> Result<(), Unfit> {
         self.now = image.now;
         self.ledger = image.ledger;
         self.ended = image.ended;
         self.next_turn = image.next_turn;
         self.next_replica = image.next_replica;
         self.services = image.services;
-        let counts = image.shapes.into_iter().map(|shape| shape.counts).collect();
         self.mix = Mix::restore(self.capacity.fleet(), image.mix, counts, &self.shapes);
         for job in image.jobs {
             self.take_in_job(job)?;

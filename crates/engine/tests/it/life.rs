@@ -70,9 +70,13 @@ fn a_late_start_takes_its_power_from_the_holds_that_it_outlasts() {
     engine.pass(0);
     assert!(engine.runs(first));
     engine.pass(10);
-    // The truths of the holds are compared after each step.
+    let left = |engine: &Engine| -> i64 {
+        engine.state.capacity().limits().iter().filter_map(offtake_engine::Limit::extra).sum()
+    };
+    let before = left(&engine);
     engine.tell(Event::JobStarted { job: short });
     engine.tell(Event::JobStarted { job: first });
+    assert!(left(&engine) < before, "what it will still draw when the hold begins is left to nobody else");
     engine.pass(100);
     engine.pass(10);
     assert!(engine.runs(head), "held up only as long as who started late took");
@@ -203,6 +207,18 @@ fn nodes_that_are_out_take_no_work_whether_held_or_not() {
 }
 
 #[test]
+fn nodes_beside_one_that_is_out_wake_who_waits_for_them() {
+    let mut engine = Engine::new(fleet(PLAIN), "backfill");
+    let all = engine.submit(job(vec![gang(4, 4)], None));
+    let three = engine.submit(job(vec![gang(3, 4)], None));
+    engine.pass(0);
+    engine.tell(Event::NodeDrained { node: NodeIx(0), reason: "hot".to_owned() });
+    engine.tell(Event::JobFinished { job: all });
+    engine.pass(0);
+    assert!(engine.runs(three));
+}
+
+#[test]
 fn a_hold_on_a_node_that_goes_out_is_planned_anew() {
     let mut engine = Engine::new(fleet(PLAIN), "backfill");
     engine.submit(job(vec![gang(2, 4)], Some(100)));
@@ -280,6 +296,33 @@ fn a_fleet_without_the_nodes_on_which_work_runs_changes_nothing() {
     assert!(engine.state.job(waits).is_none(), "four nodes will never be there again");
     assert_eq!((engine.state.fleet().nodes.len(), engine.state.ended().rejected), (3, 1));
     fold_is_state(&engine);
+}
+
+#[test]
+fn requests_that_become_the_same_are_counted_together() {
+    for policy in ["offtake", "fgd"] {
+        let mut engine = Engine::new(fleet(MIXED), policy);
+        let h100 = Gang { accelerators: vec!["h100".to_owned()], ..gang(1, 2) };
+        let submit = |engine: &mut Engine, gang: &Gang| engine.submit(job(vec![gang.clone()], Some(10)));
+        (0..20).for_each(|_| {
+            submit(&mut engine, &h100);
+            submit(&mut engine, &gang(1, 2));
+            submit(&mut engine, &gang(1, 4));
+        });
+        engine.pass(0);
+        engine.pass(10);
+        engine.pass(10);
+        let only_h100 =
+            MIXED.replace("nodes = { a10-2 = 5, h100-4 = 2, host = 2 }", "nodes = { h100-4 = 2, host = 2 }");
+        engine.tell(Event::FleetChanged { fleet: fleet(&only_h100) });
+        engine.restore();
+        (0..20).for_each(|_| {
+            submit(&mut engine, &h100);
+            submit(&mut engine, &gang(1, 2));
+        });
+        engine.pass(1);
+        fold_is_state(&engine);
+    }
 }
 
 #[test]
@@ -367,6 +410,22 @@ fn what_waits_for_a_cap_set_low_is_not_refused() {
     let job = engine.submit(job(vec![within(gang(2, 4), "rack", Strength::Required)], None));
     engine.pass(0);
     assert!(matches!(engine.state.job(job).map(|work| &work.phase), Some(Phase::Pending(_))));
+}
+
+#[test]
+fn a_gang_of_whole_nodes_respects_a_cap_that_could_never_bind_before() {
+    let text = format!("{PLAIN}\n[caps.high]\non = \"here\"\nwatts = 50000\nmeter = \"it\"\nkind = \"contract\"\n");
+    let mut engine = Engine::new(fleet(&text), "backfill");
+    engine.tell(Event::CapSet { cap: LimitIx(0), watts: Watts::new(3600 + 1600) });
+    let pair = engine.submit(job(vec![gang(2, 4)], Some(100)));
+    engine.pass(0);
+    assert!(!engine.runs(pair));
+    let needed = Watts::new(3200);
+    let power = Obstacle::Power { limit: LimitIx(0), cap: Watts::new(5200), left: Watts::new(1600), needed };
+    assert_eq!(waiting(&mut engine, pair).obstacles, [power]);
+    engine.tell(Event::CapSet { cap: LimitIx(0), watts: Watts::new(3600 + 3200) });
+    engine.pass(0);
+    assert!(engine.runs(pair));
 }
 
 // The most workers on a node.

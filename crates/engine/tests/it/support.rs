@@ -212,6 +212,9 @@ impl Engine {
         let twin = State::restore(image).expect("an image of a state holds together");
         twin.check().expect("every truth holds in what was restored");
         assert_eq!(twin.essence(), self.state.essence(), "what was restored is what was written");
+        for (job, _) in self.state.jobs() {
+            assert_eq!(twin.blocked(job), self.state.blocked(job), "what was tried in vain is not tried again");
+        }
         self.twin = Some(twin);
     }
 

@@ -152,10 +152,10 @@ impl Core {
         let Some(attempt) = self.records.get_mut(&job).and_then(|record| record.live_mut()) else { return };
         let started = attempt.started.is_some();
         let Some(first) = attempt.steps.get_mut(&0) else { return };
-        if !first.go && first.all(Seen::Prepared) {
+        if !first.go && first.is_ready() {
             first.go = true;
             self.touch_nodes_of(job);
-        } else if !started && first.all(Seen::Running) {
+        } else if !started && first.tasks.iter().all(|task| task.seen == Seen::Running || ran(task.end.as_ref())) {
             self.emit_engine(EngineEvent::JobStarted { job: JobId(job) });
         }
     }
@@ -316,8 +316,8 @@ impl Verdict {
         let requeue = program.is_some_and(|program| program.requeue);
         match attempt.stop {
             Some(StopReason::Cancelled) => return Fate::Cancelled,
-            Some(StopReason::Held) => return Fate::Requeued { held: true },
-            Some(StopReason::Requeued) => return Fate::Requeued { held: record.held.by_user },
+            // Whoever put it on hold may have released it since.
+            Some(StopReason::Held | StopReason::Requeued) => return Fate::Requeued { held: record.held.by_user },
             Some(StopReason::TimeLimit) => return Fate::Failed,
             _ => {}
         }
@@ -372,8 +372,10 @@ pub(super) fn status_of(exit: &Exit) -> Option<i32> {
     }
 }
 
+/// Whether it is known that all workers of a task ran.
 pub(super) fn ran(end: Option<&TaskEnd>) -> bool {
-    end.is_some_and(|end| end.refused.is_none() && !end.workers.is_empty())
+    let ran = |exit: &Exit| matches!(exit, Exit::Status(_) | Exit::Signal(_));
+    end.is_some_and(|end| end.refused.is_none() && !end.workers.is_empty() && end.workers.iter().all(|one| ran(&one.exit)))
 }
 
 /// Up to when the work of an attempt is saved: its end, where it was asked to save and ended in time; otherwise the last

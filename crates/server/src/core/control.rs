@@ -2,7 +2,7 @@
 
 use offtake_engine::{Event as EngineEvent, JobId, Phase, StopReason};
 use offtake_fleet::NodeIx;
-use offtake_protocol::rest::Problem;
+use offtake_protocol::rest::{Problem, Submitted};
 
 use super::access::{Access, forbidden, problem, unknown_job};
 use super::{Answer, Caller, Command, Core, Key};
@@ -15,11 +15,25 @@ impl Core {
         if let Command::Submit(files) = command {
             return self.submit(caller, key, files);
         }
-        let repeated = self.keyed(key.as_ref())?.is_some();
+        let known = self.keyed(key.as_ref())?.cloned();
         caller.may_write()?;
-        let answer = self.change(caller, command, repeated)?;
-        if !repeated {
-            self.remember(key, Vec::new());
+        if let Command::Step { job, .. } = command
+            && let Some(step) = known.as_ref().and_then(|known| known.submitted.first())
+        {
+            let step = u32::try_from(step.id).unwrap_or(u32::MAX);
+            self.may_step(caller, job)?;
+            return self.step(caller, job, step).map(|view| Answer::Step(Box::new(view)));
+        }
+        let is_step = matches!(command, Command::Step { .. });
+        let answer = self.change(caller, command, known.is_some())?;
+        if known.is_none() {
+            let asked = match &answer {
+                Answer::Step(view) if is_step => {
+                    vec![Submitted { id: u64::from(view.step), count: 1, state: view.state }]
+                }
+                _ => Vec::new(),
+            };
+            self.remember(key, asked);
         }
         Ok(answer)
     }
@@ -58,13 +72,17 @@ impl Core {
             }
             Command::Drain { node, reason } => {
                 caller.is_operator()?;
-                self.drain(&node, reason)?;
+                if !repeated {
+                    self.drain(&node, reason)?;
+                }
                 self.node_answer(caller, &node)
             }
             Command::Resume(node) => {
                 caller.is_operator()?;
                 let at = self.known_node(&node)?;
-                self.emit_engine(EngineEvent::NodeResumed { node: at });
+                if !repeated {
+                    self.emit_engine(EngineEvent::NodeResumed { node: at });
+                }
                 self.node_answer(caller, &node)
             }
             Command::Step { job, request } => {
@@ -86,6 +104,9 @@ impl Core {
             }
             Command::RevokeToken(name) => {
                 caller.is_operator()?;
+                if repeated {
+                    return Ok(Answer::Done);
+                }
                 if !self.tokens.values().any(|token| token.name == name) {
                     return Err(problem(404, "unknown_token", format!("there is no token `{name}`")));
                 }
@@ -99,7 +120,9 @@ impl Core {
             }
             Command::Tell(events) => {
                 caller.is_operator()?;
-                events.into_iter().for_each(|event| self.emit(event));
+                if !repeated {
+                    events.into_iter().for_each(|event| self.emit(event));
+                }
                 Ok(Answer::Done)
             }
         }

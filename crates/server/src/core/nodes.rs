@@ -1,6 +1,6 @@
 //! Nodes and their agents: who has joined, what they report, how long they may go on without us, and what we want of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use offtake_engine::Event as EngineEvent;
@@ -50,7 +50,8 @@ pub(crate) struct NodeNow {
     pub lease_until: Option<Timestamp>,
     /// Of its orders.
     pub version: u64,
-    pub tasks: BTreeSet<TaskId>,
+    /// What it is ordered, each with the version of the orders that first listed it.
+    pub tasks: BTreeMap<TaskId, u64>,
     pub condition: Condition,
     pub logs: Vec<LogRequest>,
     /// Whoever waits for news with a report.
@@ -282,11 +283,20 @@ impl Core {
         node.now.session = report.session;
         node.now.report = report.version;
         node.now.seen_at = Some(now);
-        let listed: Vec<TaskId> = node.now.tasks.iter().copied().collect();
+        // A report may be of an earlier run of the agent, and have been long on its way. It tells nothing of tasks that
+        // were ordered later than the orders that it has seen.
+        let seen = report.seen;
+        let knows = |told: u64| seen.epoch == self.epoch && seen.version >= told;
+        let knows_all = seen.epoch == self.epoch && node.now.tasks.values().all(|told| knows(*told));
+        let listed = node.now.tasks.iter().filter(|(_, told)| knows(**told));
+        let listed: Vec<TaskId> = listed.map(|(task, _)| *task).collect();
         if let Some(condition) = report.condition {
             let unhealthy = condition.unhealthy.clone();
             node.now.condition = condition;
             self.follow_health(name, unhealthy);
+        }
+        if report.leaves && !knows_all {
+            return;
         }
         if report.leaves {
             return self.lose_node(name, "its agent has left");
@@ -412,7 +422,7 @@ impl Core {
     fn lose_node(&mut self, name: &str, why: &str) {
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.now.lease_until = None;
-        let tasks: Vec<TaskId> = node.now.tasks.iter().copied().collect();
+        let tasks: Vec<TaskId> = node.now.tasks.keys().copied().collect();
         if let Some(at) = self.node_ix(name)
             && !self.is_lost(name)
         {
@@ -433,10 +443,10 @@ impl Core {
         let Some(step) = attempt.steps.get(&step) else { return };
         let names: Vec<Arc<str>> = step.tasks.iter().map(|task| Arc::clone(&task.node)).collect();
         for name in names {
-            if let Some(node) = self.nodes.get_mut(&name) {
-                node.now.tasks.insert(id);
-            }
             self.touch_node(&name);
+            if let Some(node) = self.nodes.get_mut(&name) {
+                node.now.tasks.insert(id, node.now.version);
+            }
         }
     }
 
@@ -545,7 +555,7 @@ impl Core {
             edition: Edition { epoch: self.epoch, version: node.now.version },
             answers,
             lease_ms: self.lease_ms(),
-            tasks: node.now.tasks.iter().filter_map(|task| self.order(name, *task)).collect(),
+            tasks: node.now.tasks.keys().filter_map(|task| self.order(name, *task)).collect(),
             logs: node.now.logs.clone(),
         }
     }

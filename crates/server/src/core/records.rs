@@ -203,6 +203,11 @@ impl Attempt {
 }
 
 impl Step {
+    /// Whether all tasks are ready to run, or do, or did. One that its agent ends by itself may never have been.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.tasks.iter().all(|task| task.seen >= Seen::Prepared && task.seen != Seen::Stopping)
+    }
+
     /// Whether all tasks have come at least so far.
     pub(crate) fn all(&self, seen: Seen) -> bool {
         self.tasks.iter().all(|task| task.seen >= seen)

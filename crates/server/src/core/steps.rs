@@ -103,7 +103,7 @@ impl Core {
                 entry.stop = true;
                 changed = true;
             }
-            if !entry.go && entry.all(Seen::Prepared) {
+            if !entry.go && entry.is_ready() {
                 entry.go = true;
                 changed = true;
             }

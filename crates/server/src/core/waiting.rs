@@ -22,6 +22,12 @@ pub(crate) struct ArrayRecord {
     waiting: BTreeSet<u64>,
 }
 
+impl ArrayRecord {
+    fn has_room(&self) -> bool {
+        self.admitted.len() < self.at_once as usize
+    }
+}
+
 /// Whether a dependency is fulfilled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -65,7 +71,7 @@ impl Core {
         let Some(ArrayTask { array, at_once: Some(at_once), .. }) = task else { return false };
         let record = self.arrays.entry(array).or_default();
         record.at_once = at_once;
-        if record.admitted.len() < at_once as usize {
+        if record.has_room() {
             record.admitted.insert(job);
             return false;
         }
@@ -116,18 +122,21 @@ impl Core {
         }
     }
 
-    /// Lets as many jobs of an array have their turn as may run at one time.
+    /// Lets as many jobs of an array have their turn as may run at one time. One that waits for something else too is
+    /// passed over: it asks again when that has come.
     fn admit_from_array(&mut self, task: Option<ArrayTask>) {
         let Some(array) = task.map(|task| task.array) else { return };
-        loop {
-            let Some(record) = self.arrays.get_mut(&array) else { return };
-            if record.admitted.len() >= record.at_once as usize {
-                return;
-            }
-            let Some(next) = record.waiting.first().copied() else { return };
-            self.admit_to_array(next);
+        let mut from = 0;
+        while let Some(record) = self.arrays.get(&array).filter(|record| record.has_room()) {
+            let Some(next) = record.waiting.range(from..).next().copied() else { return };
+            from = next + 1;
             self.free_if_nothing_holds(next);
         }
+    }
+
+    fn array_is_full(&self, record: &Record) -> bool {
+        let task = record.program().and_then(|program| program.array);
+        task.and_then(|task| self.arrays.get(&task.array)).is_some_and(|array| !array.has_room())
     }
 
     fn admit_to_array(&mut self, job: u64) {
@@ -155,7 +164,7 @@ impl Core {
         let held = &record.held;
         let kept = held.by_user
             || held.by_failed_starts
-            || held.by_array
+            || (held.by_array && self.array_is_full(record))
             || held.begin.is_some_and(|begin| begin > now)
             || held.after.iter().any(|dependency| self.standing(dependency) != Standing::Met);
         let waits = self.work(job).is_some_and(|work| matches!(work.phase, Phase::Held(_)));

@@ -32,6 +32,8 @@ pub struct Node {
     pub unhealthy: bool,
     /// It has its key.
     member: bool,
+    /// How often it came anew, with nothing on its disk.
+    lives: u64,
     /// Runs of the agent so far.
     sessions: u64,
     /// The newest epoch that was seen, as written down.
@@ -93,6 +95,7 @@ impl Node {
             cut_until: 0,
             unhealthy: false,
             member: false,
+            lives: 0,
             sessions: 0,
             seen_epoch: 0,
             tasks: BTreeMap::new(),
@@ -142,7 +145,8 @@ impl World {
         if self.nodes[node].member {
             return;
         }
-        let digest = digest::digest(&digest::SHA256, token_of(node).as_bytes());
+        let token = token_of(node, self.nodes[node].lives);
+        let digest = digest::digest(&digest::SHA256, token.as_bytes());
         let digest = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let expires_ms = self.server_now().as_millis() + 86_400_000;
         let ask = self.ask(Ask::JoinToken { digest, expires_ms });
@@ -173,7 +177,9 @@ impl World {
             isolation: Isolation { devices: true, ..Isolation::default() },
             power_sources: Vec::new(),
         };
-        let join = Join { token: token_of(node), public_key: format!("key of {node}"), node: description };
+        let lives = self.nodes[node].lives;
+        let public_key = format!("key {lives} of {node}");
+        let join = Join { token: token_of(node, lives), public_key, node: description };
         self.send(Call::Join { node, join: Box::new(join) });
         let patience = between(&mut self.nodes[node].rng, 500, 2_000);
         self.at(self.now + patience, Event::Agent(node, 0, AgentEvent::Send));
@@ -188,6 +194,15 @@ impl World {
     }
 
     // The agent starts, and dies.
+
+    /// The agent starts, or the node joins where it has not.
+    pub fn power_on(&mut self, node: usize) {
+        if self.nodes[node].member {
+            self.start_agent(node);
+        } else if !self.clients.tokens.values().any(|other| *other == node) {
+            self.ask_to_join(node);
+        }
+    }
 
     pub fn start_agent(&mut self, node: usize) {
         let now_ms = self.node_now(node);
@@ -279,7 +294,10 @@ impl World {
         }
         let it = &mut self.nodes[node];
         if wiped {
+            // With its disk it has lost its key: it joins anew.
             it.tasks.clear();
+            (it.member, it.seen_epoch) = (false, 0);
+            it.lives += 1;
         } else {
             // What nobody forced onto the disk may be gone.
             let rng = &mut it.rng;
@@ -342,7 +360,9 @@ impl World {
         agent.exchange = Some(agent.exchanges);
         let (session, exchange) = (agent.session, agent.exchanges);
         let patience = u64::from(report.wait_ms) + between(&mut it.rng, 300, 1_500);
-        self.say(format_args!("{node}: reports {} of {:?}", report.version, report.tasks));
+        if !report.tasks.is_empty() {
+            self.say(format_args!("{node}: reports {} of {:?}", report.version, report.tasks));
+        }
         self.send(Call::Report { node, session, exchange, asked_at_ms, report: Box::new(report) });
         self.at(self.now + patience, Event::Agent(node, session, AgentEvent::GiveUp(exchange)));
     }
@@ -363,13 +383,15 @@ impl World {
         if !awaited && in_1000(&mut it.rng, 500) {
             return;
         }
-        if awaited {
+        if awaited && answer.is_ok() {
             agent.exchange = None;
         }
         match answer {
             Ok(Answer::Orders(orders)) => {
                 it.seen_epoch = it.seen_epoch.max(orders.edition.epoch);
-                self.say(format_args!("{node}: is ordered {orders:?}", orders = Told(&orders)));
+                if !orders.tasks.is_empty() {
+                    self.say(format_args!("{node}: is ordered {:?}", Told(&orders)));
+                }
                 self.handle_agent(node, Input::Orders { orders: *orders, asked_at_ms });
                 let left = self.nodes[node].agent.as_ref().is_some_and(|agent| agent.core.has_left());
                 if left {
@@ -383,7 +405,7 @@ impl World {
             Err(problem) => {
                 assert_ne!(problem.code, "stale_server", "a server knows its own epochs");
                 assert_ne!(problem.code, "unknown_agent", "a member stays one");
-                // Later, not at once.
+                // It asks again when it has waited for long enough.
                 return;
             }
         }
@@ -555,8 +577,8 @@ impl World {
     }
 }
 
-fn token_of(node: usize) -> String {
-    format!("join token of {node}")
+fn token_of(node: usize, lives: u64) -> String {
+    format!("join token {lives} of {node}")
 }
 
 /// Orders in few words.

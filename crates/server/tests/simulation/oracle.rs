@@ -340,6 +340,11 @@ impl World {
     /// An answer is let out: what it says is on disk.
     pub fn said(&self, ask: usize, answer: &Result<Answer, Problem>) {
         let key = format!("key {ask}");
+        if let Err(problem) = answer
+            && let Some(jobs) = self.oracle.keys.get(&key).filter(|jobs| !jobs.is_empty())
+        {
+            assert_eq!(problem.status, 503, "{key} was accepted as {jobs:?}, and now is not");
+        }
         match answer {
             Ok(Answer::Submitted(batch)) => {
                 assert_eq!(self.oracle.keys.get(&key), Some(&batch.jobs), "{key}: the answer is that on disk");
@@ -365,6 +370,12 @@ impl World {
     }
 
     // The end.
+
+    pub fn drained(&self) -> Vec<String> {
+        let Some(core) = &self.server.core else { return Vec::new() };
+        let drained = self.oracle.drained.iter().filter_map(|at| core.nodes(&operator()).get(at.ix()).cloned());
+        drained.map(|node| node.name).collect()
+    }
 
     fn jobs_left(&self) -> Vec<JobView> {
         let Some(core) = &self.server.core else { return Vec::new() };

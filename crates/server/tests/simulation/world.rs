@@ -20,7 +20,7 @@ use crate::transcript::Transcript;
 /// Events of one world: more are a loop that goes nowhere.
 const MOST_EVENTS: u64 = 400_000;
 /// Time after the last fault by which all is quiet, in milliseconds.
-const QUIET_AFTER_MS: u64 = 900_000;
+const QUIET_AFTER_MS: u64 = 300_000;
 
 /// Something that is to happen.
 pub enum Event {
@@ -117,6 +117,7 @@ impl World {
                 if self.is_quiet() {
                     break;
                 }
+                self.resume_drained();
                 look_at = at + 500;
                 let late = at > self.plan.active_ms + QUIET_AFTER_MS;
                 assert!(!late, "never quiet: {}", self.what_is_left());
@@ -140,7 +141,7 @@ impl World {
             }
             Event::Answered(route, answer) => self.answered(route, *answer),
             Event::Joins(node) => self.ask_to_join(node),
-            Event::AgentStarts(node) => self.start_agent(node),
+            Event::AgentStarts(node) => self.power_on(node),
             Event::Agent(node, session, event) => self.agent_event(node, session, event),
             Event::Supervisor(node, task, rank) => self.supervisor_tick(node, task, rank),
             Event::Process(node, pid, event) => self.process_event(node, pid, event),
@@ -200,9 +201,8 @@ impl World {
             self.nodes[node].unhealthy = false;
             self.nodes[node].cut_until = self.now;
             self.plan.nodes[node].refuses = 0;
-            self.start_agent(node);
+            self.power_on(node);
         }
-        self.resume_all();
     }
 
     // The network.
