@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use offtake_protocol::agent::{
     EnergySource, Exit, NumberedSignal, TaskEnd, TaskId, TaskRefusal, TaskSpec, WorkerEnd, WorkerSpec,
@@ -564,21 +564,29 @@ fn why_not(exit: &Exit) -> String {
     }
 }
 
-/// Ends supervisors whose workers have not been started, and waits until they are gone.
-async fn end_prepared(workers: Vec<Worker>) {
+/// Ends supervisors whose workers have not been started, waits until they are gone, and gives how each ended.
+async fn end_prepared(workers: Vec<Worker>) -> Vec<Worker> {
+    let mut ended = Vec::with_capacity(workers.len());
     for worker in workers {
         let (commands, commanded) = mpsc::unbounded_channel();
         let (told, mut statuses) = mpsc::unbounded_channel();
         let (_keep, lease) = watch::channel(0);
-        let WorkerStand::Watched { handle, .. } = worker.stand else { continue };
-        let _ = commands.send(Command::Kill);
-        tokio::spawn(watch_worker(0, worker.folder, handle, commanded, lease, told));
-        while let Some((_, status)) = statuses.recv().await {
-            if matches!(status, Status::Ended(_)) {
-                break;
-            }
+        let mut stand = worker.stand;
+        if let WorkerStand::Watched { handle, .. } = stand {
+            let _ = commands.send(Command::Kill);
+            tokio::spawn(watch_worker(0, worker.folder.clone(), handle, commanded, lease, told));
+            stand = loop {
+                match statuses.recv().await {
+                    Some((_, Status::Ended(end))) => break WorkerStand::Ended(end),
+                    Some(_) => {}
+                    // Whoever watched it is gone, as when the agent ends.
+                    None => break WorkerStand::Watched { handle: None, running_since_ms: None },
+                }
+            };
         }
+        ended.push(Worker { stand, ..worker });
     }
+    ended
 }
 
 /// What is known of the workers of a task.
@@ -767,35 +775,30 @@ pub(crate) async fn adopt(node: &Node, id: TaskId) -> io::Result<Option<Adopted>
         return Ok(Some(Adopted { spec, stand: Stand::Ended(end), signalled, groups, workers: Vec::new() }));
     }
     let mut workers = Vec::with_capacity(spec.workers.len());
-    let mut any = false;
     for worker in &spec.workers {
         let folder = folder.join(worker.rank.to_string());
-        let found = match find(&folder) {
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => Found::NeverRan,
-            found => found?,
-        };
-        any |= found != Found::NeverRan;
-        workers.push(Worker { spec: *worker, stand: stand_of(&folder, found).await, folder });
+        workers.push(Worker { spec: *worker, stand: stand_of(&folder).await?, folder });
     }
-    if !any {
-        node.store.remove(id)?;
-        return Ok(None);
+    let waits = |worker: &Worker| matches!(worker.stand, WorkerStand::Watched { handle: Some(_), .. });
+    if started_ms(&workers).is_none() && !workers.iter().all(waits) {
+        // Not all were made ready. An order of the run before may still have reached one of them.
+        workers = end_prepared(workers).await;
+        if started_ms(&workers).is_none() {
+            node.store.remove(id)?;
+            return Ok(None);
+        }
     }
+    let stand = started_ms(&workers).map_or(Stand::Prepared, |since_ms| Stand::Running { since_ms });
+    Ok(Some(Adopted { spec, stand, signalled, groups, workers }))
+}
+
+/// When the last of the workers that have been started was.
+fn started_ms(workers: &[Worker]) -> Option<i64> {
     let since = |worker: &Worker| match &worker.stand {
         WorkerStand::Watched { running_since_ms, .. } => *running_since_ms,
         WorkerStand::Ended(ended) => ended.started_ms,
     };
-    let stand = match workers.iter().filter_map(since).max() {
-        Some(since_ms) => Stand::Running { since_ms },
-        None => Stand::Prepared,
-    };
-    let waits = |worker: &Worker| matches!(worker.stand, WorkerStand::Watched { handle: Some(_), .. });
-    if stand == Stand::Prepared && !workers.iter().all(waits) {
-        end_prepared(workers).await;
-        node.store.remove(id)?;
-        return Ok(None);
-    }
-    Ok(Some(Adopted { spec, stand, signalled, groups, workers }))
+    workers.iter().filter_map(since).max()
 }
 
 /// The workers of a task of which nothing is known but its folder.
@@ -818,26 +821,37 @@ fn cores(workers: &[Worker]) -> Vec<Vec<u32>> {
     workers.iter().map(|worker| launch(worker).map(|launch| launch.cpus).unwrap_or_default()).collect()
 }
 
-async fn stand_of(folder: &Path, found: Found) -> WorkerStand {
+/// Where a worker of an earlier run stands. That it never ran is said only when its record says so.
+async fn stand_of(folder: &Path) -> io::Result<WorkerStand> {
     let lost = |running_since_ms| WorkerStand::Watched { handle: None, running_since_ms };
-    match found {
-        Found::Ended(ended) => WorkerStand::Ended(ended),
-        Found::Died { started_ms } => lost(Some(started_ms)),
-        Found::NeverRan => lost(None),
-        Found::Alive => {
-            let Ok(mut handle) = Handle::connect(folder) else { return lost(None) };
-            match tokio::time::timeout(FIRST_STATUS_LIMIT, handle.next()).await {
-                Ok(Ok(Some(Status::Ended(ended)))) => WorkerStand::Ended(ended),
-                Ok(Ok(Some(Status::Running { since_ms, .. }))) => {
-                    WorkerStand::Watched { handle: Some(handle), running_since_ms: Some(since_ms) }
-                }
-                // It was started, or it would not have to be stopped; since when is told with its end.
-                Ok(Ok(Some(Status::Stopping))) => {
-                    WorkerStand::Watched { handle: Some(handle), running_since_ms: Some(unix_now_ms()) }
-                }
-                Ok(Ok(Some(Status::Prepared))) => WorkerStand::Watched { handle: Some(handle), running_since_ms: None },
-                _ => lost(None),
-            }
+    let deadline = Instant::now() + FIRST_STATUS_LIMIT;
+    while Instant::now() < deadline {
+        match find(folder) {
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(lost(None)),
+            Err(other) => return Err(other),
+            Ok(Found::NeverRan) => return Ok(lost(None)),
+            Ok(Found::Died { started_ms }) => return Ok(lost(Some(started_ms))),
+            Ok(Found::Ended(ended)) => return Ok(WorkerStand::Ended(ended)),
+            Ok(Found::Alive) => {}
         }
+        if let Some(stand) = asked(folder).await {
+            return Ok(stand);
+        }
+        // It may be about to die, which its record does not tell yet.
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    Ok(lost(Some(unix_now_ms())))
+}
+
+/// Where a worker stands by what its supervisor says; none when that does not answer.
+async fn asked(folder: &Path) -> Option<WorkerStand> {
+    let mut handle = Handle::connect(folder).ok()?;
+    let running_since_ms = match tokio::time::timeout(FIRST_STATUS_LIMIT, handle.next()).await.ok()?.ok()?? {
+        Status::Ended(ended) => return Some(WorkerStand::Ended(ended)),
+        Status::Prepared => None,
+        Status::Running { since_ms, .. } => Some(since_ms),
+        // It was started, or it would not have to be stopped; since when is told with its end.
+        Status::Stopping => Some(unix_now_ms()),
+    };
+    Some(WorkerStand::Watched { handle: Some(handle), running_since_ms })
 }

@@ -359,39 +359,6 @@ pub struct LogQuery {
     pub tail_bytes: Option<u64>,
 }
 
-/// The query of `GET /v1/events`, a stream of server-sent events: the `id` of each is its sequence, its data an
-/// [`EventView`].
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-pub struct EventQuery {
-    /// Only those with a higher sequence; only what happens from now on when left out. The header `last-event-id` means
-    /// the same.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<u64>,
-    /// Go on with what happens from now on; true when left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub follow: Option<bool>,
-}
-
-/// Something that was asked, decided or happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct EventView {
-    /// Its place in the journal.
-    pub sequence: u64,
-    /// When.
-    pub at_ms: i64,
-    /// The kind of fact, such as `job_placed`.
-    pub kind: String,
-    /// The job that it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<u64>,
-    /// The node that it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
-    /// What happened, in words.
-    pub text: String,
-}
-
 /// `POST /v1/jobs/{id}/steps`: a step inside a running job; what `srun` asks for. Needs the job's own token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

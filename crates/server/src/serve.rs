@@ -214,14 +214,9 @@ impl Opened {
         let store = Store::open(&folder, settings(secret), declared, configuration.limits.journal_bytes)?;
         let history = Arc::new(offtake_journal::History::open(&folder).map_err(StoreError::from)?);
         let folded = store.fold(Some(&history))?;
-        let history =
-            History::start(history).map_err(|source| ServerError::Data { path: folder.clone(), source })?;
-        let shared = Arc::new(Shared::new(
-            folded.core.sequence(),
-            history,
-            SnapshotWriter::of(&folder),
-            Metrics::new(),
-        ));
+        let history = History::start(history).map_err(|source| ServerError::Data { path: folder.clone(), source })?;
+        let shared =
+            Arc::new(Shared::new(folded.core.sequence(), history, SnapshotWriter::of(&folder), Metrics::new()));
         let (sender, messages) = sync_channel(configuration.limits.waiting.max(1));
         let parts = Parts {
             core: folded.core,

@@ -170,8 +170,8 @@ impl Store {
     /// The journal cannot be read.
     pub(crate) fn fold(&self, history: Option<&offtake_journal::History>) -> Result<Folded, StoreError> {
         let reader = Reader::open(&self.folder)?;
-        let written = history.map(|history| applied(history)).transpose()?;
-        let core = match self.from_snapshot(&reader)? {
+        let written = history.map(applied).transpose()?;
+        let core = match self.restored(&reader)? {
             Some(core) if written.is_none_or(|written| written >= core.sequence()) => core,
             Some(_) => {
                 tracing::warn!("the history of jobs is older than the snapshot: all facts are folded");
@@ -184,7 +184,8 @@ impl Store {
         Ok(Folded { core: fold.core, last_fact: fold.last_fact })
     }
 
-    fn from_snapshot(&self, reader: &Reader) -> Result<Option<Core>, StoreError> {
+    /// The core of the newest snapshot that holds.
+    fn restored(&self, reader: &Reader) -> Result<Option<Core>, StoreError> {
         let found = Snapshots::of(&self.folder).latest(reader)?;
         for skipped in found.skipped {
             tracing::warn!(file = %skipped.file.display(), what = skipped.what, "a snapshot is skipped");

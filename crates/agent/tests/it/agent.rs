@@ -401,7 +401,7 @@ async fn a_worker_whose_supervisor_is_killed_ends_with_it() {
     let agent = start(configuration(&server, &folder));
     let times = [unique(), unique()];
     for (job, time) in [(1, &times[0]), (2, &times[1])] {
-        server.want(id(job), Want::Run, &gang(&folder, 1, &format!("exec sleep {time}")));
+        server.want(id(job), Want::Run, &gang(&folder, 1, &format!("echo $OFFTAKE_JOB_ID >> ran; exec sleep {time}")));
         running(&server, id(job)).await;
     }
     let kill_supervisor = |job: u64| {
@@ -420,6 +420,7 @@ async fn a_worker_whose_supervisor_is_killed_ends_with_it() {
     let end = ended(&server, id(2)).await;
     assert!(matches!(&exits(&end)[..], [Exit::Unknown(_)]), "{end:?}");
     assert!(sleepers(&times[1]).is_empty());
+    assert_eq!(fs::read_to_string(folder.path().join("ran")).expect("written"), "1\n2\n", "each ran once");
     agent.end(Departure::Pause).await;
 }
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
 use clap::Args;
-use offtake_protocol::rest::{EventView, FleetView, Health, JobQuery, JobState, JobView};
+use offtake_protocol::rest::{FleetView, Health, JobQuery, JobState, JobView};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::Common;
 use super::events;
 use crate::connection::Connection;
+use crate::show::events::Fact;
 use crate::show::{self, figures};
 use crate::terminal::{BadInput, printable, shortened};
 
@@ -32,7 +33,7 @@ pub struct Arguments {
 struct Screen {
     fleet: Option<FleetView>,
     jobs: Vec<JobView>,
-    events: VecDeque<EventView>,
+    events: VecDeque<Fact>,
     /// Jobs above the first that is shown.
     above: usize,
     has_colour: bool,
@@ -42,7 +43,7 @@ struct Screen {
 enum News {
     Key(KeyCode),
     Seen(Box<FleetView>, Vec<JobView>),
-    Happened(EventView),
+    Happened(Fact),
     Failed(anyhow::Error),
     Resized,
 }
@@ -115,12 +116,12 @@ async fn look(connection: &Connection, tell: &mpsc::Sender<News>) -> anyhow::Err
 
 /// Listens to what happens, until that fails.
 async fn listen(connection: &Connection, after: u64, tell: &mpsc::Sender<News>) -> anyhow::Error {
-    let mut take = |event: &EventView| {
+    let mut take = |event: &Fact| {
         // Where the screen cannot keep up, later events tell more.
         let _ = tell.try_send(News::Happened(event.clone()));
         Ok(())
     };
-    match events::follow(connection, after, true, &mut take).await {
+    match events::follow(connection, after, None, &mut take).await {
         Err(error) => error,
         Ok(()) => anyhow::anyhow!("the server tells no more of what happens"),
     }
@@ -382,15 +383,10 @@ mod tests {
         (0..height).map(|row| format!("{}\n", line(row).trim_end())).collect()
     }
 
-    fn event(sequence: u64) -> EventView {
-        EventView {
-            sequence,
-            at_ms: samples::NOW,
-            kind: "job_started".to_owned(),
-            job: Some(17),
-            node: None,
-            text: format!("job {sequence} started"),
-        }
+    fn event(sequence: u64) -> Fact {
+        let record =
+            serde_json::json!({ "at": samples::NOW, "event": { "engine": { "job_started": { "job": sequence } } } });
+        Fact { sequence, record }
     }
 
     #[test]

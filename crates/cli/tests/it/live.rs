@@ -187,8 +187,8 @@ fn an_interrupt_cancels_the_job() {
 fn events_are_told_once_each() {
     let folder = Folder::new("live-events");
     let event = |sequence: u64| {
-        let event = json!({ "sequence": sequence, "at_ms": 1_714_550_400_000_i64, "kind": "job_started", "text": "job 17 started" });
-        format!("id: {sequence}\ndata: {event}\n\n")
+        let fact = json!({ "at": 1_714_550_400_000_i64, "event": { "engine": { "job_started": { "job": 17 } } } });
+        format!("id: {sequence}\ndata: {fact}\n\n")
     };
     let server = Server::answering(&[
         ("GET /v1/health", &[ok(json!({ "status": "ready", "sequence": 90 }))]),
@@ -196,8 +196,8 @@ fn events_are_told_once_each() {
     ]);
     let ran = folder.run(&mut server.command(&folder, "offtake", "events")).succeeds();
     assert_eq!(ran.stdout.lines().count(), 2, "{}", ran.stdout);
-    assert!(ran.stdout.starts_with("      89  2024-05-01 08:00:00 UTC  job 17 started\n"), "{}", ran.stdout);
-    assert_eq!(server.asked_of("GET /v1/events")[0].query, "after=40&follow=false");
+    assert!(ran.stdout.starts_with("      89  2024-05-01 08:00:00 UTC  job started  job 17\n"), "{}", ran.stdout);
+    assert_eq!(server.asked_of("GET /v1/events")[0].query, "after=40");
     let ran = folder.run(&mut server.command(&folder, "offtake", "events --after 88 --json")).succeeds();
     assert_eq!(ran.stdout.lines().count(), 2, "{}", ran.stdout);
 }

@@ -289,7 +289,7 @@ impl Verdict {
                 }
             }
         }
-        if not_started.is_some() || first.tasks.iter().all(|task| !ran(task.end.as_ref())) {
+        if not_started.is_some() || first.tasks.iter().any(|task| has_no_workers(task.end.as_ref())) {
             exit_code = None;
         }
         let stop_words = attempt.stop.map(|reason| match reason {
@@ -372,10 +372,17 @@ pub(super) fn status_of(exit: &Exit) -> Option<i32> {
     }
 }
 
+/// Whether a task was ended before its workers were started.
+fn has_no_workers(end: Option<&TaskEnd>) -> bool {
+    end.is_none_or(|end| end.workers.is_empty())
+}
+
 /// Whether it is known that all workers of a task ran.
 pub(super) fn ran(end: Option<&TaskEnd>) -> bool {
     let ran = |exit: &Exit| matches!(exit, Exit::Status(_) | Exit::Signal(_));
-    end.is_some_and(|end| end.refused.is_none() && !end.workers.is_empty() && end.workers.iter().all(|one| ran(&one.exit)))
+    end.is_some_and(|end| {
+        end.refused.is_none() && !end.workers.is_empty() && end.workers.iter().all(|one| ran(&one.exit))
+    })
 }
 
 /// Up to when the work of an attempt is saved: its end, where it was asked to save and ended in time; otherwise the last

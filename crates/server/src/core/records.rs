@@ -10,6 +10,8 @@ use offtake_units::Timestamp;
 use offtake_workload::{Dependency, Job, Program};
 use serde::{Deserialize, Serialize};
 
+use super::attempts::ran;
+
 /// A job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
@@ -203,9 +205,15 @@ impl Attempt {
 }
 
 impl Step {
-    /// Whether all tasks are ready to run, or do, or did. One that its agent ends by itself may never have been.
+    /// Whether all tasks have prepared, so that they may run: each says so, or one runs already, by the word of an
+    /// earlier run of the server. One that its agent ends by itself may never have prepared.
     pub(crate) fn is_ready(&self) -> bool {
-        self.tasks.iter().all(|task| task.seen >= Seen::Prepared && task.seen != Seen::Stopping)
+        let ready = |task: &Task| match task.seen {
+            Seen::Prepared | Seen::Running => true,
+            Seen::Unknown | Seen::Preparing | Seen::Stopping => false,
+            Seen::Ended => ran(task.end.as_ref()),
+        };
+        self.tasks.iter().any(|task| task.seen == Seen::Running) || self.tasks.iter().all(ready)
     }
 
     /// Whether all tasks have come at least so far.

@@ -6,7 +6,7 @@ use offtake_protocol::agent::{TaskId, WorkerSpec};
 use offtake_protocol::rest::{JobState, Problem, StepRequest, StepView};
 
 use super::access::{problem, unknown_job};
-use super::attempts::{status_of, step_of, worker};
+use super::attempts::{ran, status_of, step_of, worker};
 use super::records::{Attempt, Record, Seen, Share, Step};
 use super::{Answer, Caller, Core};
 use crate::fact::Event;
@@ -95,16 +95,17 @@ impl Core {
                 over.push(Event::StepEnded { job, attempt: number, step: *step, exit_code, reason });
                 continue;
             }
+            if !entry.go && entry.is_ready() {
+                entry.go = true;
+                changed = true;
+            }
             let ends = || entry.tasks.iter().filter_map(|task| task.end.as_ref());
-            let refused = ends().any(|end| end.refused.is_some());
+            // Tasks start together or not at all.
+            let refused = ends().any(|end| end.refused.is_some() || (!entry.go && !ran(Some(end))));
             let kill = entry.request.as_ref().is_some_and(|request| request.kill_on_bad_exit);
             let bad = || ends().flat_map(|end| &end.workers).any(|worker| status_of(&worker.exit) != Some(0));
             if !entry.stop && (refused || (kill && bad())) {
                 entry.stop = true;
-                changed = true;
-            }
-            if !entry.go && entry.is_ready() {
-                entry.go = true;
                 changed = true;
             }
         }

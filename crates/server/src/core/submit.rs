@@ -6,13 +6,16 @@ use offtake_engine::{Event as EngineEvent, JobId};
 use offtake_protocol::rest::{JobState, Problem, Submitted, SubmittedBatch};
 use offtake_units::Timestamp;
 use offtake_workload::check::Fault;
-use offtake_workload::{ArrayTask, Job, JobFile, Program, Submission, User};
+use offtake_workload::{ArrayTask, Dependency, Job, JobFile, Program, Submission, User};
 use serde::{Deserialize, Serialize};
 
 use super::access::{Access, forbidden, problem};
 use super::records::{Held, Record};
 use super::{Answer, Caller, Core, KEYS_KEPT, Key};
 use crate::fact::Event;
+
+/// Jobs that one job may wait for.
+const MOST_DEPENDENCIES: usize = 10_000;
 
 /// Jobs that one call may submit, arrays counted by their indices.
 const MOST_JOBS_A_CALL: usize = 100_001;
@@ -111,6 +114,7 @@ impl Core {
             return Err(problem(422, "no_program", "the job has nothing to run: give `command` or `script`"));
         };
         program.user = Some(user);
+        program.after = self.each_of_arrays(&program.after)?;
         for dependency in &program.after {
             let known = self.records.get(&dependency.job).map(|record| record.spec.tenant.as_str());
             let over = self.outcomes.contains_key(&dependency.job);
@@ -121,6 +125,23 @@ impl Core {
         }
         self.state.placeable(&asked.job.gangs).map_err(|refusal| problem(422, "unplaceable", refusal.to_string()))?;
         Ok(asked)
+    }
+
+    /// Dependencies on an array, named by its identity, as dependencies on each of its jobs.
+    fn each_of_arrays(&self, after: &[Dependency]) -> Result<Vec<Dependency>, Problem> {
+        let mut each = Vec::with_capacity(after.len());
+        for dependency in after {
+            let record = self.records.get(&dependency.job);
+            let array = record.and_then(|record| record.program()?.array).filter(|task| task.array == dependency.job);
+            let count = array.map_or(1, |task| u64::from(task.count));
+            each.extend((0..count).map(|offset| Dependency { job: dependency.job + offset, when: dependency.when }));
+            if each.len() > MOST_DEPENDENCIES {
+                let detail =
+                    format!("a job waits for at most {MOST_DEPENDENCIES} others, those of arrays counted singly");
+                return Err(Problem { field: Some("after".to_owned()), ..problem(422, "too_many", detail) });
+            }
+        }
+        Ok(each)
     }
 
     /// Whom a job runs as: the tenant map's user, or else the caller's own; never one that a request names.

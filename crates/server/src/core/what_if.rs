@@ -57,9 +57,10 @@ impl Fork {
     /// When the question cannot be meant.
     pub fn what_if(mut self, request: WhatIfRequest) -> Result<WhatIf, Problem> {
         let horizon = self.horizon(&request)?;
-        let otherwise = look_ahead(self.state.clone(), Vec::new(), self.awaiting.clone(), horizon);
+        let awaiting = self.awaiting.clone();
+        // Adds the caps that are asked about, which do not bind until they are set: what differs is the question's doing.
         let changes = self.changes(request)?;
-        // Both are looked at over the same time.
+        let otherwise = look_ahead(self.state.clone(), Vec::new(), awaiting, horizon);
         let then = look_ahead(self.state, changes, self.awaiting, horizon);
         let mut jobs = compare(&otherwise, &then, &self.names, horizon);
         let changed = jobs.len() as u64;

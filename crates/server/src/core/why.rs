@@ -117,7 +117,13 @@ impl Core {
         };
         let when = match waiting.earliest {
             Some(start) if start > self.state.now() => {
-                format!(" It starts at {} at the latest, in {}.", instant(start), span(start - self.state.now()))
+                let left = span(start - self.state.now());
+                match waiting.hold {
+                    Some(_) => {
+                        format!(" It starts at {} at the latest, in {left}: its nodes are kept.", instant(start))
+                    }
+                    None => format!(" It can start at {}, in {left}, if nothing comes before it.", instant(start)),
+                }
             }
             Some(_) => String::new(),
             None => " When it starts nobody can tell: it waits for work without a time limit.".to_owned(),

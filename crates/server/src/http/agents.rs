@@ -117,6 +117,7 @@ async fn stand_still(server: &Server, report: &Report) -> Result<Response, Probl
 /// The query of a piece of output.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct PieceQuery {
     /// Nothing more comes for this request.
     #[serde(default)]

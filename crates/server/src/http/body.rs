@@ -84,6 +84,10 @@ pub(super) fn says_json(headers: &HeaderMap) -> Result<(), Problem> {
 /// # Errors
 /// When it is no JSON (400), or says something that cannot be meant (422): with the field and the place.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // A list would be read as the fields in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "the body is a list; send a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -93,12 +97,15 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     Ok(read)
 }
 
-/// As [`parse`], and an empty body means what is meant when nothing is said.
+/// As [`parse`], and an empty body or `null` means what is meant when nothing is said.
 ///
 /// # Errors
 /// As [`parse`].
 pub(super) fn parse_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
-    if body.is_empty() { Ok(T::default()) } else { parse(body) }
+    match body.trim_ascii() {
+        b"" | b"null" => Ok(T::default()),
+        _ => parse(body),
+    }
 }
 
 fn fault(error: &serde_json::Error, path: Option<String>) -> Problem {
@@ -135,7 +142,9 @@ mod tests {
 
     #[test]
     fn no_body_means_what_is_meant_when_nothing_is_said() {
-        assert!(!parse_or_default::<Cancel>(b"").expect("nothing is said").now);
-        assert!(parse_or_default::<Cancel>(b" ").is_err());
+        for nothing in [&b""[..], b" ", b"null"] {
+            assert!(!parse_or_default::<Cancel>(nothing).expect("nothing is said").now);
+        }
+        assert!(parse_or_default::<Cancel>(b"0").is_err());
     }
 }

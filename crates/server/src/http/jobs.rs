@@ -114,7 +114,7 @@ fn page(live: Vec<JobView>, past: Vec<JobView>, limit: usize) -> JobPage {
     let mut jobs = live;
     jobs.extend(past);
     // Stable: of two with one identity the one from memory stays first.
-    jobs.sort_by(|a, b| b.id.cmp(&a.id));
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
     jobs.dedup_by_key(|job| job.id);
     jobs.truncate(limit);
     let next = (jobs.len() == limit).then(|| jobs.last().map(|job| job.id)).flatten().filter(|id| *id > 1);
@@ -127,11 +127,7 @@ fn page(live: Vec<JobView>, past: Vec<JobView>, limit: usize) -> JobPage {
     params(("id" = u64, Path, description = "The job.")),
     responses((status = 200, description = "The job.", body = JobDetail), Problems)
 )]
-pub(super) async fn get(
-    State(server): App,
-    asker: Asker,
-    Named(id): Named<u64>,
-) -> Result<Json<JobDetail>, Refused> {
+pub(super) async fn get(State(server): App, asker: Asker, Named(id): Named<u64>) -> Result<Json<JobDetail>, Refused> {
     let caller = asker.caller();
     let live = server.handle.ask(move |core| core.job(&caller, id)).await?;
     match live {

@@ -103,12 +103,7 @@ struct Open {
 }
 
 impl Open {
-    async fn ask(
-        &mut self,
-        source: &LogSource,
-        query: &LogQuery,
-        pieces: &mpsc::Sender<Bytes>,
-    ) -> Result<(), Problem> {
+    async fn ask(&mut self, source: &LogSource, query: &LogQuery, pieces: &mpsc::Sender<Bytes>) -> Result<(), Problem> {
         let id = self.server.logs.open(&source.node, pieces.clone());
         self.requests.push((id, source.node.to_string()));
         let request = LogRequest {

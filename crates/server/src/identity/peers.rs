@@ -51,10 +51,8 @@ mod tests {
 
     #[test]
     fn users_of_the_machine_are_members_of_their_own_tenant() {
-        let tenants = BTreeMap::from([
-            ("research".to_owned(), User::Name("ada".to_owned())),
-            ("ops".to_owned(), User::Id(1002)),
-        ]);
+        let tenants =
+            BTreeMap::from([("research".to_owned(), User::Name("ada".to_owned())), ("ops".to_owned(), User::Id(1002))]);
         let access = |uid, name: Option<&str>| caller(uid, 990, name.map(str::to_owned), &tenants).access;
         assert_eq!(access(990, Some("offtake")), Access::Operator);
         assert_eq!(access(0, Some("root")), Access::Operator);

@@ -25,8 +25,8 @@ use tower::Service;
 use crate::configuration::{Certificate, Configuration};
 use crate::identity::{Peer, of_socket};
 
-pub use tls::TlsError;
 pub(crate) use tls::Tls;
+pub use tls::TlsError;
 
 /// The longest that a request's head may take to come, and that a connection may be silent between two requests.
 const HEAD_IN_TIME: Duration = Duration::from_secs(90);

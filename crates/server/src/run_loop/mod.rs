@@ -42,7 +42,7 @@ type Told = Box<dyn FnOnce(Result<(), Problem>) + Send>;
 /// What the loop is sent.
 pub(crate) enum Message {
     /// Something to take in, its size in bytes, and who waits for the answer.
-    Input(Input, usize, Ticket, Waiting),
+    Input(Box<Input>, usize, Ticket, Waiting),
     /// Whoever waited is gone.
     Hangup(Ticket),
     /// Someone wants to see something.
@@ -88,12 +88,7 @@ impl Handle {
     ///
     /// # Errors
     /// What the core says, or that it cannot be asked.
-    pub(crate) async fn command(
-        &self,
-        caller: Caller,
-        key: Option<Key>,
-        command: Command,
-    ) -> Result<Answer, Problem> {
+    pub(crate) async fn command(&self, caller: Caller, key: Option<Key>, command: Command) -> Result<Answer, Problem> {
         self.input(0, |ticket| Input::Command { ticket, caller, key, command }).await
     }
 
@@ -131,7 +126,7 @@ impl Handle {
     async fn input(&self, bytes: usize, input: impl FnOnce(Ticket) -> Input) -> Result<Answer, Problem> {
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let (waiting, answer) = oneshot::channel();
-        self.send(Message::Input(input(ticket), bytes, ticket, waiting))?;
+        self.send(Message::Input(Box::new(input(ticket)), bytes, ticket, waiting))?;
         let mut gone = HangUp { messages: Some(&self.messages), ticket };
         let answer = answer.await;
         gone.messages = None;
@@ -305,7 +300,7 @@ impl RunLoop {
         match message {
             Message::Input(input, bytes, ticket, waiting) => {
                 self.waiting.insert(ticket, waiting);
-                self.core.handle(self.clock.now(), input);
+                self.core.handle(self.clock.now(), *input);
                 return bytes;
             }
             Message::Hangup(ticket) => {
@@ -368,18 +363,22 @@ impl RunLoop {
 
     /// Answers what still waits in the channel, and leaves all on disk.
     fn end(mut self) -> Result<(), StoreError> {
+        let mut bytes = 0;
         while let Ok(message) = self.messages.try_recv() {
-            self.take_in(message);
+            bytes += self.take_in(message);
+            if bytes >= MOST_BYTES_AT_ONCE {
+                self.decide();
+                bytes = 0;
+            }
         }
         self.decide();
         self.in_flight.wait_below(1);
         for (_, waiting) in self.waiting.drain() {
             let _ = waiting.send(Err(stopping()));
         }
-        if self.in_flight.failure().is_none() && self.shared.read_only().is_none() {
-            if self.shared.history.flush() {
-                self.shared.snapshots.write_now(&self.core.image());
-            }
+        let all_written = self.in_flight.failure().is_none() && self.shared.read_only().is_none();
+        if all_written && self.shared.history.flush() {
+            self.shared.snapshots.write_now(&self.core.image());
         }
         self.store.close()
     }

@@ -119,3 +119,46 @@ fn a_seed_gives_one_run() {
     }
     assert_ne!(run(1, &Transcript::none()), run(2, &Transcript::none()), "seeds differ");
 }
+#[test]
+fn temp() {
+    use offtake_engine::*;
+    use offtake_units::*;
+    for per in [None, Some(1), Some(2)] {
+        for kinds in [[4, 3, 2], [4, 4, 4], [4, 4, 3]] {
+            let nodes: Vec<_> = kinds
+                .iter()
+                .enumerate()
+                .map(|(at, cpu)| offtake_fleet::JoinedNode {
+                    name: format!("n{at}"),
+                    cpu: CpuMilli::new(cpu * 1000),
+                    memory: Mebibytes::new(16000),
+                    accelerator: None,
+                    chips: 0,
+                    chip_memory: None,
+                    chip_watts: None,
+                    attributes: Default::default(),
+                })
+                .collect();
+            let fleet = std::sync::Arc::new(offtake_fleet::joined("local", &nodes));
+            let mut state = State::default();
+            let at = Timestamp::EPOCH;
+            state.apply(&Fact { at, event: Event::FleetLoaded { fleet } });
+            let file = offtake_workload::JobFile {
+                command: vec!["x".to_owned()],
+                gangs: vec![offtake_workload::WireGang {
+                    workers: Some(3),
+                    cpu_milli: Some(1000),
+                    per_node: per,
+                    ..Default::default()
+                }],
+                ..Default::default()
+            };
+            let job = file.read(at, "a").expect("reads").job;
+            let ok = state.placeable(&job.gangs);
+            state.apply(&Fact { at, event: Event::JobSubmitted { job: JobId(1), spec: std::sync::Arc::new(job) } });
+            let mut facts = Vec::new();
+            decide(&mut state, at, &mut facts);
+            println!("{per:?} {kinds:?} {ok:?} {facts:?}");
+        }
+    }
+}

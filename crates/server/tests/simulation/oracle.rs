@@ -422,8 +422,10 @@ impl World {
         let keyed: Vec<u64> = self
             .oracle
             .keys
-            .values()
-            .flatten()
+            .iter()
+            // Those of steps name steps.
+            .filter(|(key, _)| key.starts_with("key"))
+            .flat_map(|(_, submitted)| submitted)
             .flat_map(|submitted| submitted.id..submitted.id + u64::from(submitted.count))
             .collect();
         let each: BTreeSet<u64> = keyed.iter().copied().collect();
