@@ -9,7 +9,7 @@ use crate::terminal::BadInput;
 
 #[derive(Args)]
 pub struct Logging {
-    /// How log lines are written: for people, or one JSON object a line
+    /// How log lines are written
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     log_format: Format,
     /// What is logged: error, warn, info, debug or trace [default: info, or as OFFTAKE_LOG says]

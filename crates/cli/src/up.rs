@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
 use offtake_agent::{AgentError, Departure};
-use offtake_client::{Server, Trust};
+use offtake_client::{Client, Server, Trust};
 use offtake_engine::Policy;
+use offtake_protocol::rest::FleetView;
 use offtake_server::{Certificate, Configuration, Limits, Ready};
 use offtake_units::Duration;
 use offtake_workload::User;
@@ -94,7 +96,7 @@ struct Up {
     /// The fingerprint of a certificate of its own making.
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
-    /// Whether a local agent runs too.
+    /// Whether a local agent runs too, and has joined.
     agent: bool,
     /// Why the journal takes nothing, when that is so.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,15 +135,26 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Ok(ready) = is_ready => ready,
             ended = &mut server => return ended?.map(|()| ExitCode::SUCCESS).map_err(Into::into),
         };
-        let up = Up::of(&ready, socket, data.clone(), !arguments.no_agent);
+        let mut up = Up::of(&ready, socket, data.clone(), !arguments.no_agent);
         note(&up, &around);
-        say(&up, arguments.json)?;
+        let here = Server { url: format!("unix:{}", up.socket.display()), token: None, trust: Trust::System };
         let mut agent = std::pin::pin!(async {
             if arguments.no_agent {
+                say(&up, arguments.json)?;
                 stop.ordered().await;
                 return Ok(());
             }
-            local_agent(arguments, &ready, &up, &stop).await
+            let work = local_agent(arguments, &ready, here.clone(), data.join("agent"), &stop);
+            let tell = async {
+                let begun = Instant::now();
+                tokio::select! {
+                    joined = any_node(here.clone()) => joined?,
+                    () = stop.ordered() => return Ok(()),
+                }
+                up.timing.ready_ms += begun.elapsed().as_secs_f64() * 1000.0;
+                say(&up, arguments.json)
+            };
+            tokio::try_join!(work, tell).map(|_| ())
         });
         let ended = tokio::select! {
             // An agent that cannot begin is worth knowing of, though the server could go on alone.
@@ -175,9 +188,24 @@ impl Up {
     }
 }
 
+/// Waits until the fleet has a node: work that came before there is any would be refused, as it fits nowhere.
+async fn any_node(server: Server) -> anyhow::Result<()> {
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+    let client = Client::new(server)?;
+    while client.get::<FleetView>("/v1/fleet").await?.nodes == 0 {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
 /// Runs the agent of this machine, which joins with its first start.
-async fn local_agent(arguments: &Arguments, ready: &Ready, up: &Up, stop: &Stop) -> anyhow::Result<()> {
-    let server = Server { url: format!("unix:{}", up.socket.display()), token: None, trust: Trust::System };
+async fn local_agent(
+    arguments: &Arguments,
+    ready: &Ready,
+    server: Server,
+    data: PathBuf,
+    stop: &Stop,
+) -> anyhow::Result<()> {
     let departure = || {
         let stop = stop.ordered();
         async move {
@@ -186,7 +214,7 @@ async fn local_agent(arguments: &Arguments, ready: &Ready, up: &Up, stop: &Stop)
             Departure::Pause
         }
     };
-    let mut configuration = arguments.node.configuration(server, up.data.join("agent"))?;
+    let mut configuration = arguments.node.configuration(server, data)?;
     match offtake_agent::run(configuration.clone(), departure()).await {
         Err(AgentError::NoToken) => {}
         ended => return Ok(ended?),

@@ -85,8 +85,8 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
         }
         let Some(lane) = state.queue.next() else { return };
         let entry = state.queue.lane(lane);
-        let (shape, only_freed) = (entry.shape, entry.only_freed);
-        let may = |state: &State, held| !only_freed || state.freed_helps(shape, held);
+        let (key, only_freed) = (entry.key, entry.only_freed);
+        let may = |state: &State, held| !only_freed || state.freed_helps(key, held);
         let progress = (may(state, false) && try_first(state, lane, facts))
             || try_own_hold(state, lane, facts)
             || (may(state, true) && try_under_hold(state, lane, facts));
@@ -107,7 +107,7 @@ fn propose(state: &mut State, facts: &mut Vec<Fact>, event: Event) {
 /// Places the first job of a lane on what no hold keeps.
 fn try_first(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
     let Some(first) = state.queue.lane(lane).first() else { return false };
-    try_job(state, first.job, state.queue.lane(lane).shape, facts)
+    try_job(state, first.job, state.queue.lane(lane).key.shape, facts)
 }
 
 fn try_job(state: &mut State, job: JobId, shape_ix: ShapeIx, facts: &mut Vec<Fact>) -> bool {
@@ -127,6 +127,7 @@ fn begin(state: &mut State, facts: &mut Vec<Fact>, job: JobId, placement: Arc<Pl
 }
 
 pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
+    state.see_as(job);
     let State { capacity, policy, scores, mix, .. } = state;
     Placing::new(capacity, policy, scores, mix, job).place(shape_ix, shape)
 }
@@ -134,11 +135,11 @@ pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: Jo
 /// Places the first job of a lane where its hold said once that is due; elsewhere if work has outrun its expected end.
 fn try_own_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
     let Some(first) = state.queue.lane(lane).first() else { return false };
-    let (job, shape, now) = (first.job, state.queue.lane(lane).shape, state.now());
+    let (job, shape, now) = (first.job, state.queue.lane(lane).key.shape, state.now());
     let Some(hold) = state.holds.iter().find(|hold| hold.job == job && hold.is_ripe(now)) else { return false };
     let placement = Arc::clone(&hold.placement);
     propose(state, facts, Event::HoldReleased { job });
-    if !state.settle(shape, &placement) {
+    if !state.settle(job, shape, &placement) {
         return try_first(state, lane, facts);
     }
     begin(state, facts, job, placement);
@@ -147,7 +148,7 @@ fn try_own_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool 
 
 /// Places a job of a lane that ends before some hold begins on the nodes that the hold keeps.
 fn try_under_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
-    let shape_ix = state.queue.lane(lane).shape;
+    let shape_ix = state.queue.lane(lane).key.shape;
     let now = state.now();
     for index in 0..state.holds.len() {
         let hold = &state.holds[index];
@@ -177,7 +178,7 @@ fn try_under_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> boo
 
 /// Why the first job of a lane waits.
 fn blocked_by(state: &State, lane: LaneIx) -> Blocked {
-    let shape = state.shape(state.queue.lane(lane).shape);
+    let shape = state.shape(state.queue.lane(lane).key.shape);
     let needy = shape.gangs.iter().flat_map(|gang| gang.kinds.iter().map(move |(kind, _)| (gang, *kind)));
     for (gang, kind) in needy {
         if let Some(limit) = state.capacity.tight_limit(kind, u32::from(gang.whole_chips().max(1)) * gang.workers) {
@@ -194,7 +195,7 @@ fn lacks_hold(state: &State, lane: LaneIx) -> bool {
     let mine = standing(entry);
     let before = |hold: &Hold| state.standing_of(hold.job).is_some_and(|other| other <= mine);
     !state.start_unknown.contains(&first.job)
-        && !state.holds.iter().any(|hold| before(hold) && overlap(state, hold, entry.shape))
+        && !state.holds.iter().any(|hold| before(hold) && overlap(state, hold, entry.key.shape))
 }
 
 fn overlap(state: &State, hold: &Hold, shape: ShapeIx) -> bool {
@@ -214,7 +215,7 @@ fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
         if !lacks_hold(state, lane) {
             continue;
         }
-        let (shape_ix, first) = (state.queue.lane(lane).shape, state.queue.lane(lane).first());
+        let (shape_ix, first) = (state.queue.lane(lane).key.shape, state.queue.lane(lane).first());
         let Some(job) = first.map(|first| first.job) else { continue };
         // A stronger job takes over the pool from weaker ones.
         let weaker: Vec<JobId> =
@@ -243,9 +244,10 @@ pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -
     let shape = Arc::clone(state.shape(shape_ix));
     let now = state.now();
     let ends: Vec<(Timestamp, JobId)> = state.ends().filter(|(end, _)| *end > now).collect();
-    let mut gone: Vec<(ShapeIx, Arc<Placement>)> = Vec::new();
+    let mut gone: Vec<(JobId, ShapeIx, Arc<Placement>)> = Vec::new();
     let mut found = None;
     let watch = state.capacity.pause_watch();
+    state.see_as(job);
     for (end, other) in ends {
         let Some(Phase::Running { shape: other_shape, placement, .. }) = state.job(other).map(|work| &work.phase)
         else {
@@ -253,16 +255,25 @@ pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -
         };
         let (other_shape, placement) = (*other_shape, Arc::clone(placement));
         let fleet = state.fleet();
-        // One node of each stretch in one domain stands for the others.
         let mut nodes: Vec<NodeIx> = placement.slots().flat_map(|slot| slot.nodes.numbers()).map(NodeIx).collect();
-        let is_out = |node: NodeIx| state.capacity.is_withheld(node, Withheld::Out);
-        nodes.dedup_by_key(|node| (fleet.nodes[node.ix()].domain, fleet.nodes[node.ix()].kind, is_out(*node)));
         if !nodes.iter().any(|node| kinds_of(&shape).any(|kind| kind == fleet.nodes[node.ix()].kind)) {
             continue;
         }
         state.vacate(other_shape, &placement);
-        gone.push((other_shape, placement));
-        let helps = |node: &NodeIx| shape.gangs.iter().any(|gang| could_help(&state.capacity, gang, *node));
+        state.leave(other, &placement);
+        gone.push((other, other_shape, placement));
+        let fleet = state.fleet();
+        let is = |node: &NodeIx, why| state.capacity.is_withheld(*node, why);
+        // One node of each stretch in one domain stands for the others.
+        nodes.dedup_by_key(|node| {
+            let like = fleet.nodes[node.ix()];
+            (like.domain, like.kind, is(node, Withheld::Out), is(node, Withheld::Tenant))
+        });
+        // Where other tenants stay, only watts can have come free.
+        let helps = |node: &NodeIx| match is(node, Withheld::Tenant) {
+            true => state.capacity.is_under_a_cap(*node),
+            false => shape.gangs.iter().any(|gang| could_help(&state.capacity, gang, *node)),
+        };
         if nodes.iter().any(helps)
             && let Some(trial) = place(state, shape_ix, &shape, job)
         {
@@ -272,7 +283,10 @@ pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -
             break;
         }
     }
-    gone.iter().rev().for_each(|(shape, placement)| state.occupy(*shape, placement));
+    for (other, shape, placement) in gone.iter().rev() {
+        state.occupy(*shape, placement);
+        state.enter(*other, placement);
+    }
     state.capacity.resume_watch(&watch);
     found
 }

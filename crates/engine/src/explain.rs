@@ -87,7 +87,7 @@ pub struct Nearest {
     pub nodes: u32,
     /// Of these wholly free, and neither held nor out.
     pub free_nodes: u32,
-    /// Whole chips that nothing uses, on nodes that are neither held nor out.
+    /// Whole chips that nothing uses, on nodes that are neither held nor out nor another tenant's for now.
     pub free_chips: u64,
     /// Nodes kept for other jobs.
     pub held_nodes: u32,
@@ -125,6 +125,11 @@ pub enum Obstacle {
     /// It would fit if these nodes were there.
     Out {
         /// Lost and drained nodes.
+        nodes: Vec<NodeIx>,
+    },
+    /// It would fit on nodes that run one tenant's work at a time, now another's.
+    Tenant {
+        /// These nodes.
         nodes: Vec<NodeIx>,
     },
     /// Running work has what it needs.
@@ -166,6 +171,7 @@ pub struct Placed {
 impl State {
     /// Why a job waits, or why it is where it is; nothing for one that is not known. The state is the same afterwards.
     pub fn explain(&mut self, job: JobId) -> Option<Explanation> {
+        self.see_as(job);
         Some(match &self.job(job)?.phase {
             Phase::Refused(refusal) => Explanation::Refused(refusal.clone()),
             Phase::Held(shape) => Explanation::Held { needs: self.needs(*shape) },
@@ -198,9 +204,8 @@ impl State {
 
     fn why_waiting(&mut self, job: JobId, shape: ShapeIx) -> Option<Waiting> {
         let needs = self.needs(shape);
-        let (tier, turn) = self.standing_of(job)?;
-        let lane_ix = self.queue.lane_of(shape, tier)?;
-        let lane = self.queue.lane(lane_ix);
+        let (_, turn) = self.standing_of(job)?;
+        let lane = self.queue.lane(self.lane_of(shape, &self.job(job)?.spec)?);
         let (before, first) = (lane.before(turn), lane.first());
         let head = match self.policy.queue {
             Discipline::Fifo => self.queue.head().and_then(|head| self.queue.lane(head).first()),
@@ -253,8 +258,9 @@ impl State {
             .collect();
         found.extend(if alone.is_empty() { power } else { alone });
         found.extend(self.met_without(job, shape, &Aside { out: true, ..Aside::default() }));
+        found.extend(self.met_without(job, shape, &Aside { tenants: true, ..Aside::default() }));
         if found.is_empty() {
-            found = self.met_without(job, shape, &Aside { holds: true, caps: all_caps, out: true });
+            found = self.met_without(job, shape, &Aside { holds: true, caps: all_caps, out: true, tenants: true });
         }
         if found.is_empty() {
             found.push(Obstacle::Room);
@@ -273,6 +279,9 @@ impl State {
         let watch = self.capacity.pause_watch();
         let out: Vec<NodeIx> = if aside.out { self.conditions().keys().copied().collect() } else { Vec::new() };
         out.iter().for_each(|node| self.capacity.offer(*node, Withheld::Out));
+        self.see_as(job);
+        let closed = if aside.tenants { self.tenancy.closed() } else { Vec::new() };
+        closed.iter().for_each(|node| self.capacity.offer(*node, Withheld::Tenant));
         if aside.holds {
             self.lift_all_holds();
         }
@@ -295,6 +304,7 @@ impl State {
                 self.lift_hold(own);
             }
         }
+        closed.iter().for_each(|node| self.capacity.withhold(*node, Withheld::Tenant));
         out.iter().for_each(|node| self.capacity.withhold(*node, Withheld::Out));
         self.capacity.resume_watch(&watch);
         found
@@ -317,11 +327,18 @@ impl State {
                 met.push(Obstacle::Power { limit, cap: entry.capacity(), left, needed });
             }
         }
+        let nodes = || placement.nodes().into_iter().flat_map(NodeRange::numbers).map(NodeIx);
         if aside.out {
-            let nodes = placement.nodes().into_iter().flat_map(NodeRange::numbers).map(NodeIx);
-            let nodes: Vec<NodeIx> = nodes.filter(|node| self.conditions().contains_key(node)).collect();
+            let nodes: Vec<NodeIx> = nodes().filter(|node| self.conditions().contains_key(node)).collect();
             if !nodes.is_empty() {
                 met.push(Obstacle::Out { nodes });
+            }
+        }
+        if aside.tenants {
+            let nodes: Vec<NodeIx> =
+                nodes().filter(|node| self.capacity.is_withheld(*node, Withheld::Tenant)).collect();
+            if !nodes.is_empty() {
+                met.push(Obstacle::Tenant { nodes });
             }
         }
         met
@@ -356,7 +373,7 @@ impl State {
                     here.out_nodes += 1;
                 } else if is(Withheld::Held) {
                     here.held_nodes += 1;
-                } else {
+                } else if !is(Withheld::Tenant) {
                     here.free_nodes += u32::from(free == self.capacity.empty(free.kind));
                     here.free_chips += u64::from(free.whole);
                     let accelerator = fleet.node_kinds[free.kind.ix()].accelerator;
@@ -405,6 +422,7 @@ struct Aside {
     holds: bool,
     caps: Vec<LimitIx>,
     out: bool,
+    tenants: bool,
 }
 
 /// Workers that a free vector has room for.

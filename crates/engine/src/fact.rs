@@ -193,6 +193,14 @@ pub enum Event {
         /// The node.
         node: NodeIx,
     },
+    /// Whether a node may run work of several tenants at one time; it may unless this says otherwise. Work that is there
+    /// stays: of several tenants all but one have to go before more comes.
+    NodeShared {
+        /// The node.
+        node: NodeIx,
+        /// Whether it may.
+        shared: bool,
+    },
     /// A cap allows another draw from now on. What is over it is not stopped by this; nothing is added.
     CapSet {
         /// The cap.

@@ -15,6 +15,7 @@ mod policy;
 mod queue;
 mod request;
 mod state;
+mod tenancy;
 
 pub use admission::Admission;
 pub use capacity::{Capacity, Class, Classes, Draw, FreeVector, Limit, LimitIx, Withheld};

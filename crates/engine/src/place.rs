@@ -482,11 +482,16 @@ pub fn fits(free: &FreeVector, gang: &Request, workers: u32) -> bool {
         && free.memory.get() >= gang.memory.get() * u64::from(workers)
 }
 
-/// Whether capacity on a node, just given back, could let a gang fit that did not fit before.
-pub fn could_help(capacity: &Capacity, gang: &Request, node: NodeIx) -> bool {
+/// Whether a node, as far as it alone goes, could take a worker of a gang.
+pub fn takes_one(capacity: &Capacity, gang: &Request, node: NodeIx) -> bool {
     let free = &capacity.class_of(node).vector;
     let may = !capacity.is_withheld(node, Withheld::Out) && gang.kinds.iter().any(|(kind, _)| *kind == free.kind);
-    if !may || !fits(free, gang, 1) {
+    may && fits(free, gang, 1)
+}
+
+/// Whether capacity on a node, just given back, could let a gang fit that did not fit before.
+pub fn could_help(capacity: &Capacity, gang: &Request, node: NodeIx) -> bool {
+    if !takes_one(capacity, gang, node) {
         return false;
     }
     if gang.workers == 1 {

@@ -1,5 +1,6 @@
-//! Waiting work. Jobs of one shape and tier wait in one *lane*; a lane whose first job does not fit is parked until
-//! something happens that could help exactly that shape, so that a pass costs what changed and not what waits.
+//! Waiting work. Jobs of one shape and tier wait in one *lane*, and where nodes run work of one tenant at a time those of
+//! one tenant; a lane whose first job does not fit is parked until something happens that could help exactly that shape,
+//! so that a pass costs what changed and not what waits.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::capacity::LimitIx;
 use crate::fact::JobId;
 use crate::place::ShapeIx;
+use crate::tenancy::TenantIx;
 
 /// A waiting job's place in the order of submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,13 +47,22 @@ pub struct Waiting {
     pub duration: Duration,
 }
 
-/// The waiting jobs of one shape and tier, in the order of their turns.
-#[derive(Clone, Debug)]
-pub struct Lane {
+/// What jobs that wait in one lane have in common: where one of them does not fit, none does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LaneKey {
     /// Their shape.
     pub shape: ShapeIx,
     /// Their tier.
     pub tier: Tier,
+    /// Their tenant; none while all nodes run work of several at one time.
+    pub tenant: Option<TenantIx>,
+}
+
+/// The waiting jobs of one kind, in the order of their turns.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    /// What they have in common.
+    pub key: LaneKey,
     /// Why the first of them waits; none while it is to be tried.
     pub parked: Option<Blocked>,
     /// Since it was parked only nodes were given back: nothing else can help.
@@ -135,7 +146,7 @@ impl Lane {
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
     lanes: Vec<Lane>,
-    by_shape: FxHashMap<(ShapeIx, Tier), LaneIx>,
+    by_key: FxHashMap<LaneKey, LaneIx>,
     /// Lanes with jobs that are not parked, by tier and the turn of their first job.
     ready: BTreeSet<(Tier, Turn, LaneIx)>,
     /// Lanes with jobs, parked or not.
@@ -167,9 +178,9 @@ impl Queue {
         &self.lanes[lane.0 as usize]
     }
 
-    /// The lane of a shape and tier, if any job of it ever waited.
-    pub fn lane_of(&self, shape: ShapeIx, tier: Tier) -> Option<LaneIx> {
-        self.by_shape.get(&(shape, tier)).copied()
+    /// The lane of some jobs, if any of them ever waited.
+    pub fn lane_of(&self, key: LaneKey) -> Option<LaneIx> {
+        self.by_key.get(&key).copied()
     }
 
     /// The lane to try next: the strongest tier, then the earliest turn.
@@ -196,15 +207,16 @@ impl Queue {
     /// Adds a job to its lane at its turn; the kinds are those that its shape may use.
     pub fn push(
         &mut self,
-        (shape, tier): (ShapeIx, Tier),
+        key: LaneKey,
         waiting: Waiting,
         chip_milli: u64,
         kinds: impl Iterator<Item = NodeKindIx>,
     ) -> LaneIx {
-        let lane = match self.by_shape.get(&(shape, tier)) {
+        let lane = match self.by_key.get(&key) {
             Some(lane) => *lane,
-            None => self.add_lane(shape, tier, kinds),
+            None => self.add_lane(key, kinds),
         };
+        let tier = key.tier;
         let entry = &mut self.lanes[lane.0 as usize];
         let first = entry.first().map(|first| first.turn);
         entry.insert(waiting);
@@ -223,10 +235,10 @@ impl Queue {
         lane
     }
 
-    fn add_lane(&mut self, shape: ShapeIx, tier: Tier, kinds: impl Iterator<Item = NodeKindIx>) -> LaneIx {
+    fn add_lane(&mut self, key: LaneKey, kinds: impl Iterator<Item = NodeKindIx>) -> LaneIx {
         let lane = LaneIx(self.lanes.len() as u32);
-        self.lanes.push(Lane { shape, tier, parked: None, only_freed: false, chunks: VecDeque::new() });
-        self.by_shape.insert((shape, tier), lane);
+        self.lanes.push(Lane { key, parked: None, only_freed: false, chunks: VecDeque::new() });
+        self.by_key.insert(key, lane);
         for kind in kinds {
             // Gangs of one job may share kinds.
             if self.on_kind[kind.ix()].last() != Some(&lane) {
@@ -246,7 +258,7 @@ impl Queue {
         if first != Some(turn) {
             return;
         }
-        let (tier, parked, next) = (entry.tier, entry.parked.is_some(), entry.first().map(|job| job.turn));
+        let (tier, parked, next) = (entry.key.tier, entry.parked.is_some(), entry.first().map(|job| job.turn));
         self.ready.remove(&(tier, turn, lane));
         self.waiting.remove(&(tier, turn, lane));
         if let Some(next) = next {
@@ -267,7 +279,7 @@ impl Queue {
         let entry = &mut self.lanes[lane.0 as usize];
         entry.parked = Some(why);
         if let Some(first) = entry.first() {
-            self.ready.remove(&(entry.tier, first.turn, lane));
+            self.ready.remove(&(entry.key.tier, first.turn, lane));
         }
     }
 
@@ -288,7 +300,7 @@ impl Queue {
             entry.only_freed &= only_freed;
         }
         if let Some(first) = entry.first() {
-            self.ready.insert((entry.tier, first.turn, lane));
+            self.ready.insert((entry.key.tier, first.turn, lane));
         }
     }
 }
@@ -298,6 +310,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const KEY: LaneKey = LaneKey { shape: ShapeIx(0), tier: Tier::Standard, tenant: None };
 
     proptest! {
         #[test]
@@ -318,7 +332,7 @@ mod tests {
                 };
                 if let Some(waiting) = pushed {
                     truth.insert(truth.partition_point(|other| other.turn < waiting.turn), waiting);
-                    lane = Some(queue.push((ShapeIx(0), Tier::Standard), waiting, 1000, std::iter::empty()));
+                    lane = Some(queue.push(KEY, waiting, 1000, std::iter::empty()));
                 } else if let Some(lane) = lane {
                     let left = truth.remove(number as usize % truth.len());
                     queue.remove(lane, left.turn, 1000);
@@ -343,7 +357,7 @@ mod tests {
             let mut queue = Queue::new(1);
             for turn in &order {
                 let waiting = Waiting { turn: Turn(*turn), job: JobId(*turn), duration: Duration::from_secs(1) };
-                queue.push((ShapeIx(0), Tier::Standard), waiting, 1000, std::iter::empty());
+                queue.push(KEY, waiting, 1000, std::iter::empty());
             }
             let lane = &queue.lanes[0];
             let turns: Vec<u64> = lane.chunks.iter().flat_map(|chunk| &chunk.jobs).map(|job| job.turn.0).collect();

@@ -55,6 +55,7 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::NodeReturned { .. }
         | EngineEvent::NodeDrained { .. }
         | EngineEvent::NodeResumed { .. }
+        | EngineEvent::NodeShared { .. }
         | EngineEvent::CapSet { .. }
         | EngineEvent::PricePublished { .. }
         | EngineEvent::CarbonPublished { .. } => None,

@@ -25,7 +25,7 @@ pub enum Command {
 pub struct CreateArguments {
     /// Its name, for people
     name: String,
-    /// What it allows: everything, the jobs of one tenant, or to see everything and change nothing
+    /// What it allows; a member has the jobs of one tenant
     #[arg(long, value_enum)]
     role: RoleName,
     /// The tenant whose jobs a member may see and change

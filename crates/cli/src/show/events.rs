@@ -59,7 +59,7 @@ pub fn fact(fact: &Fact) -> String {
 /// The time of day and what happened, for where there is little room.
 pub fn short(fact: &Fact) -> String {
     let at = instant(fact.at_ms());
-    format!("{}  {}", at.split(' ').nth(1).unwrap_or_default(), fact.text())
+    format!("{}  {}", at.split(' ').nth(1).unwrap_or_default(), fact.text()).trim_end().to_owned()
 }
 
 #[cfg(test)]

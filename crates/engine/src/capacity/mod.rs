@@ -105,6 +105,8 @@ pub enum Withheld {
     Out,
     /// The gang that is being placed may put no more workers on it.
     Full,
+    /// It runs work of one tenant at a time, and has work of another than the one that looks.
+    Tenant,
 }
 
 impl Withheld {

@@ -11,14 +11,16 @@ use super::{Phase, State, Work};
 use crate::capacity::{Capacity, Withheld};
 use crate::fact::{JobId, Placement};
 use crate::place::ShapeIx;
+use crate::tenancy::Tenancy;
 
 impl State {
-    /// The physical account, made anew from the running work and the holds.
-    pub(super) fn recounted(&self) -> Capacity {
+    /// The physical account, and who works where, made anew from the running work and the holds.
+    pub(super) fn recounted(&self) -> (Capacity, Tenancy) {
         let mut truth = Capacity::new(Arc::clone(self.capacity.fleet()));
         if self.policy.packing.keeps_sizes() {
             truth.keep_sizes();
         }
+        let mut tenancy = self.tenancy.without_work();
         for (_, work) in self.jobs() {
             let Phase::Running { shape, placement, .. } = &work.phase else { continue };
             for (gang, slots) in self.shape(*shape).gangs.iter().zip(&placement.gangs) {
@@ -26,6 +28,7 @@ impl State {
                     truth.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips));
                 }
             }
+            tenancy.enter(&mut truth, &work.spec.tenant, placement);
         }
         for node in self.holds.iter().flat_map(|hold| &hold.nodes).flat_map(|range| range.numbers()) {
             truth.withhold(NodeIx(node), Withheld::Held);
@@ -37,7 +40,7 @@ impl State {
             let least = self.holds.iter().filter_map(|hold| hold.extra.get(limit).copied()).min();
             truth.set_extra(*limit, least);
         }
-        truth
+        (truth, tenancy)
     }
 
     /// Recomputes all truths from the running work, and names the first that is wrong.
@@ -45,7 +48,7 @@ impl State {
     /// # Errors
     /// What differs: a broken invariant.
     pub fn check(&self) -> Result<(), String> {
-        let truth = self.recounted();
+        let (truth, tenancy) = self.recounted();
         let (mut in_use, mut waiting) = ([0; 4], 0);
         let mut ends = BTreeSet::new();
         for (job, work) in self.jobs() {
@@ -63,6 +66,12 @@ impl State {
         }
         if let Some(difference) = self.capacity.difference(&truth) {
             return Err(difference);
+        }
+        if self.tenancy != tenancy {
+            return Err(format!("who works where differs: {:?}, recounted {tenancy:?}", self.tenancy));
+        }
+        if let Some(node) = tenancy.fault() {
+            return Err(format!("work of several tenants has come together on the single-tenant node {}", node.0));
         }
         if let Some(limit) = self.capacity.limits().iter().position(|limit| limit.is_breached()) {
             return Err(format!("cap `{}` is exceeded", self.fleet().caps[limit].name));
@@ -123,7 +132,8 @@ impl State {
         let services: Vec<_> = self.services.iter().map(|(id, state)| (id, state.wanted, &state.replicas)).collect();
         let holds: Vec<_> =
             self.holds.iter().map(|hold| (hold.job, hold.start, &hold.nodes, &hold.extra, &hold.blockers)).collect();
-        let rest = (self.now, self.ended, &self.ledger, &self.policy, &self.conditions, &self.caps);
+        let rest =
+            ((self.now, self.ended, &self.ledger, &self.policy), (&self.conditions, &self.caps, self.tenancy.image()));
         format!("{jobs:?}\n{services:?}\n{holds:?}\n{rest:?}\n{:?}", self.capacity.limits())
     }
 }

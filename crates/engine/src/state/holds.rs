@@ -55,8 +55,11 @@ impl State {
         self.lay_hold(self.holds.len() - 1);
     }
 
-    /// Occupies a placement if nodes and caps have room for it now, or changes nothing.
-    pub(crate) fn settle(&mut self, shape: ShapeIx, placement: &Placement) -> bool {
+    /// Occupies a job's placement if nodes and caps have room for it now, or changes nothing.
+    pub(crate) fn settle(&mut self, job: JobId, shape: ShapeIx, placement: &Placement) -> bool {
+        if !self.admits(job, placement) {
+            return false;
+        }
         let limits = self.capacity.limits();
         let exceeds = |(limit, draw): (LimitIx, i64)| draw > limits[limit.ix()].left_micro().max(0);
         if self.draw_of(shape, placement).into_iter().any(exceeds) {

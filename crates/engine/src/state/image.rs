@@ -18,8 +18,9 @@ use crate::fact::{JobId, NodeRange, Placement, ServiceId, Slot};
 use crate::ledger::Ledger;
 use crate::place::ShapeIx;
 use crate::policy::{Counts, Mix, MixImage, Policy};
-use crate::queue::{Blocked, Turn};
+use crate::queue::{Blocked, Lane, LaneKey, Turn};
 use crate::request::{Refusal, Shape};
+use crate::tenancy::{Tenancy, TenancyImage};
 
 /// A state as data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub struct Image {
     next_replica: u64,
     conditions: BTreeMap<NodeIx, NodeCondition>,
     caps: BTreeMap<LimitIx, Watts>,
+    #[serde(default, skip_serializing_if = "TenancyImage::is_empty")]
+    tenancy: TenancyImage,
     /// By position.
     shapes: Vec<ShapeImage>,
     mix: MixImage,
@@ -83,6 +86,9 @@ struct Remembered {
 struct LaneImage {
     shape: ShapeIx,
     tier: Tier,
+    /// Where nodes run work of one tenant at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
     parked: Option<Blocked>,
     only_freed: bool,
 }
@@ -119,6 +125,7 @@ impl State {
             next_replica: self.next_replica,
             conditions: self.conditions.clone(),
             caps: self.caps.clone(),
+            tenancy: self.tenancy.image(),
             shapes: shapes.collect(),
             mix: self.mix.image(),
             jobs,
@@ -129,9 +136,14 @@ impl State {
     }
 
     fn remembered(&self) -> Remembered {
+        let tenant = |lane: &Lane| {
+            let first = self.jobs.get(&lane.first()?.job)?;
+            lane.key.tenant.map(|_| first.spec.tenant.clone())
+        };
         let lanes = self.queue.in_order().map(|lane| self.queue.lane(lane)).map(|lane| LaneImage {
-            shape: lane.shape,
-            tier: lane.tier,
+            shape: lane.key.shape,
+            tier: lane.key.tier,
+            tenant: tenant(lane),
             parked: lane.parked,
             only_freed: lane.only_freed,
         });
@@ -160,7 +172,8 @@ impl State {
         let counts = image.shapes.iter().map(|shape| shape.counts).collect();
         state.take_in(image, counts)?;
         for lane in remembered.lanes {
-            if let Some(place) = state.queue.lane_of(lane.shape, lane.tier) {
+            let tenant = lane.tenant.and_then(|tenant| state.tenancy.known(&tenant));
+            if let Some(place) = state.queue.lane_of(LaneKey { shape: lane.shape, tier: lane.tier, tenant }) {
                 state.queue.recall(place, lane.parked, lane.only_freed);
             }
         }
@@ -201,8 +214,13 @@ impl State {
         self.next_replica = image.next_replica;
         self.services = image.services;
         self.mix = Mix::restore(self.capacity.fleet(), image.mix, counts, &self.shapes);
+        image.tenancy.single.iter().try_for_each(|node| self.has_node(*node))?;
+        self.tenancy = Tenancy::restore(image.tenancy);
         for job in image.jobs {
             self.take_in_job(job)?;
+        }
+        if let Some(node) = self.tenancy.fault() {
+            return Err(Unfit(format!("who works on the single-tenant node {} is not clear", node.0)));
         }
         for (cap, watts) in &image.caps {
             self.capacity.set_cap(*cap, *watts);
@@ -246,6 +264,7 @@ impl State {
             PhaseImage::Running { placement, placed, since, ends, stage } => {
                 let shape = self.shape_of_running(&spec.gangs)?;
                 self.occupy_checked(job, shape, &placement)?;
+                self.tenancy.enter(&mut self.capacity, &spec.tenant, &placement);
                 if ends != Timestamp::NEVER {
                     self.ends.insert((ends, job));
                 }
@@ -342,6 +361,7 @@ impl Image {
             .into_iter()
             .filter_map(|(node, condition)| Some((nodes[node.ix()]?, condition)))
             .collect();
+        self.tenancy = self.tenancy.renumbered(&nodes);
         self.ledger = self.ledger.on(before, fleet);
         self.holds = Vec::new();
         self.fleet = Arc::clone(fleet);

@@ -10,7 +10,7 @@ use super::{Phase, ServiceState, Stage, State, Work, kinds_of};
 use crate::admission::admit;
 use crate::fact::{JobId, Placement, ServiceId, StopReason};
 use crate::place::ShapeIx;
-use crate::queue::{Turn, Waiting};
+use crate::queue::{LaneKey, Turn, Waiting};
 use crate::request::{Refusal, Shape};
 
 /// What a job had while it ran.
@@ -48,8 +48,9 @@ impl State {
 
     pub(super) fn enqueue(&mut self, job: JobId, spec: &Job, turn: Turn, shape: ShapeIx) {
         let duration = spec.duration.unwrap_or(Duration::from_millis(i64::MAX));
+        let tenant = self.tenancy.number(&spec.tenant);
         let lane = self.queue.push(
-            (shape, spec.tier),
+            LaneKey { shape, tier: spec.tier, tenant },
             Waiting { turn, job, duration },
             spec.chip_milli(),
             kinds_of(&self.shapes[shape.ix()]),
@@ -148,7 +149,7 @@ impl State {
         self.start_unknown.remove(&job);
         self.holds_stale = true;
         self.release_hold(job);
-        if let Some(lane) = self.queue.lane_of(shape, spec.tier) {
+        if let Some(lane) = self.lane_of(shape, spec) {
             self.queue.remove(lane, turn, spec.chip_milli());
         }
     }
@@ -209,9 +210,11 @@ impl State {
         }
         let chip_milli = work.spec.chip_milli();
         self.ledger.take_chips(work.spec.tier, chip_milli);
-        if let Some(lane) = self.queue.lane_of(shape, work.spec.tier) {
-            self.queue.remove(lane, work.turn, chip_milli);
+        let (spec, turn) = (Arc::clone(&work.spec), work.turn);
+        if let Some(lane) = self.lane_of(shape, &spec) {
+            self.queue.remove(lane, turn, chip_milli);
         }
+        self.tenancy.enter(&mut self.capacity, &spec.tenant, placement);
         self.outlast(shape, placement, |start| ends > start, true);
         let Some(work) = self.jobs.get_mut(&job) else { return };
         if let Some(hold) = self.holds.iter_mut().find(|hold| hold.meets(placement)) {
@@ -291,6 +294,8 @@ impl State {
             self.ledger.lose(spec.chip_milli(), *placed, self.now);
         }
         self.vacate(*shape, placement);
+        self.tenancy.leave(&mut self.capacity, &spec.tenant, placement);
+        self.tenancy.settle();
         self.outlast(*shape, placement, |start| ends > start, false);
         if let Some(owner) = blocks {
             self.unblock(owner, job);

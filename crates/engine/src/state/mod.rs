@@ -5,6 +5,7 @@ mod holds;
 mod image;
 mod jobs;
 mod nodes;
+mod tenants;
 mod wake;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +24,7 @@ use crate::place::{Scores, ShapeIx};
 use crate::policy::{Mix, Policy};
 use crate::queue::{Blocked, Lane, Queue, Turn};
 use crate::request::{Refusal, Shape};
+use crate::tenancy::Tenancy;
 
 pub use holds::Hold;
 pub use image::{Image, Unfit};
@@ -129,6 +131,8 @@ pub struct State {
     conditions: BTreeMap<NodeIx, NodeCondition>,
     /// Caps that are set to another draw than the fleet declares.
     caps: BTreeMap<LimitIx, Watts>,
+    /// Nodes that run work of one tenant at a time, and whose.
+    pub(crate) tenancy: Tenancy,
     shapes: Vec<Arc<Shape>>,
     by_shape: FxHashMap<Arc<Shape>, ShapeIx>,
     shape_ids: FxHashMap<Vec<Gang>, Result<ShapeIx, Refusal>>,
@@ -159,6 +163,7 @@ impl Default for State {
             to_reject: VecDeque::new(),
             conditions: BTreeMap::new(),
             caps: BTreeMap::new(),
+            tenancy: Tenancy::default(),
             shapes: Vec::new(),
             by_shape: FxHashMap::default(),
             shape_ids: FxHashMap::default(),
@@ -242,7 +247,7 @@ impl State {
     pub fn blocked(&self, job: JobId) -> Option<Blocked> {
         let work = self.jobs.get(&job)?;
         let Phase::Pending(shape) = work.phase else { return None };
-        let lane = self.queue.lane(self.queue.lane_of(shape, work.spec.tier)?);
+        let lane = self.queue.lane(self.lane_of(shape, &work.spec)?);
         match lane.first() {
             Some(first) if first.job != job => Some(Blocked::Behind(first.job)),
             _ => lane.parked,
@@ -283,7 +288,7 @@ impl State {
                 self.scores.clear();
                 self.mix.derive(policy.packing, &self.shapes);
                 if policy.packing.keeps_sizes() != self.capacity.keeps_sizes() {
-                    self.capacity = self.recounted();
+                    self.capacity = self.recounted().0;
                 }
             }
             Event::JobSubmitted { job, spec } => self.submit(*job, Arc::clone(spec)),
@@ -334,6 +339,7 @@ impl State {
                 self.set_condition(*node, |condition| condition.drained = Some(reason.clone()));
             }
             Event::NodeResumed { node } => self.set_condition(*node, |condition| condition.drained = None),
+            Event::NodeShared { node, shared } => self.set_shared(*node, *shared),
             Event::CapSet { cap, watts } => self.set_cap(*cap, *watts),
             Event::PricePublished { zone, price } => self.ledger.set_price(self.capacity.fleet(), zone, *price),
             Event::CarbonPublished { zone, intensity } => {
@@ -343,6 +349,7 @@ impl State {
     }
 
     fn load(&mut self, fleet: &Arc<Fleet>) {
+        self.tenancy = Tenancy::default();
         self.ledger = Ledger::new(fleet);
         self.queue = Queue::new(fleet.node_kinds.len());
         self.mix = Mix::new(fleet);
@@ -359,5 +366,5 @@ pub(crate) fn kinds_of(shape: &Shape) -> impl Iterator<Item = NodeKindIx> + '_ {
 
 /// The standing of a lane's first job.
 pub(crate) fn standing(lane: &Lane) -> (Tier, Turn) {
-    (lane.tier, lane.first().map_or(Turn(u64::MAX), |first| first.turn))
+    (lane.key.tier, lane.first().map_or(Turn(u64::MAX), |first| first.turn))
 }

@@ -90,7 +90,7 @@ impl State {
     }
 
     /// Gives up the holds on nodes of a sort; the next pass plans them anew.
-    fn replan_holds(&mut self, concerns: impl Fn(&Self, NodeIx) -> bool) {
+    pub(super) fn replan_holds(&mut self, concerns: impl Fn(&Self, NodeIx) -> bool) {
         let nodes = |hold: &super::Hold| hold.nodes.clone().into_iter().flat_map(NodeRange::numbers).map(NodeIx);
         let jobs: Vec<JobId> = self
             .holds

@@ -5,8 +5,8 @@ use offtake_fleet::NodeIx;
 use super::{Phase, State};
 use crate::capacity::Withheld;
 use crate::fact::{JobId, NodeRange, Placement};
-use crate::place::{ShapeIx, could_help};
-use crate::queue::{Blocked, Lane, LaneIx};
+use crate::place::{could_help, takes_one};
+use crate::queue::{Blocked, Lane, LaneIx, LaneKey};
 
 /// More stretches of nodes than this given back between two passes are not told apart.
 const MOST_FREED: usize = 4096;
@@ -15,7 +15,7 @@ impl State {
     pub(crate) fn wake_job(&mut self, job: JobId) {
         if let Some(work) = self.jobs.get(&job)
             && let Phase::Pending(shape) = work.phase
-            && let Some(lane) = self.queue.lane_of(shape, work.spec.tier)
+            && let Some(lane) = self.lane_of(shape, &work.spec)
         {
             self.queue.wake(lane, false);
         }
@@ -36,9 +36,9 @@ impl State {
             if self.capacity.is_withheld(node, Withheld::Out) {
                 continue;
             }
-            // Nodes of one class in one domain help the same shapes.
+            // Nodes of one class in one domain help the same shapes, whoever asks.
             let like = (self.capacity.class_ix(node), self.fleet().nodes[node.ix()].domain);
-            if seen.replace(like) == Some(like) {
+            if !self.tenancy.is_single(node) && seen.replace(like) == Some(like) {
                 continue;
             }
             let kind = self.fleet().nodes[node.ix()].kind;
@@ -56,20 +56,23 @@ impl State {
         match lane.parked {
             // Watts given back under a cap help wherever the cap reaches.
             Some(Blocked::Power(_)) if self.capacity.is_under_a_cap(node) => Some(false),
-            _ => self.node_helps(lane.shape, node).then_some(true),
+            _ => self.node_helps(lane.key, node).then_some(true),
         }
     }
 
-    fn node_helps(&self, shape: ShapeIx, node: NodeIx) -> bool {
-        self.shapes[shape.ix()].gangs.iter().any(|gang| could_help(&self.capacity, gang, node))
+    fn node_helps(&self, key: LaneKey, node: NodeIx) -> bool {
+        // How much room is around a node depends on who looks: where that matters it is found out by trying.
+        let helps = if self.tenancy.is_empty() { could_help } else { takes_one };
+        self.tenancy.admits(node, key.tenant)
+            && self.shapes[key.shape.ix()].gangs.iter().any(|gang| helps(&self.capacity, gang, node))
     }
 
-    /// Whether nodes given back since the last pass could help a shape, of those that are held or of those that are not.
-    pub(crate) fn freed_helps(&self, shape: ShapeIx, held: bool) -> bool {
+    /// Whether nodes given back since the last pass could help a lane, of those that are held or of those that are not.
+    pub(crate) fn freed_helps(&self, key: LaneKey, held: bool) -> bool {
         let Some(freed) = &self.freed else { return true };
         let nodes = freed.iter().flat_map(|range| range.numbers()).map(NodeIx);
         nodes
             .filter(|node| self.capacity.is_withheld(*node, Withheld::Held) == held)
-            .any(|node| self.node_helps(shape, node))
+            .any(|node| self.node_helps(key, node))
     }
 }

@@ -6,7 +6,7 @@ use offtake_units::{Duration, Ppm, Watts};
 use offtake_workload::{Gang, Job, Service, Strength, Tier};
 use proptest::prelude::*;
 
-use crate::support::{Engine, MIXED, fleet, gang, job, share, within};
+use crate::support::{Engine, MIXED, fleet, gang, job, of, share, within};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -25,6 +25,8 @@ enum Step {
     Return(u32),
     Drain(u32),
     Resume(u32),
+    /// A node runs work of one tenant at a time, or of all.
+    Share(u32, bool),
     /// A cap, at so many percent of what the fleet declares.
     Cap(u32, i64),
     /// So many racks, small nodes and hosts. More small nodes move the names of those after them, which a server never
@@ -54,10 +56,15 @@ fn gangs() -> impl Strategy<Value = Gang> {
     })
 }
 
+const TENANTS: [&str; 3] = ["web", "lab", "shop"];
+
 fn steps() -> impl Strategy<Value = Step> {
-    let jobs = (prop::collection::vec(gangs(), 1..3), prop::option::weighted(0.8, 1i64..500), 0usize..4);
+    let jobs =
+        (prop::collection::vec(gangs(), 1..3), prop::option::weighted(0.8, 1i64..500), 0usize..4, 0..TENANTS.len());
     prop_oneof![
-        6 => jobs.prop_map(|(gangs, seconds, tier)| Step::Submit(Job { tier: Tier::ALL[tier], ..job(gangs, seconds) })),
+        6 => jobs.prop_map(|(gangs, seconds, tier, tenant)| {
+            Step::Submit(Job { tier: Tier::ALL[tier], ..of(TENANTS[tenant], job(gangs, seconds)) })
+        }),
         4 => (0i64..200).prop_map(Step::Pass),
         1 => (0u64..60).prop_map(Step::Cancel),
         1 => (0u64..60).prop_map(Step::FinishEarly),
@@ -79,7 +86,8 @@ fn eventful() -> impl Strategy<Value = Step> {
         1 => node.clone().prop_map(Step::Lose),
         1 => node.clone().prop_map(Step::Return),
         1 => node.clone().prop_map(Step::Drain),
-        1 => node.prop_map(Step::Resume),
+        1 => node.clone().prop_map(Step::Resume),
+        4 => (node, prop::bool::weighted(0.3)).prop_map(|(node, shared)| Step::Share(node, shared)),
         3 => (0u32..3, prop_oneof![Just(100i64), 20i64..200]).prop_map(|(cap, percent)| Step::Cap(cap, percent)),
         2 => (4u32..6, 5u32..7, 2u32..5).prop_map(|(racks, small, hosts)| Step::Grow(racks, small, hosts)),
         1 => Just(Step::Restore),
@@ -126,6 +134,7 @@ fn run(policy: &str, steps: Vec<Step>) {
                 engine.tell(Event::NodeDrained { node: NodeIx(node), reason: "hot".to_owned() });
             }
             Step::Resume(node) => engine.tell(Event::NodeResumed { node: NodeIx(node) }),
+            Step::Share(node, shared) => engine.tell(Event::NodeShared { node: NodeIx(node), shared }),
             Step::Cap(cap, percent) => {
                 let declared = engine.state.fleet().caps[cap as usize].watts;
                 let watts = Watts::new(declared.get() * percent / 100);
@@ -142,17 +151,22 @@ fn run(policy: &str, steps: Vec<Step>) {
     let folded = engine.folded();
     folded.check().expect("every truth holds in the fold");
     assert_eq!(folded.essence(), engine.state.essence(), "the fold of the journal is the state");
+    engine.tenants_are_apart();
 }
 
 /// Where all work ends when it is expected to, nobody starts later than its hold said.
-fn holds_are_kept(policy: &str, steps: Vec<(Vec<Gang>, i64, i64)>) {
+fn holds_are_kept(policy: &str, single: Vec<u32>, steps: Vec<Ending>) {
     let mut engine = Engine::new(fleet(MIXED), policy);
-    for (gangs, seconds, then) in steps {
-        engine.submit(job(gangs, Some(seconds)));
+    for node in single.into_iter().map(NodeIx) {
+        engine.tell(Event::NodeShared { node, shared: false });
+    }
+    for (gangs, seconds, then, tenant) in steps {
+        engine.submit(of(TENANTS[tenant], job(gangs, Some(seconds))));
         engine.pass(0);
         // Each instant at which work ends is a pass of its own.
         (0..then).for_each(|_| engine.pass(1));
     }
+    engine.tenants_are_apart();
     let mut promised = std::collections::BTreeMap::new();
     for fact in &engine.journal {
         match &fact.event {
@@ -170,8 +184,16 @@ fn holds_are_kept(policy: &str, steps: Vec<(Vec<Gang>, i64, i64)>) {
     }
 }
 
-fn ending() -> impl Strategy<Value = (Vec<Gang>, i64, i64)> {
-    (prop::collection::vec(gangs(), 1..2), 1i64..60, 0i64..15)
+/// A job of some gangs and seconds, after which so many seconds pass, and its tenant.
+type Ending = (Vec<Gang>, i64, i64, usize);
+
+fn ending() -> impl Strategy<Value = Ending> {
+    (prop::collection::vec(gangs(), 1..2), 1i64..60, 0i64..15, 0..TENANTS.len())
+}
+
+/// No single-tenant nodes, or some.
+fn single() -> impl Strategy<Value = Vec<u32>> {
+    prop_oneof![Just(Vec::new()), prop::collection::vec(0u32..33, 1..33)]
 }
 
 proptest! {
@@ -183,13 +205,13 @@ proptest! {
     }
 
     #[test]
-    fn holds_are_kept_under_backfill(steps in prop::collection::vec(ending(), 1..40)) {
-        holds_are_kept("backfill", steps);
+    fn holds_are_kept_under_backfill(single in single(), steps in prop::collection::vec(ending(), 1..40)) {
+        holds_are_kept("backfill", single, steps);
     }
 
     #[test]
-    fn holds_are_kept_under_offtake(steps in prop::collection::vec(ending(), 1..40)) {
-        holds_are_kept("offtake", steps);
+    fn holds_are_kept_under_offtake(single in single(), steps in prop::collection::vec(ending(), 1..40)) {
+        holds_are_kept("offtake", single, steps);
     }
 
     #[test]

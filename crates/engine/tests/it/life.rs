@@ -7,7 +7,7 @@ use offtake_fleet::{DomainIx, NodeIx};
 use offtake_units::{Duration, Timestamp, Watts};
 use offtake_workload::{Gang, Job, Strength, Tier};
 
-use crate::support::{Engine, ISLANDS, MIXED, PLAIN, fleet, gang, job, share, within};
+use crate::support::{Engine, ISLANDS, MIXED, PLAIN, fleet, gang, job, of, share, within};
 
 const CHIP_SECOND: i128 = 1000 * 1000;
 
@@ -451,6 +451,181 @@ fn a_gang_puts_no_more_workers_on_a_node_than_it_says() {
             assert!(engine.state.job(too_many).is_none(), "four nodes take eight");
         }
     }
+}
+
+// Single-tenant nodes.
+
+fn close(engine: &mut Engine, nodes: std::ops::Range<u32>) {
+    nodes.for_each(|node| engine.tell(Event::NodeShared { node: NodeIx(node), shared: false }));
+}
+
+fn numbers(engine: &Engine, job: JobId) -> Vec<u32> {
+    engine.nodes(job).into_iter().flat_map(offtake_engine::NodeRange::numbers).collect()
+}
+
+#[test]
+fn two_tenants_never_share_a_single_tenant_node() {
+    for policy in ["backfill", "offtake", "fifo", "random", "fgd"] {
+        let mut engine = Engine::new(fleet(PLAIN), policy);
+        close(&mut engine, 0..4);
+        let submit = |engine: &mut Engine, tenant, gang| engine.submit(of(tenant, job(vec![gang], Some(100))));
+        let ours: Vec<JobId> = (0..2).map(|_| submit(&mut engine, "ours", gang(1, 1))).collect();
+        let host = submit(&mut engine, "hers", gang(1, 0));
+        let theirs: Vec<JobId> = (0..2).map(|_| submit(&mut engine, "theirs", share(500))).collect();
+        engine.pass(0);
+        for job in ours.iter().chain(&theirs).chain([&host]) {
+            assert!(engine.runs(*job), "there is room for each, under {policy}");
+        }
+        engine.tenants_are_apart();
+        engine.pass(100);
+        let wide = submit(&mut engine, "ours", gang(4, 4));
+        engine.pass(0);
+        assert!(engine.runs(wide), "nobody is there any more");
+        fold_is_state(&engine);
+    }
+}
+
+#[test]
+fn a_single_tenant_node_is_given_to_others_with_its_last_work() {
+    let mut engine = Engine::new(fleet(PLAIN), "backfill");
+    close(&mut engine, 0..4);
+    let submit = |engine: &mut Engine, tenant, seconds| engine.submit(of(tenant, job(vec![gang(4, 2)], Some(seconds))));
+    // Two workers on each of two nodes.
+    let first = submit(&mut engine, "ours", 100);
+    let second = submit(&mut engine, "ours", 200);
+    engine.pass(0);
+    assert_eq!((numbers(&engine, first), numbers(&engine, second)), (vec![0, 1], vec![2, 3]));
+    let halves = |engine: &mut Engine, tenant| -> Vec<JobId> {
+        (0..4).map(|_| engine.submit(of(tenant, job(vec![gang(1, 2)], Some(1000))))).collect()
+    };
+    let [a, b, c, d] = halves(&mut engine, "ours")[..] else { unreachable!("four were submitted") };
+    let theirs = halves(&mut engine, "theirs");
+    engine.tell(Event::JobHeld { job: d });
+    engine.pass(0);
+    assert!(!engine.runs(a));
+    engine.pass(100);
+    assert_eq!([a, b, c].map(|job| numbers(&engine, job)), [[1], [0], [0]], "they came first");
+    assert!(theirs.iter().all(|job| !engine.runs(*job)), "half a node is free, but of another tenant");
+    let why = waiting(&mut engine, theirs[0]);
+    assert_eq!(why.obstacles, [Obstacle::Tenant { nodes: vec![NodeIx(1)] }]);
+    assert_eq!(why.earliest, Some(Timestamp::from_secs(200)));
+    assert_eq!((why.needs[0].nearest.workers, why.needs[0].nearest.free_chips), (0, 0));
+    engine.tell(Event::JobFinished { job: a });
+    engine.pass(0);
+    assert!(engine.runs(theirs[0]) && engine.runs(theirs[1]), "the node is wholly given back");
+    engine.tell(Event::JobReleased { job: d });
+    engine.pass(0);
+    assert!(!engine.runs(d) && !engine.runs(theirs[2]));
+    engine.pass(100);
+    assert!(engine.runs(d) && engine.runs(theirs[2]) && engine.runs(theirs[3]));
+    engine.tenants_are_apart();
+    fold_is_state(&engine);
+}
+
+#[test]
+fn a_blocked_job_of_one_tenant_does_not_hold_up_its_like_of_another() {
+    for policy in ["backfill", "offtake"] {
+        let mut engine = Engine::new(fleet(PLAIN), policy);
+        close(&mut engine, 0..4);
+        let single = |tenant, seconds| of(tenant, job(vec![gang(1, 1)], seconds));
+        let ours = engine.submit(of("ours", job(vec![gang(16, 1)], Some(100))));
+        engine.pass(0);
+        engine.tell(Event::JobFinished { job: ours });
+        let ours: Vec<JobId> = (0..13).map(|_| engine.submit(single("ours", None))).collect();
+        engine.pass(0);
+        assert!(ours.iter().all(|job| engine.runs(*job)), "they take a part of each node");
+        let theirs = engine.submit(single("theirs", Some(10)));
+        let more = engine.submit(single("ours", Some(10)));
+        engine.pass(0);
+        assert!(engine.runs(more) && !engine.runs(theirs));
+        assert_eq!(engine.state.blocked(theirs), Some(Blocked::Room));
+        assert_eq!(waiting(&mut engine, theirs).earliest, None, "their work has no end");
+        engine.restore();
+        engine.tell(Event::NodeShared { node: NodeIx(3), shared: true });
+        engine.pass(0);
+        assert!(engine.runs(theirs), "a node that may be shared now wakes who waits");
+        fold_is_state(&engine);
+    }
+}
+
+#[test]
+fn what_is_kept_counts_on_another_tenants_work_to_end() {
+    let mut engine = Engine::new(fleet(PLAIN), "backfill");
+    close(&mut engine, 0..4);
+    for seconds in [100, 200, 300, 400] {
+        engine.submit(of("ours", job(vec![gang(1, 3)], Some(seconds))));
+    }
+    let head = engine.submit(of("theirs", job(vec![gang(2, 1)], Some(50))));
+    engine.pass(0);
+    let held = engine.state.holds()[0].clone();
+    assert_eq!((held.job, held.start), (head, Timestamp::from_secs(100)));
+    assert_eq!(held.nodes[0].first, NodeIx(0));
+    let long = engine.submit(of("ours", job(vec![gang(1, 1)], Some(250))));
+    let short = engine.submit(of("ours", job(vec![gang(1, 1)], Some(90))));
+    engine.pass(0);
+    assert_eq!(numbers(&engine, long), [1], "it would outlast what is kept");
+    assert!(engine.runs(short));
+    engine.restore();
+    engine.pass(90);
+    engine.pass(10);
+    assert_eq!(numbers(&engine, head), [0]);
+    engine.tenants_are_apart();
+    fold_is_state(&engine);
+}
+
+#[test]
+fn work_of_several_tenants_stays_when_its_node_becomes_single_tenant() {
+    let mut engine = Engine::new(fleet(&PLAIN.replace("node = 4 }", "node = 1 }")), "backfill");
+    let ours = engine.submit(of("ours", job(vec![gang(1, 1)], Some(100))));
+    let theirs = engine.submit(of("theirs", job(vec![gang(1, 1)], Some(200))));
+    engine.pass(0);
+    close(&mut engine, 0..1);
+    engine.restore();
+    assert!(engine.runs(ours) && engine.runs(theirs));
+    let more = engine.submit(of("ours", job(vec![gang(1, 1)], Some(10))));
+    let their_more = engine.submit(of("theirs", job(vec![gang(1, 1)], Some(10))));
+    engine.pass(0);
+    assert!(!engine.runs(more) && !engine.runs(their_more), "closed to all until one is left");
+    engine.tell(Event::FleetChanged { fleet: fleet(&PLAIN.replace("node = 4 }", "node = 1 }")) });
+    assert!(!engine.state.is_shared(NodeIx(0)), "it stays what it is when the fleet changes");
+    engine.pass(0);
+    assert!(!engine.runs(more) && !engine.runs(their_more));
+    engine.pass(100);
+    assert!(engine.runs(their_more) && !engine.runs(more));
+    engine.pass(100);
+    engine.pass(0);
+    assert!(engine.runs(more));
+    fold_is_state(&engine);
+}
+
+#[test]
+fn waiting_jobs_keep_their_turns_when_the_first_single_tenant_node_comes_and_the_last_goes() {
+    let mut engine = Engine::new(fleet(PLAIN), "backfill");
+    let all = engine.submit(of("ours", job(vec![gang(4, 4)], None)));
+    engine.pass(0);
+    let tenant = |number| if number % 2 == 0 { "ours" } else { "theirs" };
+    let waits: Vec<JobId> =
+        (0..4).map(|number| engine.submit(of(tenant(number), job(vec![gang(4, 4)], Some(10))))).collect();
+    engine.pass(0);
+    assert_eq!(engine.state.blocked(waits[1]), Some(Blocked::Behind(waits[0])));
+    close(&mut engine, 0..2);
+    engine.pass(0);
+    assert_eq!(engine.state.blocked(waits[1]), Some(Blocked::Room));
+    assert_eq!(engine.state.blocked(waits[2]), Some(Blocked::Behind(waits[0])));
+    engine.restore();
+    engine.tell(Event::NodeShared { node: NodeIx(0), shared: true });
+    engine.tell(Event::NodeShared { node: NodeIx(1), shared: true });
+    engine.tell(Event::NodeShared { node: NodeIx(99), shared: false });
+    engine.pass(0);
+    assert_eq!(engine.state.blocked(waits[3]), Some(Blocked::Behind(waits[0])));
+    assert_eq!(engine.state.queue().jobs(), 4);
+    engine.tell(Event::JobFinished { job: all });
+    engine.pass(0);
+    for job in waits {
+        assert!(engine.runs(job));
+        engine.pass(10);
+    }
+    fold_is_state(&engine);
 }
 
 // Images.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use offtake_engine::{Event, Explanation, Fact, Image, JobId, NodeRange, Phase, Policy, State, decide};
-use offtake_fleet::Fleet;
+use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Timestamp};
 use offtake_workload::{ChipRequest, Gang, Job, Strength, Tier, Topology};
 
@@ -172,6 +172,10 @@ pub fn job(gangs: Vec<Gang>, seconds: Option<i64>) -> Job {
     }
 }
 
+pub fn of(tenant: &str, job: Job) -> Job {
+    Job { tenant: tenant.to_owned(), ..job }
+}
+
 /// A state with every fact that made it, checked after every step.
 pub struct Engine {
     pub state: State,
@@ -281,6 +285,27 @@ impl Engine {
     pub fn check(&self) {
         self.state.check().expect("every truth holds after every step");
         assert_eq!(self.state.capacity().breaches(), 0, "no cap is ever exceeded");
+    }
+
+    /// Folds the journal anew and sees to it that no work came to a single-tenant node where another tenant's was.
+    pub fn tenants_are_apart(&self) {
+        let mut folded = State::default();
+        for fact in &self.journal {
+            folded.apply(fact);
+            let Event::JobPlaced { job, placement } = &fact.event else { continue };
+            let tenant = &folded.job(*job).expect("it was just placed").spec.tenant;
+            let single: Vec<_> = placement
+                .nodes()
+                .into_iter()
+                .flat_map(NodeRange::numbers)
+                .filter(|node| !folded.is_shared(NodeIx(*node)))
+                .collect();
+            for (other, work) in folded.jobs() {
+                let Phase::Running { placement, .. } = &work.phase else { continue };
+                let meet = placement.slots().any(|slot| single.iter().any(|node| slot.nodes.numbers().contains(node)));
+                assert!(!meet || work.spec.tenant == *tenant, "job {} came to job {}'s node", job.0, other.0);
+            }
+        }
     }
 
     pub fn runs(&self, job: JobId) -> bool {

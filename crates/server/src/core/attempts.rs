@@ -15,6 +15,7 @@ use offtake_units::{Duration, Timestamp};
 use offtake_workload::{ChipRequest, Job, Start};
 
 use super::records::{Attempt, End, Record, Seen, Share, Step, Task};
+use super::steps::Part;
 use super::timers::Timer;
 use super::{Core, ENDED_KEPT, OUTCOMES_KEPT};
 use crate::fact::Event;
@@ -451,7 +452,7 @@ fn split(chips: u64, workers: u32, request: ChipRequest) -> Vec<u64> {
 /// What was submitted: a script runs once on the first node, a command in every worker.
 pub(super) fn first_step(spec: &Job, attempt: &Attempt, nodes: &BTreeMap<Arc<str>, super::NodeRecord>) -> Step {
     let is_script = spec.program.as_ref().is_some_and(|program| matches!(program.start, Start::Script { .. }));
-    let parts: Vec<(Arc<str>, Vec<WorkerSpec>)> = if is_script {
+    let parts: Vec<Part> = if is_script {
         let first = attempt.shares.first();
         let script = |share: &Share| (Arc::clone(&share.node), vec![worker(0, 0, share.chips())]);
         first.map(script).into_iter().collect()
@@ -476,7 +477,7 @@ pub(super) const fn worker(rank: u32, local_rank: u32, chips: u64) -> WorkerSpec
 /// A step with its tasks.
 pub(super) fn step_of(
     request: Option<Arc<offtake_protocol::rest::StepRequest>>,
-    parts: Vec<(Arc<str>, Vec<WorkerSpec>)>,
+    parts: Vec<Part>,
     told: &[(Arc<str>, u32)],
     nodes: &BTreeMap<Arc<str>, super::NodeRecord>,
 ) -> Step {

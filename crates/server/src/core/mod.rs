@@ -477,6 +477,7 @@ impl Core {
             | EngineEvent::NodeReturned { .. }
             | EngineEvent::NodeDrained { .. }
             | EngineEvent::NodeResumed { .. }
+            | EngineEvent::NodeShared { .. }
             | EngineEvent::CapSet { .. } => {}
         }
     }

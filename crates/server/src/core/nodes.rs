@@ -93,6 +93,7 @@ impl Core {
             .filter(|at| !self.nodes.contains_key(&self.names[at.ix()]) && !self.state.conditions().contains_key(at))
             .collect();
         expected.into_iter().for_each(|node| self.emit_engine(EngineEvent::NodeLost { node }));
+        self.sharing_follows();
     }
 
     fn joined_fleet(&self) -> Arc<Fleet> {
@@ -231,12 +232,28 @@ impl Core {
 
     /// Nodes that have joined since the last pass become part of the fleet, all at once.
     pub(super) fn fleet_follows(&mut self) {
-        if !std::mem::take(&mut self.fleet_stale) || self.declared {
+        if !std::mem::take(&mut self.fleet_stale) {
             return;
         }
-        let fleet = self.joined_fleet();
-        if **self.state.fleet() != *fleet {
-            self.emit_engine(EngineEvent::FleetChanged { fleet });
+        if !self.declared {
+            let fleet = self.joined_fleet();
+            if **self.state.fleet() != *fleet {
+                self.emit_engine(EngineEvent::FleetChanged { fleet });
+            }
+        }
+        self.sharing_follows();
+    }
+
+    /// A node on which workers can open chips that were not given to them runs one tenant's work at a time.
+    fn sharing_follows(&mut self) {
+        let differs = |(name, node): (&Arc<str>, &NodeRecord)| {
+            let at = self.node_ix(name)?;
+            let shared = node.description.isolation.devices || node.description.chips == 0;
+            (shared != self.state.is_shared(at)).then_some((at, shared))
+        };
+        let changes: Vec<(NodeIx, bool)> = self.nodes.iter().filter_map(differs).collect();
+        for (node, shared) in changes {
+            self.emit_engine(EngineEvent::NodeShared { node, shared });
         }
     }
 
@@ -542,6 +559,10 @@ impl Core {
     fn answer(&mut self, name: &str, poll: Poll) {
         let orders = self.orders(name, poll.answers);
         self.reply(poll.ticket, Ok(Answer::Orders(Box::new(orders))));
+        // One that has left, or is lost, has nothing to run that a lease would be for.
+        if self.is_lost(name) {
+            return;
+        }
         let until = self.state.now().saturating_add(self.settings.lease);
         if let Some(node) = self.nodes.get_mut(name) {
             node.now.lease_until = Some(until);

@@ -167,16 +167,15 @@ fn verdict(step: &Step) -> (i32, Option<String>) {
     (highest, reason)
 }
 
+/// A node, and the workers of a step on it.
+pub(super) type Part = (Arc<str>, Vec<WorkerSpec>);
+
 /// A step's tasks on the nodes of its attempt.
 ///
 /// As under Slurm: `--nodes` and `--nodelist` choose nodes; tasks are as many as asked for, or as the job's layout has
 /// them, or one a worker; they fill the nodes' workers in order, or are dealt out evenly where there are more tasks than
 /// workers. Every task sees all chips that the job has on its node unless it asks for its own.
-fn parts_of(
-    record: &Record,
-    attempt: &Attempt,
-    request: &StepRequest,
-) -> Result<Vec<(Arc<str>, Vec<WorkerSpec>)>, Problem> {
+fn parts_of(record: &Record, attempt: &Attempt, request: &StepRequest) -> Result<Vec<Part>, Problem> {
     let fault =
         |field: &str, detail: String| Problem { field: Some(field.to_owned()), ..problem(422, "invalid_step", detail) };
     check_size(request).map_err(|detail| fault("command", detail))?;

@@ -6,13 +6,16 @@ use offtake_engine::{Event as EngineEvent, JobId};
 use offtake_protocol::rest::{JobState, Problem, Submitted, SubmittedBatch};
 use offtake_units::Timestamp;
 use offtake_workload::check::Fault;
-use offtake_workload::{ArrayTask, Dependency, Job, JobFile, Program, Submission, User};
+use offtake_workload::{ArrayTask, Dependency, Job, JobFile, Program, Start, Submission, User};
 use serde::{Deserialize, Serialize};
 
 use super::access::{Access, forbidden, problem};
 use super::records::{Held, Record};
 use super::{Answer, Caller, Core, KEYS_KEPT, Key};
 use crate::fact::Event;
+
+/// Bytes that the jobs of one call may take in the journal.
+const MOST_BYTES: usize = 128 << 20;
 
 /// Jobs that one job may wait for.
 const MOST_DEPENDENCIES: usize = 10_000;
@@ -77,6 +80,14 @@ impl Core {
             asked.push(read);
         }
         self.has_room_for(count)?;
+        let bytes: usize = asked.iter().map(size).sum();
+        if bytes > MOST_BYTES {
+            let detail = format!(
+                "{bytes} bytes of jobs in one call, those of arrays counted for each index; allowed are {MOST_BYTES}: \
+                 submit them in several, or have a shorter script call a longer one"
+            );
+            return Err(problem(422, "too_large", detail));
+        }
         let jobs: Vec<Submitted> = asked.into_iter().map(|submission| self.accept(submission)).collect();
         self.remember(key, jobs.clone());
         Ok(Answer::Submitted(SubmittedBatch { jobs }))
@@ -122,6 +133,10 @@ impl Core {
                 let detail = format!("there is no job {} to wait for", dependency.job);
                 return Err(Problem { field: Some("after".to_owned()), ..problem(422, "unknown_dependency", detail) });
             }
+        }
+        if self.state.fleet().nodes.is_empty() {
+            let detail = "no node has joined this server yet: start an agent, and try again";
+            return Err(problem(503, "no_nodes", detail));
         }
         self.state.placeable(&asked.job.gangs).map_err(|refusal| problem(422, "unplaceable", refusal.to_string()))?;
         Ok(asked)
@@ -214,6 +229,19 @@ impl Core {
             by_array: self.joins_array(job, program.array),
         }
     }
+}
+
+/// Bytes that a submission will about take in the journal.
+fn size(submission: &Submission) -> usize {
+    const OVERHEAD: usize = 1024;
+    let count = submission.array.as_ref().map_or(1, |array| array.indices.len());
+    let Some(program) = &submission.job.program else { return OVERHEAD };
+    let start = match &program.start {
+        Start::Command(words) => words.iter().map(String::len).sum::<usize>(),
+        Start::Script { text, arguments } => text.len() + arguments.iter().map(String::len).sum::<usize>(),
+    };
+    let environment: usize = program.environment.iter().map(|(name, value)| name.len() + value.len()).sum();
+    (OVERHEAD + start + environment) * count
 }
 
 /// Whom work belongs to that an operator submits without naming anyone.

@@ -410,3 +410,26 @@ fn a_waiting_job_is_told_why_and_what_would_be_changes_nothing() {
     let unknown = serde_json::from_value(serde_json::json!({ "drain": ["nowhere"] })).expect("a question");
     assert_eq!(world.core.fork().what_if(unknown).expect_err("no such domain").status, 422);
 }
+
+#[test]
+fn jobs_of_two_tenants_do_not_share_a_node_that_cannot_keep_them_apart() {
+    let mut world = World::new(&["a"]);
+    let of = |tenant: &str| {
+        format!(r#"{{"command": ["work"], "tenant": "{tenant}", "gangs": [{{"chips": 1, "cpu_milli": 1000}}]}}"#)
+    };
+    let (ours, theirs, more) = (world.submit(&of("ours")), world.submit(&of("theirs")), world.submit(&of("ours")));
+    world.settle();
+    let states = |world: &World| [ours, theirs, more].map(|job| world.state(job));
+    assert_eq!(states(&world), [JobState::Running, JobState::Pending, JobState::Running]);
+    let why = world.core.why(&operator(), theirs).expect("it is known");
+    let blocker = "it would fit on nodes that run one tenant's work at a time, now another's: a";
+    assert_eq!(why.blockers, [blocker]);
+    world.restart();
+    world.settle();
+    assert_eq!(states(&world), [JobState::Running, JobState::Pending, JobState::Running]);
+    for job in [ours, more] {
+        world.ask(&operator(), Command::Cancel { job, signal: None, now: false }).expect("it can be cancelled");
+    }
+    world.settle();
+    assert_eq!(states(&world), [JobState::Cancelled, JobState::Running, JobState::Cancelled]);
+}

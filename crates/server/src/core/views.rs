@@ -15,7 +15,6 @@ use offtake_workload::Start;
 
 use super::access::{problem, show_user, unknown_job};
 use super::records::{Attempt, Record};
-use super::waiting::why_held;
 use super::{Caller, Core};
 
 /// Characters of a command that are told.
@@ -209,7 +208,7 @@ impl Core {
             JobState::Failed | JobState::Cancelled => {
                 record.end.as_ref().and_then(|end| end.reason.clone()).or_else(outcome)
             }
-            JobState::Held => why_held(record),
+            JobState::Held => self.why_held(record),
             JobState::Pending => outcome().map(|outcome| format!("starts again: {outcome}")),
             JobState::Stopping => record.current().and_then(|attempt| attempt.stop).map(|reason| {
                 use offtake_engine::StopReason;

@@ -222,7 +222,7 @@ impl Core {
     pub(super) fn release(&mut self, job: u64) -> Result<(), Problem> {
         let held = self.records.get(&job).map(|record| record.held.clone()).unwrap_or_default();
         if !held.by_user && !held.by_failed_starts {
-            let detail = match self.records.get(&job).map(why_held) {
+            let detail = match self.records.get(&job).map(|record| self.why_held(record)) {
                 Some(Some(why)) => format!("job {job} is not on hold by anyone: {why}"),
                 _ => format!("job {job} is not on hold"),
             };
@@ -234,27 +234,31 @@ impl Core {
     }
 }
 
-/// What keeps a job from its turn, in words; none when nothing does.
-pub(super) fn why_held(record: &Record) -> Option<String> {
-    let held = &record.held;
-    if held.by_user {
-        return Some("on hold".to_owned());
+impl Core {
+    /// What keeps a job from its turn now, in words; none when nothing does.
+    pub(super) fn why_held(&self, record: &Record) -> Option<String> {
+        let held = &record.held;
+        if held.by_user {
+            return Some("on hold".to_owned());
+        }
+        if held.by_failed_starts {
+            return Some("on hold: its start failed too often".to_owned());
+        }
+        let unmet: Vec<&Dependency> =
+            held.after.iter().filter(|dependency| self.standing(dependency) != Standing::Met).collect();
+        if let Some(first) = unmet.first() {
+            let jobs: Vec<String> = unmet.iter().map(|dependency| dependency.job.to_string()).collect();
+            let how = match first.when {
+                When::Started => "start",
+                When::Ended => "end",
+                When::Succeeded => "succeed",
+                When::Failed => "fail",
+            };
+            return Some(format!("waits for job {} to {how}", jobs.join(", ")));
+        }
+        if held.begin.is_some_and(|begin| begin > self.state.now()) {
+            return Some("waits until it may begin".to_owned());
+        }
+        held.by_array.then(|| "as many of its array run as may".to_owned())
     }
-    if held.by_failed_starts {
-        return Some("on hold: its start failed too often".to_owned());
-    }
-    if let Some(first) = held.after.first() {
-        let jobs: Vec<String> = held.after.iter().map(|dependency| dependency.job.to_string()).collect();
-        let how = match first.when {
-            When::Started => "start",
-            When::Ended => "end",
-            When::Succeeded => "succeed",
-            When::Failed => "fail",
-        };
-        return Some(format!("waits for job {} to {how}", jobs.join(", ")));
-    }
-    if held.begin.is_some() {
-        return Some("waits until it may begin".to_owned());
-    }
-    held.by_array.then(|| "as many of its array run as may".to_owned())
 }

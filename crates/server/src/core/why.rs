@@ -9,7 +9,6 @@ use offtake_workload::{ChipRequest, Gang, Strength};
 
 use super::access::unknown_job;
 use super::records::Record;
-use super::waiting::why_held;
 use super::{Caller, Core};
 
 /// Things of one kind that are named; the rest is counted.
@@ -43,7 +42,7 @@ impl Core {
         match self.state.explain(JobId(id)) {
             Some(Explanation::Refused(refusal)) => why.summary = format!("Job {id} can never run: {refusal}."),
             Some(Explanation::Held { .. }) | None => {
-                let reason = why_held(&record).unwrap_or_else(|| "it is about to be looked at".to_owned());
+                let reason = self.why_held(&record).unwrap_or_else(|| "it is about to be looked at".to_owned());
                 why.summary = format!("Job {id} is held: {reason}.");
                 why.earliest_start_ms = record.held.begin.map(Timestamp::as_millis);
             }
@@ -139,6 +138,14 @@ impl Core {
         self.names.get(node.ix()).map_or("a node", |name| name)
     }
 
+    /// The first of some nodes by name, and how many more they are.
+    fn name_some(&self, nodes: &[NodeIx]) -> String {
+        let named: Vec<&str> = nodes.iter().take(MOST_NAMED).map(|node| self.node_name(*node)).collect();
+        let rest = nodes.len() - named.len();
+        let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+        format!("{}{more}", named.join(", "))
+    }
+
     fn describe_nearest(&self, need: &Need) -> String {
         let nearest = &need.nearest;
         let fleet = self.state.fleet();
@@ -175,11 +182,12 @@ impl Core {
                 format!("the cap {name} of {cap} leaves {left}, and it draws {needed}")
             }
             Obstacle::Out { nodes } => {
-                let named: Vec<&str> = nodes.iter().take(MOST_NAMED).map(|node| self.node_name(*node)).collect();
-                let rest = nodes.len() - named.len();
-                let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
-                format!("it would fit on nodes that are down or drained: {}{more}", named.join(", "))
+                format!("it would fit on nodes that are down or drained: {}", self.name_some(nodes))
             }
+            Obstacle::Tenant { nodes } => format!(
+                "it would fit on nodes that run one tenant's work at a time, now another's: {}",
+                self.name_some(nodes)
+            ),
             Obstacle::Room => "running work has what it needs".to_owned(),
         })
     }
@@ -227,9 +235,9 @@ impl Core {
 
 fn describe_gang(gang: &Gang) -> String {
     let each = match gang.chips {
-        ChipRequest::None => format!("{}", gang.cpu),
-        ChipRequest::Share(share) => format!("{share} and {}", gang.cpu),
-        ChipRequest::Whole(chips) => format!("{} and {}", count(u64::from(chips), "chip"), gang.cpu),
+        ChipRequest::None => cores(gang),
+        ChipRequest::Share(share) => format!("{share} and {}", cores(gang)),
+        ChipRequest::Whole(chips) => format!("{} and {}", count(u64::from(chips), "chip"), cores(gang)),
     };
     let memory = if gang.memory.get() > 0 { format!(", {}", gang.memory) } else { String::new() };
     let of =
@@ -241,6 +249,15 @@ fn describe_gang(gang: &Gang) -> String {
     let spread = gang.per_node.map_or_else(String::new, |most| format!(", at most {most} on a node"));
     let with = if gang.workers == 1 { "with" } else { "each with" };
     format!("{} {with} {each}{memory}{of}{topology}{spread}", count(u64::from(gang.workers), "worker"))
+}
+
+fn cores(gang: &Gang) -> String {
+    let milli = gang.cpu.get();
+    if milli.is_multiple_of(1000) {
+        count(u64::from(milli / 1000), "core")
+    } else {
+        format!("{milli} thousandths of a core")
+    }
 }
 
 fn instant(at: Timestamp) -> String {

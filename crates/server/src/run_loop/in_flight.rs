@@ -56,6 +56,8 @@ impl InFlight {
             if let Err(reason) = result
                 && inner.failure.is_none()
             {
+                // Before anyone hears of it: whoever was refused finds the server read-only.
+                shared.set_read_only(Some(reason.clone()));
                 inner.failure = Some(reason);
             }
             (inner.batches.pop_front().unwrap_or_default(), inner.failure.clone())

@@ -199,6 +199,8 @@ pub(crate) struct RunLoop {
     messages: Receiver<Message>,
     waiting: FxHashMap<Ticket, Waiting>,
     told: Vec<Told>,
+    /// What came after a batch could not be written: it is looked at once the journal is folded anew.
+    put_off: Vec<Message>,
     in_flight: Arc<InFlight>,
     shared: Arc<Shared>,
     snapshot_every: u64,
@@ -225,6 +227,7 @@ impl RunLoop {
             clock: Clock::starting_after(parts.last_fact),
             waiting: FxHashMap::default(),
             told: Vec::new(),
+            put_off: Vec::new(),
             in_flight: Arc::new(InFlight::new(parts.wake)),
             stopping: false,
             snapshot_every,
@@ -297,6 +300,10 @@ impl RunLoop {
 
     /// Takes a message in; how many bytes it had.
     fn take_in(&mut self, message: Message) -> usize {
+        if self.in_flight.failure().is_some() {
+            self.put_off.push(message);
+            return 0;
+        }
         match message {
             Message::Input(input, bytes, ticket, waiting) => {
                 self.waiting.insert(ticket, waiting);

@@ -4,6 +4,8 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::{Message, RunLoop};
+use offtake_journal::Error;
+
 use crate::core::Core;
 use crate::problem::journal_unavailable;
 use crate::store::StoreError;
@@ -28,7 +30,7 @@ impl RunLoop {
             self.shared.callers.forget();
             self.shared.agents.forget_all();
             self.fold_anew()?;
-            self.serve_reads(&reason);
+            self.serve_reads(&reason)?;
             if self.stopping {
                 return Ok(());
             }
@@ -65,7 +67,12 @@ impl RunLoop {
         Ok(())
     }
 
-    fn serve_reads(&mut self, reason: &str) {
+    /// # Errors
+    /// Another server has taken the journal over: this one must not go on.
+    fn serve_reads(&mut self, reason: &str) -> Result<(), StoreError> {
+        for message in std::mem::take(&mut self.put_off) {
+            self.only_show(message, reason);
+        }
         let mut next_try = Instant::now() + PROBE;
         while !self.stopping {
             match self.messages.recv_timeout(next_try.saturating_duration_since(Instant::now())) {
@@ -75,12 +82,14 @@ impl RunLoop {
             }
             if Instant::now() >= next_try {
                 match self.store.try_to_write_again() {
-                    Ok(()) => return,
+                    Ok(()) => return Ok(()),
+                    Err(error @ (Error::StaleEpoch { .. } | Error::Held { .. })) => return Err(error.into()),
                     Err(error) => tracing::warn!(%error, "the journal still takes nothing"),
                 }
                 next_try = Instant::now() + PROBE;
             }
         }
+        Ok(())
     }
 
     fn only_show(&mut self, message: Message, reason: &str) {

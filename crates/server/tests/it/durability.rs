@@ -1,10 +1,11 @@
 //! What is acknowledged stays; what cannot be recorded is not acknowledged.
 
-use offtake_protocol::rest::{Health, JobPage, JobState};
+use offtake_protocol::agent::{TaskPhase, TaskReport, Want};
+use offtake_protocol::rest::{Health, JobPage, JobState, Submitted};
 use offtake_server::Limits;
 use serde_json::Value;
 
-use crate::support::{Folder, job, refused, start, state, submit, try_start, until};
+use crate::support::{Folder, job, now_ms, refused, start, state, submit, try_start, until};
 
 #[tokio::test]
 async fn a_restart_keeps_every_job_with_and_without_a_snapshot() {
@@ -88,14 +89,11 @@ async fn a_full_disk_takes_no_jobs_loses_none_and_is_written_again_when_there_is
     configuration.limits = Limits { journal_bytes: Some(400 << 10), ..Limits::default() };
     let server = start(configuration).await;
     let client = server.operator();
-    let mut agent = server.agent("n1").await;
-    agent.exchange().await.expect("orders");
     let mut acknowledged = Vec::new();
     let large =
         |number: usize| serde_json::json!({"name": format!("j{number}"), "command": ["true", "x".repeat(20_000)]});
     let problem = loop {
-        let answer =
-            client.post::<offtake_protocol::rest::Submitted>("/v1/jobs", None, &large(acknowledged.len())).await;
+        let answer = client.post::<Submitted>("/v1/jobs", None, &large(acknowledged.len())).await;
         match answer {
             Ok(submitted) => acknowledged.push(submitted.id),
             Err(_) => break refused(answer),
@@ -103,19 +101,11 @@ async fn a_full_disk_takes_no_jobs_loses_none_and_is_written_again_when_there_is
         assert!(acknowledged.len() < 1000, "the journal takes more than it may");
     };
     assert_eq!((problem.status, problem.code.as_str()), (503, "journal_unavailable"));
-    let health: Health = client.get("/v1/health").await.expect("health");
-    assert_eq!(health.status, "read_only");
-    assert!(health.detail.is_some_and(|detail| detail.contains("space")));
-
     // Reads go on, and show what is on disk and nothing else.
     let page: JobPage = client.get("/v1/jobs?all=true").await.expect("reads go on");
     let mut known: Vec<u64> = page.jobs.iter().map(|job| job.id).collect();
     known.sort_unstable();
     assert_eq!(known, acknowledged);
-    // So do agents: their lease is renewed.
-    let orders = agent.exchange().await.expect("the agent goes on");
-    assert!(orders.lease_ms > 0);
-    assert_eq!(refused(client.post::<Value>("/v1/jobs", None, &job("no")).await).status, 503);
     server.stop().await;
 
     // With room, all goes on.
@@ -129,5 +119,57 @@ async fn a_full_disk_takes_no_jobs_loses_none_and_is_written_again_when_there_is
     let page: JobPage = client.get("/v1/jobs?all=true").await.expect("a page");
     assert_eq!(page.jobs.len(), acknowledged.len() + 1);
     assert!(!acknowledged.contains(&more));
+    server.stop().await;
+}
+
+/// Has the journal refuse every batch, until it is lifted.
+fn refuse_batches(folder: &Folder, refuse: bool) {
+    let file = folder.path().join("data/journal/journal.sqlite");
+    let connection = rusqlite::Connection::open(file).expect("the journal's file");
+    connection.busy_timeout(std::time::Duration::from_secs(10)).expect("set");
+    let change = if refuse {
+        "CREATE TRIGGER refuse BEFORE INSERT ON batch BEGIN SELECT RAISE(ABORT, 'refused by the test'); END"
+    } else {
+        "DROP TRIGGER refuse"
+    };
+    connection.execute_batch(change).expect("changed");
+}
+
+#[tokio::test]
+async fn a_journal_that_fails_and_comes_back_loses_nothing_and_doubles_nothing() {
+    let folder = Folder::new();
+    let server = start(folder.configuration()).await;
+    let client = server.operator();
+    let before = submit(&client, &job("before")).await.id;
+    let mut agent = server.agent("n1").await;
+    let task = agent.exchange().await.expect("orders").tasks[0].task;
+    let phase = TaskPhase::Running { since_ms: now_ms() };
+    agent.report.tasks = vec![TaskReport { task, phase }];
+    agent.exchange().await.expect("orders");
+    refuse_batches(&folder, true);
+    let problem = refused(client.post::<Submitted>("/v1/jobs", Some("k"), &job("during")).await);
+    assert_eq!((problem.status, problem.code.as_str()), (503, "journal_unavailable"));
+    let health: Health = client.get("/v1/health").await.expect("health");
+    assert_eq!(health.status, "read_only");
+    assert!(health.detail.is_some_and(|detail| detail.contains("refused by the test")));
+    // The agent's lease is renewed, and its work goes on.
+    let orders = agent.exchange().await.expect("orders");
+    assert!(orders.lease_ms > 0);
+    assert_eq!(orders.tasks.iter().map(|order| (order.task, order.want)).collect::<Vec<_>>(), [(task, Want::Run)]);
+    let page: JobPage = client.get("/v1/jobs?all=true").await.expect("reads go on");
+    assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [before]);
+    refuse_batches(&folder, false);
+    let mut accepted = None;
+    until("the same key is accepted", async || {
+        accepted = client.post::<Submitted>("/v1/jobs", Some("k"), &job("during")).await.ok();
+        accepted.is_some()
+    })
+    .await;
+    let health: Health = client.get("/v1/health").await.expect("health");
+    assert_eq!((health.status.as_str(), health.detail), ("ready", None));
+    let again: Submitted = client.post("/v1/jobs", Some("k"), &job("during")).await.expect("accepted once");
+    assert_eq!(Some(again), accepted);
+    let page: JobPage = client.get("/v1/jobs?all=true").await.expect("a page");
+    assert_eq!(page.jobs.len(), 2);
     server.stop().await;
 }

@@ -23,20 +23,30 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use offtake_server::fact::Fact;
 use transcript::Transcript;
 use world::World;
 
 /// Seeds of an ordinary run of the tests.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 4_000;
 /// Events before a failure that are shown.
 const SHOWN: usize = 60;
 
-/// Runs a world to its end; gives the facts on its disk.
-fn run(seed: u64, transcript: &Transcript) -> Result<String, String> {
+/// What came of a world.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    /// All that is on its disk.
+    facts: Vec<Fact>,
+    /// How often it was nudged.
+    nudges: u64,
+}
+
+/// Runs a world to its end.
+fn run(seed: u64, transcript: &Transcript) -> Result<Outcome, String> {
     let run = AssertUnwindSafe(|| {
         let mut world = World::new(seed, transcript.clone());
         world.run();
-        serde_json::to_string(&world.disk.facts).expect("facts are data")
+        Outcome { facts: world.disk.facts, nudges: world.nudges }
     });
     catch_unwind(run).map_err(|thrown| {
         let text = thrown.downcast_ref::<String>().cloned();
@@ -56,7 +66,7 @@ fn account(seed: u64, failure: &str) -> String {
 }
 
 fn run_all(seeds: Range<u64>, most_failures: usize) {
-    let next = AtomicU64::new(seeds.start);
+    let (next, nudged) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
     let worker = || {
         let mut failures = Vec::new();
         loop {
@@ -64,7 +74,11 @@ fn run_all(seeds: Range<u64>, most_failures: usize) {
             if seed >= seeds.end {
                 return failures;
             }
-            if let Err(failure) = run(seed, &Transcript::none()) {
+            let outcome = run(seed, &Transcript::none());
+            if outcome.as_ref().is_ok_and(|outcome| outcome.nudges > 0) {
+                nudged.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Err(failure) = outcome {
                 failures.push((seed, failure));
                 if failures.len() >= most_failures {
                     next.store(seeds.end, Ordering::Relaxed);
@@ -78,6 +92,7 @@ fn run_all(seeds: Range<u64>, most_failures: usize) {
         workers.into_iter().flat_map(|worker| worker.join().expect("it catches what is thrown")).collect()
     });
     failures.sort();
+    println!("{} of these worlds had to be nudged", nudged.into_inner());
     for (seed, failure) in &failures {
         eprintln!("seed {seed}: {failure}");
     }
@@ -114,51 +129,8 @@ fn a_seed_gives_one_run() {
         let (first, second) = (Transcript::kept(), Transcript::kept());
         let facts = run(seed, &first);
         assert_eq!(facts, run(seed, &second), "seed {seed}");
-        assert!(facts.is_ok_and(|facts| facts.len() > 1000), "seed {seed} has a history");
+        assert!(facts.is_ok_and(|outcome| outcome.facts.len() > 20), "seed {seed} has a history");
         assert_eq!(first.last(usize::MAX), second.last(usize::MAX), "seed {seed}");
     }
     assert_ne!(run(1, &Transcript::none()), run(2, &Transcript::none()), "seeds differ");
-}
-#[test]
-fn temp() {
-    use offtake_engine::*;
-    use offtake_units::*;
-    for per in [None, Some(1), Some(2)] {
-        for kinds in [[4, 3, 2], [4, 4, 4], [4, 4, 3]] {
-            let nodes: Vec<_> = kinds
-                .iter()
-                .enumerate()
-                .map(|(at, cpu)| offtake_fleet::JoinedNode {
-                    name: format!("n{at}"),
-                    cpu: CpuMilli::new(cpu * 1000),
-                    memory: Mebibytes::new(16000),
-                    accelerator: None,
-                    chips: 0,
-                    chip_memory: None,
-                    chip_watts: None,
-                    attributes: Default::default(),
-                })
-                .collect();
-            let fleet = std::sync::Arc::new(offtake_fleet::joined("local", &nodes));
-            let mut state = State::default();
-            let at = Timestamp::EPOCH;
-            state.apply(&Fact { at, event: Event::FleetLoaded { fleet } });
-            let file = offtake_workload::JobFile {
-                command: vec!["x".to_owned()],
-                gangs: vec![offtake_workload::WireGang {
-                    workers: Some(3),
-                    cpu_milli: Some(1000),
-                    per_node: per,
-                    ..Default::default()
-                }],
-                ..Default::default()
-            };
-            let job = file.read(at, "a").expect("reads").job;
-            let ok = state.placeable(&job.gangs);
-            state.apply(&Fact { at, event: Event::JobSubmitted { job: JobId(1), spec: std::sync::Arc::new(job) } });
-            let mut facts = Vec::new();
-            decide(&mut state, at, &mut facts);
-            println!("{per:?} {kinds:?} {ok:?} {facts:?}");
-        }
-    }
 }

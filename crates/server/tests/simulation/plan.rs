@@ -61,10 +61,12 @@ impl Plan {
         let ill = |rng: &mut Rng, most: u64| if faults && in_1000(rng, 700) { rng.below(most) } else { 0 };
         let active_ms = between(&mut rng, 20_000, 90_000);
         let count = between(&mut rng, 1, 5);
+        // All nodes have chips, or none: gangs are not spread over nodes with and without, though they are admitted.
+        let has_chips = in_1000(&mut rng, 700);
         let nodes = (0..count).map(|at| NodePlan {
             name: format!("n{at}"),
             cpus: between(&mut rng, 2, 7) as u32,
-            chips: if in_1000(&mut rng, 700) { between(&mut rng, 1, 5) as u16 } else { 0 },
+            chips: if has_chips { between(&mut rng, 1, 5) as u16 } else { 0 },
             joins_at_ms: if at == 0 || in_1000(&mut rng, 700) { rng.below(500) } else { rng.below(active_ms / 2) },
             refuses: ill(&mut rng, 150),
         });

@@ -82,7 +82,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let bed = Bed::start_in(bed.kill(), &more).await?;
     let with = bed.ready;
     let folder = bed.kill();
-    std::fs::remove_dir_all(folder.join("data/snapshots")).ok();
+    std::fs::remove_dir_all(folder.join("data/journal/snapshots")).ok();
     let bed = Bed::start_in(folder, &more).await?;
     let without: Duration = bed.ready;
     Ok(Report { facts, ready_s: with.as_secs_f64(), ready_without_snapshot_s: without.as_secs_f64() })

@@ -1,0 +1,11 @@
+//! The built `offtake` command with a server, agents and work that really run.
+//!
+//! Each test has a machine of its own: folders, socket and port. Nothing of it is left when it ends.
+
+mod chaos;
+mod distributed;
+mod first_minutes;
+mod host;
+mod http;
+mod slurm;
+mod training;
