@@ -325,8 +325,10 @@ struct Agent {
     news: bool,
     /// What the node measured last.
     condition: Option<Condition>,
-    /// The server is not asked before.
+    /// The server is not asked before: it did not answer.
     not_before: Instant,
+    /// Without news it is not asked before either: it answers at once, and has none itself.
+    quiet_until: Instant,
     wait: Duration,
     logs: BTreeMap<u64, AbortHandle>,
     log_places: Arc<tokio::sync::Semaphore>,
@@ -351,6 +353,7 @@ impl Agent {
             news: true,
             condition: None,
             not_before: Instant::now(),
+            quiet_until: Instant::now(),
             wait: AGAIN.0,
             logs: BTreeMap::new(),
             log_places: Arc::new(tokio::sync::Semaphore::new(LOGS)),
@@ -402,8 +405,7 @@ impl Agent {
                     None => std::future::pending().await,
                 }
             };
-            let not_before = self.not_before;
-            let held_up = self.wants_exchange() && Instant::now() < not_before;
+            let held_up_until = self.next_exchange().filter(|at| Instant::now() < *at);
             tokio::select! {
                 input = self.inputs.1.recv() => {
                     let input = input.expect("the agent keeps a sender");
@@ -421,7 +423,7 @@ impl Agent {
                     }
                 }
                 () = tick => self.handle(Input::Tick),
-                () = tokio::time::sleep_until(not_before), if held_up => {}
+                () = tokio::time::sleep_until(held_up_until.unwrap_or(self.not_before)), if held_up_until.is_some() => {}
                 Ok(()) = condition.changed() => self.take_condition(condition.borrow_and_update().clone()),
                 departure = &mut stop, if !stopped => {
                     stopped = true;
@@ -430,7 +432,7 @@ impl Agent {
                         Departure::Leave => self.handle(Input::Leave),
                     }
                 }
-                () = tokio::time::sleep_until(farewell.unwrap_or(not_before)), if farewell.is_some() => break,
+                () = tokio::time::sleep_until(farewell.unwrap_or(self.not_before)), if farewell.is_some() => break,
             }
             if farewell.is_none() && self.core.has_left() {
                 farewell = Some(Instant::now() + FAREWELL_LIMIT);
@@ -545,13 +547,17 @@ impl Agent {
         });
     }
 
-    fn wants_exchange(&self) -> bool {
-        self.exchanges.is_empty() || (self.news && self.exchanges.len() < EXCHANGES)
+    /// When the next report is due; none while enough are under way.
+    fn next_exchange(&self) -> Option<Instant> {
+        if self.news && self.exchanges.len() < EXCHANGES {
+            return Some(self.not_before);
+        }
+        self.exchanges.is_empty().then(|| self.not_before.max(self.quiet_until))
     }
 
     /// Sends a report, if one is due.
     fn exchange(&mut self) {
-        if !self.wants_exchange() || Instant::now() < self.not_before {
+        if self.next_exchange().is_none_or(|at| Instant::now() < at) {
             return;
         }
         let mut report = self.core.report();
@@ -590,8 +596,9 @@ impl Agent {
                 let at_once = waited_ms < u64::from(self.core.longest_wait_ms().min(LONGEST_WAIT_MS)) / 2;
                 // A server that does not wait and has no news is not asked all the time.
                 let idle = self.core.seen() == seen && !self.news && self.exchanges.is_empty();
-                let pause = if idle && at_once { AGAIN.0 } else { Duration::ZERO };
-                self.not_before = Instant::now() + pause;
+                if idle && at_once {
+                    self.quiet_until = Instant::now() + AGAIN.0;
+                }
                 true
             }
             Err(error) => {

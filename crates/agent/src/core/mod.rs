@@ -357,11 +357,16 @@ impl Core {
         }
     }
 
-    /// When [`Input::Tick`] is due at the latest; none while there is nothing to be ended.
+    /// When [`Input::Tick`] is due at the latest; none while there is nothing to be ended, or all has been told to end
+    /// at once and needs no clock for that.
     pub fn next_tick_ms(&self) -> Option<u64> {
-        let lease = self.lease.filter(|_| self.alive > 0)?;
-        let stops = self.tasks.values().any(|task| task.is_alive() && rank(task.want) < rank(Want::Stop));
-        Some(if stops { lease.stop_at_ms() } else { lease.kill_at_ms() })
+        let lease = self.lease?;
+        let goes_on = |until: Want| self.tasks.values().any(|task| task.is_alive() && rank(task.want) < rank(until));
+        match (goes_on(Want::Stop), goes_on(Want::Kill)) {
+            (true, _) => Some(lease.stop_at_ms()),
+            (false, true) => Some(lease.kill_at_ms()),
+            (false, false) => None,
+        }
     }
 
     /// The newest edition of orders that was taken.

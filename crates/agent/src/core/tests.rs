@@ -174,6 +174,7 @@ fn without_news_work_is_stopped_and_then_killed() {
     assert_eq!(node.take(orders(1, 0, vec![order(1, Want::Run)])), []);
     node.now_ms += 40_000;
     assert_eq!(node.handle(Input::Tick), [Action::Kill(id(1))]);
+    assert_eq!(node.core.next_tick_ms(), None, "however long it takes to die, nobody has to be woken for it");
     assert_eq!(node.handle(Input::Ended(id(1), end())), [Action::Report]);
     assert_eq!(node.core.next_tick_ms(), None);
 }

@@ -300,7 +300,9 @@ fn a_full_disk_and_a_read_only_one_refuse_writes_and_lose_nothing() {
     }
     let host = Host::new("disk");
     let disk = Disk::new(host.path("data"), "size=6m");
-    let server = host.up("--no-agent --lease 20s");
+    // The socket lies elsewhere: it must be made anew on a disk that cannot be written.
+    let arguments = format!("--no-agent --lease 20s --socket {}", host.path("run/server.sock").display());
+    let server = host.up(&arguments);
     let agent = Agent::join(&server);
     let mut acknowledged = BTreeMap::new();
     let mut note = |key: &str, id: u64| acknowledged.insert(key.to_owned(), id);
@@ -336,7 +338,7 @@ fn a_full_disk_and_a_read_only_one_refuse_writes_and_lose_nothing() {
     // Read-only, as when the file system found an error: it shows how things stand.
     server.kill();
     disk.set_read_only(true);
-    let server = host.up("--no-agent --lease 20s");
+    let server = host.up(&arguments);
     assert!(server.up["read_only"].as_str().is_some_and(|reason| !reason.is_empty()), "{:#}", server.up);
     assert_eq!(host.state(id), "finished", "reads go on");
     submit(&server, "locked", "true").expect_err("nothing can be written");

@@ -2,10 +2,13 @@
 //!
 //! Each test has a machine of its own: folders, socket and port. Nothing of it is left when it ends.
 
+mod api;
+mod bad_input;
 mod chaos;
 mod distributed;
 mod first_minutes;
 mod host;
+mod hosts;
 mod http;
 mod slurm;
 mod training;

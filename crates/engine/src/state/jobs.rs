@@ -210,11 +210,11 @@ impl State {
         }
         let chip_milli = work.spec.chip_milli();
         self.ledger.take_chips(work.spec.tier, chip_milli);
-        let (spec, turn) = (Arc::clone(&work.spec), work.turn);
-        if let Some(lane) = self.lane_of(shape, &spec) {
-            self.queue.remove(lane, turn, chip_milli);
+        let tenant = self.tenancy.known(&work.spec.tenant);
+        if let Some(lane) = self.queue.lane_of(LaneKey { shape, tier: work.spec.tier, tenant }) {
+            self.queue.remove(lane, work.turn, chip_milli);
         }
-        self.tenancy.enter(&mut self.capacity, &spec.tenant, placement);
+        self.tenancy.enter(&mut self.capacity, &work.spec.tenant, placement);
         self.outlast(shape, placement, |start| ends > start, true);
         let Some(work) = self.jobs.get_mut(&job) else { return };
         if let Some(hold) = self.holds.iter_mut().find(|hold| hold.meets(placement)) {

@@ -71,7 +71,9 @@ impl State {
 
     /// From now on the account shows what a job's tenant may use.
     pub(crate) fn see_as(&mut self, job: JobId) {
-        if let Some(work) = self.jobs.get(&job) {
+        if !self.tenancy.is_empty()
+            && let Some(work) = self.jobs.get(&job)
+        {
             self.tenancy.see_as(&mut self.capacity, &work.spec.tenant);
         }
     }
@@ -88,14 +90,18 @@ impl State {
 
     /// A running job, taken out for a trial, is back on its single-tenant nodes.
     pub(crate) fn enter(&mut self, job: JobId, placement: &Placement) {
-        if let Some(work) = self.jobs.get(&job) {
+        if !self.tenancy.is_empty()
+            && let Some(work) = self.jobs.get(&job)
+        {
             self.tenancy.enter(&mut self.capacity, &work.spec.tenant, placement);
         }
     }
 
     /// A running job leaves its single-tenant nodes for a trial.
     pub(crate) fn leave(&mut self, job: JobId, placement: &Placement) {
-        if let Some(work) = self.jobs.get(&job) {
+        if !self.tenancy.is_empty()
+            && let Some(work) = self.jobs.get(&job)
+        {
             self.tenancy.leave(&mut self.capacity, &work.spec.tenant, placement);
         }
     }

@@ -628,6 +628,56 @@ fn waiting_jobs_keep_their_turns_when_the_first_single_tenant_node_comes_and_the
     fold_is_state(&engine);
 }
 
+#[test]
+fn what_is_kept_is_not_taken_while_another_tenants_work_overruns() {
+    let mut engine = Engine::new(fleet(&PLAIN.replace("node = 4 }", "node = 1 }")), "backfill");
+    close(&mut engine, 0..1);
+    let ours = engine.submit(of("ours", job(vec![gang(1, 1)], Some(100))));
+    let theirs = engine.submit(of("theirs", job(vec![gang(1, 0)], Some(100))));
+    engine.pass(0);
+    assert_eq!(engine.state.holds()[0].start, Timestamp::from_secs(100));
+    engine.pass(50);
+    engine.tell(Event::JobStarted { job: ours });
+    engine.pass(50);
+    assert!(engine.runs(ours) && !engine.runs(theirs), "there is room, but not for two tenants");
+    engine.pass(50);
+    assert!(engine.runs(theirs));
+    engine.tenants_are_apart();
+}
+
+#[test]
+fn a_shared_node_given_back_with_a_single_tenant_one_wakes_who_waits() {
+    let mut engine = Engine::new(fleet(&PLAIN.replace("node = 4 }", "node = 2 }")), "backfill");
+    close(&mut engine, 0..1);
+    let on_each = |chips| of("ours", job(vec![Gang { per_node: Some(1), ..gang(2, chips) }], None));
+    engine.submit(on_each(1));
+    let wide = engine.submit(on_each(3));
+    engine.pass(0);
+    let theirs = engine.submit(of("theirs", job(vec![gang(1, 2)], None)));
+    engine.pass(0);
+    assert!(engine.runs(wide) && !engine.runs(theirs));
+    engine.tell(Event::JobFinished { job: wide });
+    engine.pass(0);
+    assert_eq!(numbers(&engine, theirs), [1]);
+}
+
+#[test]
+fn a_node_given_back_in_part_wakes_its_own_tenant_whoever_was_tried_last() {
+    let mut engine = Engine::new(fleet(&PLAIN.replace("node = 4 }", "node = 2 }")), "backfill");
+    close(&mut engine, 0..2);
+    let ours = |gang| of("ours", job(vec![gang], None));
+    engine.submit(ours(Gang { per_node: Some(1), ..gang(2, 2) }));
+    let single = engine.submit(ours(gang(1, 2)));
+    engine.pass(0);
+    let pair = engine.submit(ours(gang(2, 2)));
+    let theirs = engine.submit(of("theirs", job(vec![gang(1, 1)], None)));
+    engine.pass(0);
+    assert!(engine.runs(single) && !engine.runs(pair) && !engine.runs(theirs));
+    engine.tell(Event::JobFinished { job: single });
+    engine.pass(0);
+    assert!(engine.runs(pair) && !engine.runs(theirs));
+}
+
 // Images.
 
 #[test]

@@ -70,6 +70,7 @@ pub struct Agent {
     running: BTreeSet<TaskId>,
     failed: BTreeSet<TaskId>,
     sends_at: Option<u64>,
+    ticks_at: Option<u64>,
 }
 
 pub enum AgentEvent {
@@ -223,6 +224,7 @@ impl World {
             running: BTreeSet::new(),
             failed: BTreeSet::new(),
             sends_at: None,
+            ticks_at: None,
         };
         let mut found = Vec::new();
         for (id, folder) in &mut it.tasks {
@@ -315,7 +317,13 @@ impl World {
             return;
         }
         match event {
-            AgentEvent::Tick => self.handle_agent(node, Input::Tick),
+            AgentEvent::Tick => {
+                let now = self.now;
+                if let Some(agent) = &mut self.nodes[node].agent {
+                    agent.ticks_at.take_if(|at| *at <= now);
+                }
+                self.handle_agent(node, Input::Tick);
+            }
             AgentEvent::Send => {
                 let now = self.now;
                 let due = self.nodes[node]
@@ -426,10 +434,15 @@ impl World {
         for action in actions {
             self.act_on(node, action);
         }
-        let it = &self.nodes[node];
-        let Some(agent) = &it.agent else { return };
+        let it = &mut self.nodes[node];
+        let Some(agent) = &mut it.agent else { return };
         if let Some(tick_ms) = agent.core.next_tick_ms() {
-            let at = it.monotonic.when(tick_ms as i64).max(self.now + 1);
+            assert!(tick_ms > now_ms, "{node}: the agent wants to be woken at an instant that is over");
+            let at = it.monotonic.when(tick_ms as i64);
+            if agent.ticks_at.is_some_and(|due| due <= at) {
+                return;
+            }
+            agent.ticks_at = Some(at);
             let session = agent.session;
             self.at(at, Event::Agent(node, session, AgentEvent::Tick));
         }

@@ -177,7 +177,7 @@ impl World {
         self.oracle.living.insert((task.job, task.attempt, node, pid));
     }
 
-    fn all_living(&self) -> Vec<TaskId> {
+    pub fn all_living(&self) -> Vec<TaskId> {
         let task = |(.., node, pid): &(u64, u32, usize, u64)| self.nodes[*node].processes[pid].task;
         self.oracle.living.iter().map(task).collect()
     }

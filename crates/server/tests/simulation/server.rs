@@ -14,6 +14,8 @@ use crate::clock::Clock;
 use crate::plan::{Plan, between, in_1000};
 use crate::world::{Event, World};
 
+/// Rounds of the loop between two full checks of the state.
+const CHECK_EVERY: u64 = 7;
 /// 2026-01-01.
 const BEGINS_MS: i64 = 1_767_225_600_000;
 
@@ -223,6 +225,8 @@ impl World {
 
     fn set_turn(&mut self) {
         let Some(due) = self.server.core.as_ref().and_then(|core| core.next_timer()) else { return };
+        let now = self.server.core.as_ref().map_or(due, |core| core.state().now());
+        assert!(due > now, "the server wants to be woken at an instant that is over");
         let at = self.server.clock.when(due.as_millis()).max(self.now + 1);
         self.turn_at(at);
     }
@@ -268,7 +272,7 @@ impl World {
         self.proposed(&batch.facts);
         self.disk.take(batch);
         self.turns += 1;
-        if self.turns % self.check_every == 0 {
+        if self.turns.is_multiple_of(CHECK_EVERY) {
             assert_eq!(core.state().check(), Ok(()), "the state holds together");
         }
         self.server.core = Some(core);

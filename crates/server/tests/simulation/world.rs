@@ -58,7 +58,6 @@ pub struct World {
     /// How often nodes were drained and resumed, to wake jobs that wait though all is idle.
     pub nudges: u64,
     pub turns: u64,
-    pub check_every: u64,
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     network: Rng,
@@ -79,7 +78,6 @@ impl World {
             healed: false,
             nudges: 0,
             turns: 0,
-            check_every: 7,
             events: BTreeMap::new(),
             next_event: 0,
             network: rng.derive("network"),
@@ -137,7 +135,8 @@ impl World {
     /// is looked for here, it is counted, and something is changed; with `OFFTAKE_STRICT` nothing is.
     fn nudge(&mut self) {
         let due = self.plan.active_ms + (self.nudges + 2) * 60_000;
-        if self.now < due || self.nudges == MOST_NUDGES || std::env::var_os("OFFTAKE_STRICT").is_some() {
+        let idle = self.all_living().is_empty();
+        if !idle || self.now < due || self.nudges == MOST_NUDGES || std::env::var_os("OFFTAKE_STRICT").is_some() {
             return;
         }
         self.nudges += 1;
