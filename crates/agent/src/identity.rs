@@ -79,6 +79,9 @@ pub struct Membership {
     pub server: String,
     /// What it said.
     pub joined: Joined,
+    /// The fingerprint by which its certificate is known, where nobody else vouches for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 impl Membership {
@@ -166,7 +169,7 @@ mod tests {
         let folder = Folder::new("joined");
         assert_eq!(Membership::read(folder.path()).expect("readable"), None);
         let joined = Joined { node: "gpu-1".to_owned(), lease_ms: 30_000 };
-        let membership = Membership { server: "unix:/run/o.sock".to_owned(), joined };
+        let membership = Membership { server: "unix:/run/o.sock".to_owned(), joined, fingerprint: None };
         membership.write(folder.path()).expect("written");
         assert_eq!(Membership::read(folder.path()).expect("readable"), Some(membership));
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use offtake_client::{Client, ClientError, Server, Trust};
+use offtake_client::{Client, ClientError, Fingerprint, Server, Trust};
 use offtake_protocol::agent::{
     Condition, EnergySource, Join, Joined, NodeDescription, Orders, TaskId, TaskSpec, VERSION,
 };
@@ -166,9 +166,17 @@ pub async fn run(configuration: Configuration, stop: impl Future<Output = Depart
     Ok(())
 }
 
-async fn begin(configuration: Configuration) -> Result<(Link, Node, Lock), AgentError> {
-    let data = |reason| AgentError::Data { path: configuration.data.clone(), reason };
+async fn begin(mut configuration: Configuration) -> Result<(Link, Node, Lock), AgentError> {
+    let path = configuration.data.clone();
+    let data = |reason| AgentError::Data { path: path.clone(), reason };
     let (store, lock) = Store::open(&configuration.data, configuration.retention).map_err(data)?;
+    // The token of the first start carried the fingerprint of a server that vouches for itself; later starts have none.
+    let remembered = Membership::read(store.data())?.filter(|known| known.server == configuration.server.url);
+    if configuration.server.trust == Trust::System
+        && let Some(fingerprint) = remembered.and_then(|known| Fingerprint::parse(&known.fingerprint?))
+    {
+        configuration.server.trust = Trust::Fingerprint(fingerprint);
+    }
     let shims = store.make_shims(&configuration.exe).map_err(data)?;
     let identity = Identity::open(store.data())?;
     let client = Client::new(Server { token: None, ..configuration.server.clone() })?;
@@ -191,10 +199,7 @@ async fn begin(configuration: Configuration) -> Result<(Link, Node, Lock), Agent
         join_if_needed(&configuration, &client, &identity, description, store.data()).await?
     };
     let link = Link { client, identity, node: membership.joined.node.clone() };
-    let fingerprint = match &configuration.server.trust {
-        Trust::Fingerprint(fingerprint) => Some(fingerprint.to_string()),
-        Trust::System | Trust::Authority(_) => None,
-    };
+    let fingerprint = fingerprint_of(&configuration.server.trust);
     let node = Node {
         name: membership.joined.node,
         cores: Mutex::new(Cores::new(found.cores.clone())),
@@ -246,6 +251,14 @@ async fn describe(
     }
 }
 
+/// The fingerprint by which a server's certificate is known, where it is.
+fn fingerprint_of(trust: &Trust) -> Option<String> {
+    match trust {
+        Trust::Fingerprint(fingerprint) => Some(fingerprint.to_string()),
+        Trust::System | Trust::Authority(_) => None,
+    }
+}
+
 /// The node's membership: the one that is remembered, unless a token leads to another. A server answers an agent that it
 /// knows as it did the first time, so a token that stays in the agent's configuration does no harm.
 async fn join_if_needed(
@@ -262,7 +275,7 @@ async fn join_if_needed(
     let patience = if remembered.is_some() { Duration::ZERO } else { JOIN_LIMIT };
     match join(client, Join { token, public_key: identity.public_key(), node }, patience).await {
         Ok(joined) => {
-            let membership = Membership { server, joined };
+            let membership = Membership { server, joined, fingerprint: fingerprint_of(&configuration.server.trust) };
             if remembered.as_ref() != Some(&membership) {
                 membership.write(data)?;
             }

@@ -19,7 +19,7 @@ pub struct Arguments {
     /// The server: https://HOST:PORT, http://HOST:PORT or unix:PATH
     #[arg(long, value_name = "URL")]
     server: String,
-    /// Lets the node join; needed once. 'offtake token join' makes one
+    /// Lets the node join; needed once. 'offtake token join' makes one [default: OFFTAKE_JOIN of the environment]
     #[arg(long, value_name = "TOKEN")]
     join: Option<String>,
     /// The certificate of the authority that signed the server's
@@ -99,7 +99,9 @@ fn memory(text: &str) -> Result<Mebibytes, String> {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     arguments.logging.start()?;
-    let (token, fingerprint) = arguments.join.as_deref().map_or((None, None), parts);
+    let from_environment = || std::env::var("OFFTAKE_JOIN").ok().filter(|token| !token.is_empty());
+    let join = arguments.join.clone().or_else(from_environment);
+    let (token, fingerprint) = join.as_deref().map_or((None, None), parts);
     let known = Known {
         url: arguments.server.clone(),
         fingerprint: fingerprint.map(|fingerprint| fingerprint.to_string()),

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -46,11 +47,16 @@ pub(crate) fn write_whole<R>(
 
 fn write_part<R>(part: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<R, Error>) -> Result<R, Error> {
     let failed = Error::file(part);
-    let mut output = BufWriter::with_capacity(1 << 18, File::create(part).map_err(&failed)?);
+    let mut output = BufWriter::with_capacity(1 << 18, private(part).map_err(&failed)?);
     let result = write(&mut output)?;
     let file = output.into_inner().map_err(|error| failed(error.into_error()))?;
     file.sync_all().map_err(&failed)?;
     Ok(result)
+}
+
+/// A new file for its owner alone: facts hold what jobs were given, secrets of theirs too.
+fn private(path: &Path) -> std::io::Result<File> {
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// The name under which `path` is being written.

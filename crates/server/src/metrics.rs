@@ -100,10 +100,10 @@ impl Metrics {
     }
 
     /// All figures as OpenMetrics has them.
-    pub(crate) fn encode(&self, figures: &Figures, sequence: u64) -> String {
+    pub(crate) fn encode(&self, figures: &Figures, sequence: u64, read_only: bool) -> String {
         let mut registry = Registry::with_prefix("offtake");
         self.register(&mut registry);
-        tell(&mut registry, figures, sequence);
+        tell(&mut registry, figures, sequence, read_only);
         let mut text = String::new();
         encode(&mut text, &registry).expect("a string takes any text");
         text
@@ -136,7 +136,7 @@ impl Metrics {
 }
 
 /// What the core knows.
-fn tell(registry: &mut Registry, figures: &Figures, sequence: u64) {
+fn tell(registry: &mut Registry, figures: &Figures, sequence: u64, read_only: bool) {
     let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let by_state = |values: &std::collections::BTreeMap<&'static str, u64>| {
         let family = Family::<State, Gauge>::default();
@@ -148,6 +148,9 @@ fn tell(registry: &mut Registry, figures: &Figures, sequence: u64) {
     let position = Gauge::<i64>::default();
     position.set(whole(sequence));
     registry.register("journal_sequence", "The last fact on disk", position);
+    let refuses = Gauge::<i64>::default();
+    refuses.set(i64::from(read_only));
+    registry.register("journal_read_only", "1 while the journal takes nothing and writes are refused", refuses);
     registry.register("jobs", "Jobs that are not over", by_state(&figures.jobs));
     registry.register("nodes", "Nodes", by_state(&figures.nodes));
     let ended = Family::<State, Counter>::default();

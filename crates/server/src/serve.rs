@@ -231,10 +231,11 @@ impl Opened {
     }
 }
 
-/// A folder that others may not look into.
+/// A folder that others may not look into. They may pass through it: an agent of this machine keeps below it what its
+/// jobs' users must reach, and what is secret is readable for the owner alone.
 fn make_private_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(path)
 }
 
 type LoopThread = JoinHandle<Result<(), StoreError>>;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use offtake_protocol::rest::FleetView;
 use offtake_workload::{JobFile, Strength, Tier, WireGang};
 
 use super::output::Printer;
@@ -18,7 +19,7 @@ pub struct Arguments {
     /// Chips of each worker
     #[arg(long, value_name = "N")]
     chips: Option<u16>,
-    /// Processor cores of each worker, such as 4 or 0.5 [default: 1]
+    /// Processor cores of each worker, such as 4 or 0.5 [default: 1, or an equal share of the fleet where it has fewer cores]
     #[arg(long, value_name = "N", value_parser = cores)]
     cpus: Option<u32>,
     /// Memory of each worker, such as 16GiB
@@ -56,8 +57,12 @@ pub struct Arguments {
 }
 
 pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let job = job_file(arguments)?;
+    let mut job = job_file(arguments)?;
     let connection = arguments.common.open()?;
+    if arguments.workers > 1 && arguments.cpus.is_none() {
+        let fleet: FleetView = connection.get("/v1/fleet").await?;
+        job.gangs[0].cpu_milli = Some(default_cores(arguments.workers, &fleet));
+    }
     let mut printer = if arguments.workers > 1 { Printer::labelled(launch::label) } else { Printer::plain() };
     let detail = match launch::launch(&connection, &job, &mut printer).await? {
         launch::Watched::Over(detail) => detail,
@@ -97,6 +102,13 @@ fn job_file(arguments: &Arguments) -> anyhow::Result<JobFile> {
         restarts: arguments.restarts,
         ..JobFile::default()
     })
+}
+
+/// A core for each worker, or where the fleet has fewer cores than there are workers an equal share of those, so that a
+/// gang can be tried out on any machine.
+fn default_cores(workers: u32, fleet: &FleetView) -> u32 {
+    let share = fleet.cpu_milli / u64::from(workers.max(1));
+    u32::try_from(share).unwrap_or(1000).clamp(1, 1000)
 }
 
 fn cores(text: &str) -> Result<u32, String> {

@@ -8,7 +8,7 @@ use crate::terminal::{grouped, printable};
 
 /// The answer, and what it rests on; as known at `now_ms`.
 pub fn why(why: &Why, now_ms: i64) -> String {
-    let mut text = format!("job {}: {}\n\n", why.id, printable(&why.summary));
+    let mut text = format!("{}\n\n", printable(&why.summary));
     text += &line("asks for", &why.asks);
     text += &lines("missing", &why.missing);
     text += &lines("nearest fit", why.nearest.as_slice());
@@ -25,7 +25,7 @@ pub fn why(why: &Why, now_ms: i64) -> String {
     }
     if let Some(start) = why.earliest_start_ms {
         let from_now = if start > now_ms { format!(", in {}", span(start - now_ms)) } else { String::new() };
-        text += &line("starts", &format!("{} at the latest{from_now}, if work ends as expected", instant(start)));
+        text += &line("starts", &format!("{}{from_now}, if work ends as expected", instant(start)));
     } else if !why.missing.is_empty() {
         text += &line("starts", "nobody knows when: work in its way has no time limit, or its room does not exist now");
     }

@@ -98,7 +98,9 @@ fn paths_and_queries_lead_nowhere_else() {
         assert!(!answer.body.contains("nobody may read"), "{path}");
     }
     assert_eq!(server.ask("DELETE", "/v1/jobs/1", &[], b"").status, 405);
-    for raw in [&b"NONSENSE\r\n\r\n"[..], b"GET / HTTP/9.9\r\n\r\n", b"GET /v1/jobs HTTP/1.1\r\ncontent-length: x\r\n\r\n"] {
+    for raw in
+        [&b"NONSENSE\r\n\r\n"[..], b"GET / HTTP/9.9\r\n\r\n", b"GET /v1/jobs HTTP/1.1\r\ncontent-length: x\r\n\r\n"]
+    {
         let answer = http::raw(server.socket(), raw, b"");
         assert!(answer.is_err() || answer.is_ok_and(|answer| (400..506).contains(&answer.status)));
     }
@@ -149,7 +151,9 @@ fn more_than_there_is_room_for_is_put_off() {
     let array = json!({ "command": ["true"], "array": "0-100000", "hold": true });
     assert_eq!(server.post("/v1/jobs", &array).status, 429);
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid)).expect("it runs");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     assert!(peak.is_some_and(|peak| peak < 512 << 10), "{peak:?} KiB");
     server.stop();
 
@@ -168,7 +172,8 @@ struct Impostor {
 impl Impostor {
     fn exchange(&self, server: &Server<'_>, node: &str, epoch: u64) -> http::Answer {
         let path = "/v1/agents/exchange";
-        let body = json!({ "session": 1, "version": 1, "seen": { "epoch": epoch, "version": 0 }, "wait_ms": 0, "tasks": [] });
+        let body =
+            json!({ "session": 1, "version": 1, "seen": { "epoch": epoch, "version": 0 }, "wait_ms": 0, "tasks": [] });
         let body = serde_json::to_vec(&body).expect("it is JSON");
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later");
         let now = i64::try_from(now.as_millis()).expect("it is not that late");

@@ -98,7 +98,8 @@ fn client(number: u64, socket: &str, directory: &str, stop: &AtomicBool, acknowl
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_runs_twice() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_micros() as u64);
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_micros() as u64);
     let seed = number("OFFTAKE_CHAOS_SEED").unwrap_or(now);
     let seconds = number("OFFTAKE_CHAOS_SECONDS").unwrap_or(20);
     println!("OFFTAKE_CHAOS_SEED={seed} OFFTAKE_CHAOS_SECONDS={seconds}");
@@ -149,7 +150,8 @@ fn nothing_acknowledged_is_lost_and_nothing_runs_twice() {
                     true => process.is_supervisor(),
                     false => process.environment.lines().any(|line| line == MARKER),
                 });
-                let Some(process) = usize::try_from(choices.next(found.len().max(1) as u64)).ok().and_then(|at| found.get(at))
+                let Some(process) =
+                    usize::try_from(choices.next(found.len().max(1) as u64)).ok().and_then(|at| found.get(at))
                 else {
                     continue;
                 };

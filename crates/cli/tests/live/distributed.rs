@@ -43,7 +43,10 @@ fn a_gang_is_held_and_killed_and_ends_right() {
     assert_eq!((&job["job"]["state"], &job["job"]["attempts"]), (&json!("finished"), &json!(3)), "{job:#}\n{output}");
     training.ended_right(&output);
     assert_eq!(training.writers().matches(" begins ").count(), 3, "{}", training.writers());
-    assert!(output.contains(&format!("steps {} to 150", held + 1)), "it resumed after the step that was saved:\n{output}");
+    assert!(
+        output.contains(&format!("steps {} to 150", held + 1)),
+        "it resumed after the step that was saved:\n{output}"
+    );
 
     // The receipt knows what was lost: the attempt that was killed, not the one that saved its work.
     let receipt = &job["receipt"];

@@ -104,10 +104,8 @@ fn a_partition_moves_a_gang_and_never_makes_two_writers() {
     let host = Host::new("hosts");
     let network = Network::new(4);
     let lease = format!("--lease {}s", LEASE.as_secs());
-    let server = host.up_by(
-        &mut network.inside(&host, &network.server()),
-        &format!("--no-agent --listen 10.77.0.1:7433 {lease}"),
-    );
+    let server = host
+        .up_by(&mut network.inside(&host, &network.server()), &format!("--no-agent --listen 10.77.0.1:7433 {lease}"));
     assert!(server.up["fingerprint"].as_str().is_some(), "what others reach is encrypted: {:#}", server.up);
     for node in 0..4 {
         start_agent(&host, &network, &server, node);
@@ -147,7 +145,8 @@ fn a_partition_moves_a_gang_and_never_makes_two_writers() {
     let placed = moved["attempts"][1]["placed_ms"].as_i64().expect("it was placed");
     assert!(ended <= placed, "the old writer ended {} ms after the new one was placed", ended - placed);
     assert!(placed - cut >= LEASE.as_millis() as i64 / 2, "the server waits for the lease: {} ms", placed - cut);
-    let nodes: Vec<_> = moved["job"]["nodes"].as_array().expect("a list").iter().filter_map(|node| node.as_str()).collect();
+    let nodes: Vec<_> =
+        moved["job"]["nodes"].as_array().expect("a list").iter().filter_map(|node| node.as_str()).collect();
     assert!(nodes.len() == 3 && !nodes.contains(&name.as_str()), "{nodes:?}");
     let stands = |name: &str| {
         let nodes = host.offtake("nodes --json").succeeds().json();

@@ -219,6 +219,11 @@ pub struct Batch {
     pub ended: Vec<u64>,
 }
 
+/// The policy of a server that is started for the first time and not told another.
+fn first_policy() -> Option<Policy> {
+    Policy::named("offtake", 0)
+}
+
 /// How many ended jobs stay in memory, until the history on disk has surely got them.
 const ENDED_KEPT: usize = 20_000;
 
@@ -344,8 +349,10 @@ impl Core {
         self.epoch = epoch;
         self.state.advance(now);
         self.emit(Event::ServerStarted { epoch, version: self.settings.version.clone() });
+        let is_new = self.state.fleet().sites.is_empty();
         self.open_fleet(declared);
-        if let Some(policy) = self.settings.policy.filter(|policy| policy != self.state.policy()) {
+        let policy = self.settings.policy.or_else(|| is_new.then(first_policy).flatten());
+        if let Some(policy) = policy.filter(|policy| policy != self.state.policy()) {
             self.emit_engine(EngineEvent::PolicySet { policy });
         }
         self.grant_leases();

@@ -9,11 +9,11 @@ use offtake_fleet::{DomainIx, Fleet, NodeIx};
 use offtake_protocol::rest::{JobChange, Outlook, Problem, WhatIf, WhatIfCap, WhatIfRequest};
 use offtake_sim::{Ahead, Awaiting, JobAhead, look_ahead, with_cap};
 use offtake_units::{Duration, Timestamp, Watts};
-use offtake_workload::human::write_duration;
 
 use super::Core;
 use super::access::problem;
 use super::submit::{DEFAULT_TENANT, of_fault};
+use super::why::span;
 
 /// Jobs that are told of.
 const MOST_TOLD: usize = 1_000;
@@ -310,8 +310,4 @@ fn summarise(jobs: &[(Harm, JobChange)], otherwise: &Ahead, then: &Ahead) -> Str
         first.make_ascii_uppercase();
     }
     format!("{text}{lost}.")
-}
-
-fn span(of: Duration) -> String {
-    write_duration(Duration::from_secs((of.as_millis() / 1000).max(1)))
 }

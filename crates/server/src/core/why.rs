@@ -4,7 +4,7 @@ use offtake_engine::{Blocked, Explanation, JobId, Need, Obstacle, Placed, Waitin
 use offtake_fleet::NodeIx;
 use offtake_protocol::rest::{JobState, Problem, Why};
 use offtake_units::Timestamp;
-use offtake_workload::human::{write_duration, write_timestamp};
+use offtake_workload::human::write_timestamp;
 use offtake_workload::{ChipRequest, Gang, Strength};
 
 use super::access::unknown_job;
@@ -264,9 +264,17 @@ fn instant(at: Timestamp) -> String {
     write_timestamp(at).unwrap_or_else(|| format!("{} ms", at.as_millis()))
 }
 
-/// A span to the second: nobody reads milliseconds in a sentence.
-fn span(of: offtake_units::Duration) -> String {
-    write_duration(offtake_units::Duration::from_secs((of.as_millis() / 1000).max(1)))
+/// A span in at most two units: nobody reads more in a sentence.
+pub(super) fn span(of: offtake_units::Duration) -> String {
+    const UNITS: [(i64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let seconds = (of.as_millis() / 1000).max(1);
+    let first = UNITS.iter().position(|(length, _)| seconds >= *length).unwrap_or(UNITS.len() - 1);
+    let (length, unit) = UNITS[first];
+    let (whole, rest) = (seconds / length, seconds % length);
+    match UNITS.get(first + 1).map(|(next, unit)| (rest / next, unit)) {
+        Some((more, next)) if more > 0 => format!("{whole} {unit} {more} {next}"),
+        _ => format!("{whole} {unit}"),
+    }
 }
 
 fn count(number: u64, noun: &str) -> String {

@@ -63,7 +63,7 @@ pub(super) async fn metrics(State(server): App, request: Request) -> Result<Resp
         Asker::from_request_parts(&mut request.into_parts().0, &server).await?;
     }
     let figures = server.handle.ask(|core| core.figures()).await?;
-    let text = server.shared.metrics.encode(&figures, server.shared.sequence());
+    let text = server.shared.metrics.encode(&figures, server.shared.sequence(), server.shared.read_only().is_some());
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::caller::Asker;
 use super::openapi::Problems;
 use super::query::Asked;
-use crate::core::Caller;
+use crate::core::{Access, Caller};
 use crate::fact::{Event, Fact};
 use crate::problem::{Refused, problem};
 use crate::run_loop::Published;
@@ -141,7 +141,7 @@ impl Stream {
             let mut text = Vec::new();
             for (sequence, record) in chunk.iter() {
                 if self.sees_record(record).await? {
-                    write_event(&mut text, sequence, record);
+                    self.write(&mut text, sequence, record);
                 }
             }
             self.last = chunk.next_sequence() - 1;
@@ -173,11 +173,20 @@ impl Stream {
                     return Ok(());
                 }
                 if self.sees(fact.tenant.as_deref()) {
-                    write_event(&mut text, fact.sequence, &fact.record);
+                    self.write(&mut text, fact.sequence, &fact.record);
                 }
                 self.last = fact.sequence;
             }
             self.send(text).await?;
+        }
+    }
+
+    /// A reader learns what happens, not what was given to the jobs of others: that may hold their secrets.
+    fn write(&self, text: &mut Vec<u8>, sequence: u64, record: &[u8]) {
+        if self.caller.access == Access::Reader {
+            write_event(text, sequence, &without_programs(record));
+        } else {
+            write_event(text, sequence, record);
         }
     }
 
@@ -221,9 +230,35 @@ impl Stream {
     }
 }
 
+/// A fact without what a job runs and in which environment.
+fn without_programs(record: &[u8]) -> Vec<u8> {
+    let Ok(mut fact) = serde_json::from_slice::<serde_json::Value>(record) else { return b"{}".to_vec() };
+    if let Some(program) = fact.pointer_mut("/event/engine/job_submitted/spec/program") {
+        *program = serde_json::Value::Null;
+    }
+    if let Some(request) = fact.pointer_mut("/event/step_asked/request") {
+        *request = serde_json::Value::Null;
+    }
+    fact.to_string().into_bytes()
+}
+
 /// A fact is JSON on one line, as the format wants it.
 fn write_event(text: &mut Vec<u8>, sequence: u64, record: &[u8]) {
     text.extend_from_slice(format!("id: {sequence}\ndata: ").as_bytes());
     text.extend_from_slice(record);
     text.extend_from_slice(b"\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_learns_of_a_job_but_not_what_was_given_to_it() {
+        let record = br#"{"at":1,"event":{"engine":{"job_submitted":{"job":7,"spec":{"name":"a","program":{"environment":{"KEY":"secret"}}}}}}}"#;
+        let told = String::from_utf8(without_programs(record)).expect("JSON");
+        assert!(told.contains("\"job\":7") && !told.contains("secret"), "{told}");
+        let other = br#"{"at":1,"event":{"engine":{"job_started":{"job":7}}}}"#;
+        assert_eq!(without_programs(other), other);
+    }
 }
