@@ -97,7 +97,7 @@ impl Task {
     pub async fn begin(self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let prepared = tokio::select! {
             biased;
-            () = killed(&mut orders) => Err(TaskRefusal { reason: WITHDRAWN.to_owned(), node_fault: false }),
+            () = killed(&mut orders) => Err(node_fault(WITHDRAWN.to_owned())),
             prepared = self.prepare() => prepared,
         };
         let launched = match prepared {
@@ -656,7 +656,8 @@ fn task_end(following: &Following) -> TaskEnd {
     if !ran {
         // That a program is missing is how a worker ended; that the node could not start it is a refusal.
         let fault = ends.iter().find(|(_, ended)| ended.node_fault).map(|(_, ended)| node_fault(why_not(&ended.exit)));
-        let withdrawn = (!following.went).then(|| job_fault(WITHDRAWN.to_owned()));
+        // It was the job's fault least of all.
+        let withdrawn = (!following.went).then(|| node_fault(WITHDRAWN.to_owned()));
         if let Some(refusal) = fault.or(withdrawn) {
             return refused(refusal);
         }

@@ -19,7 +19,7 @@ pub struct Arguments {
     /// The server: https://HOST:PORT, http://HOST:PORT or unix:PATH
     #[arg(long, value_name = "URL")]
     server: String,
-    /// Lets the node join; needed once. 'offtake token join' makes one [default: OFFTAKE_JOIN of the environment]
+    /// Lets the node join; needed once [default: OFFTAKE_JOIN of the environment]
     #[arg(long, value_name = "TOKEN")]
     join: Option<String>,
     /// The certificate of the authority that signed the server's

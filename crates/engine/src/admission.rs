@@ -1,9 +1,10 @@
 //! Admission: whether a request could run on the fleet at all, if nothing else did.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_fleet::{DomainIx, Fleet, LevelIx};
-use offtake_workload::{Gang, Strength};
+use offtake_fleet::{AcceleratorKindIx, DomainIx, Fleet, LevelIx};
+use offtake_workload::{ChipRequest, Gang, Strength};
 
 use crate::capacity::Capacity;
 use crate::request::{Refusal, Request, Shape};
@@ -52,20 +53,26 @@ pub fn admit(capacity: &Capacity, shape: &Shape) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The most workers that a domain of a level takes when it is empty, and whether one that takes the gang can power it.
+/// The most workers that a domain of a level takes when it is empty, all on one kind of accelerator where they need any,
+/// and whether one that takes the gang can power it.
 fn largest_holding(capacity: &Capacity, gang: &Request, level: LevelIx) -> (u64, bool) {
+    let fleet = capacity.fleet();
     let chips = u32::from(gang.whole_chips()).saturating_mul(gang.workers);
     let (mut most, mut powered) = (0, false);
-    for domain in capacity.fleet().domains_at(level).map(DomainIx) {
-        let (mut workers, mut can_power) = (0, false);
+    for domain in fleet.domains_at(level).map(DomainIx) {
+        let mut pools: BTreeMap<Option<AcceleratorKindIx>, (u64, bool)> = BTreeMap::new();
         for (kind, per_node) in &gang.kinds {
             if let Some(cell) = capacity.cell_of(domain, *kind) {
-                workers += u64::from(capacity.cell(cell).nodes) * u64::from(*per_node);
-                can_power |= capacity.could_power(domain, capacity.chip_draw(*kind), chips);
+                let accelerator = fleet.node_kinds[kind.ix()].accelerator;
+                let pool = pools.entry(accelerator.filter(|_| gang.chips != ChipRequest::None)).or_default();
+                pool.0 += u64::from(capacity.cell(cell).nodes) * u64::from(*per_node);
+                pool.1 |= capacity.could_power(domain, capacity.chip_draw(*kind), chips);
             }
         }
-        most = most.max(workers);
-        powered |= workers >= u64::from(gang.workers) && can_power;
+        for (workers, can_power) in pools.into_values() {
+            most = most.max(workers);
+            powered |= workers >= u64::from(gang.workers) && can_power;
+        }
     }
     (most, powered)
 }

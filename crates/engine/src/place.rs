@@ -371,7 +371,11 @@ impl<'a> Placing<'a> {
     fn place_anywhere(&mut self, gang: &Request, level: LevelIx, slots: &mut Vec<Slot>) -> bool {
         let chips = gang.whole_chips();
         let fleet = Arc::clone(self.capacity.fleet());
-        let accelerator = |kind: NodeKindIx| fleet.node_kinds[kind.ix()].accelerator;
+        let accelerator = |kind: NodeKindIx| match gang.chips {
+            // Whoever needs no chip may lie beside any.
+            ChipRequest::None => None,
+            ChipRequest::Share(_) | ChipRequest::Whole(_) => fleet.node_kinds[kind.ix()].accelerator,
+        };
         let mut tried = Vec::new();
         for (first, _) in &gang.kinds {
             if tried.contains(&accelerator(*first)) {

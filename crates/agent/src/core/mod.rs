@@ -280,9 +280,9 @@ fn cut(stop: Stop, left_ms: Option<u64>) -> Stop {
     Stop { checkpoint_grace: checkpoint_grace.min(left - grace), grace, ..stop }
 }
 
-/// A task that was wanted no more before it could run.
-fn never_ran(reason: &str, node_fault: bool) -> TaskEnd {
-    refused(TaskRefusal { reason: reason.to_owned(), node_fault })
+/// A task that was wanted no more before it could run, which is no fault of the job.
+fn never_ran(reason: &str) -> TaskEnd {
+    refused(TaskRefusal { reason: reason.to_owned(), node_fault: true })
 }
 
 /// The end of a task that never ran.
@@ -498,8 +498,8 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let refusal = match want {
-            Want::Stop | Want::Kill => Some(never_ran("it was withdrawn before it ran", false)),
-            Want::Prepare | Want::Run if self.leaving => Some(never_ran("the node's agent is leaving", true)),
+            Want::Stop | Want::Kill => Some(never_ran("it was withdrawn before it ran")),
+            Want::Prepare | Want::Run if self.leaving => Some(never_ran("the node's agent is leaving")),
             Want::Prepare | Want::Run => None,
         };
         let phase = match refusal {

@@ -92,8 +92,7 @@ fn files_scripts_and_standard_input_are_submitted() {
 fn jobs_are_held_released_requeued_cancelled_and_explained() {
     let host = Host::new("orders");
     let _server = host.up("--cpus 1");
-    let node =
-        host.offtake("nodes --json").succeeds().json()[0]["name"].as_str().expect("a node has a name").to_owned();
+    let node = host.node();
     host.write("long.toml", "name = \"long\"\ncommand = [\"sleep\", \"600\"]\ngrace = \"1s\"\nduration = \"1h\"\n");
     let first = host.submit("long.toml");
     host.awaits(first, &["running"]);

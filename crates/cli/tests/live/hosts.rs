@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use crate::host::{BINARY, Host, Server, eventually, is_root, within};
+use crate::host::{BINARY, Host, Ran, Server, eventually, is_root, repository, within};
 use crate::training::Training;
 
 /// The lease: what an isolated agent may go on for, and what the server waits.
@@ -164,4 +164,22 @@ fn a_partition_moves_a_gang_and_never_makes_two_writers() {
     assert_eq!((&job["job"]["state"], &job["job"]["attempts"]), (&json!("finished"), &json!(2)), "{job:#}\n{output}");
     training.ended_right(&output);
     println!("ended {} ms after the cut, placed elsewhere {} ms after it", ended - cut, placed - cut);
+}
+
+/// The example is a test too: it kills the server and a node, cuts the writer off, and holds the losses and the writers
+/// against each other itself.
+#[test]
+fn an_ugly_day_ends_well() {
+    if !is_root() || Command::new("ip").arg("-V").output().is_err() {
+        println!("left out: networks of their own need root and iproute2");
+        return;
+    }
+    let host = Host::new("ugly-day");
+    let example = repository().join("examples/ugly-day/run").display().to_string();
+    let mut command = host.command("python3", &[&example, "--offtake", BINARY]);
+    let ran = Ran::of(command.env("TMPDIR", host.path("home"))).succeeds();
+    assert!(ran.stdout.contains("200 steps, none missing and none twice (loss.csv); 3 writers"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("goodput") && ran.stdout.contains("energy"), "{}", ran.stdout);
+    assert_eq!(host.text("loss.csv").lines().count(), 200);
+    assert!(host.processes().is_empty(), "it leaves nothing behind: {:?}", host.processes());
 }

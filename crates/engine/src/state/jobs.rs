@@ -195,6 +195,8 @@ impl State {
         let now = self.now;
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Pending(shape) = work.phase else { return };
+        // Should it ever wait again, it is not known that nobody can tell when it starts.
+        self.start_unknown.remove(&job);
         let ends = work.expected_end(now);
         work.attempts += 1;
         work.phase = Phase::Running {

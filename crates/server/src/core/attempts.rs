@@ -169,7 +169,8 @@ impl Core {
         if ends().any(|end| end.refused.is_some()) {
             return Some(StopReason::NotStarted);
         }
-        if first.tasks.iter().any(|task| task.end.is_some() && self.is_lost(&task.node)) {
+        // A script runs on the first node alone, and all of its nodes are the gang's.
+        if attempt.shares.iter().any(|share| self.is_lost(&share.node)) {
             return Some(StopReason::NodeLost);
         }
         let failed = |end: &TaskEnd| end.workers.iter().any(|worker| worker.exit != Exit::Status(0));
@@ -279,6 +280,8 @@ impl Verdict {
             }
             lost |= is_lost(&task.node);
             for worker in &end.workers {
+                // Nobody knows how it ended: that is no work of its own.
+                lost |= matches!(worker.exit, Exit::Unknown(_));
                 let code = status_of(&worker.exit);
                 exit_code = match (exit_code, code) {
                     (Some(highest), Some(code)) => Some(highest.max(code)),
@@ -290,6 +293,8 @@ impl Verdict {
                 }
             }
         }
+        // A script that fails because a step of it went with a node.
+        lost |= !failures.is_empty() && attempt.shares.iter().any(|share| is_lost(&share.node));
         if not_started.is_some() || first.tasks.iter().any(|task| has_no_workers(task.end.as_ref())) {
             exit_code = None;
         }

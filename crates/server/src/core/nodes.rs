@@ -15,7 +15,7 @@ use offtake_workload::{Start, User};
 use serde::{Deserialize, Serialize};
 
 use super::access::{problem, sha256_hex};
-use super::records::{Record, Seen};
+use super::records::{Attempt, Record, Seen};
 use super::{Answer, Core, Ticket};
 use crate::fact::Event;
 
@@ -316,7 +316,8 @@ impl Core {
             return;
         }
         if report.leaves {
-            return self.lose_node(name, "its agent has left");
+            self.lose_node(name, "its agent has left");
+            return self.touch_jobs_of(&BTreeSet::from([Arc::from(name)]));
         }
         if self.is_lost(name)
             && let Some(at) = self.node_ix(name)
@@ -429,9 +430,12 @@ impl Core {
             return;
         }
         let over = |node: &NodeRecord| node.now.lease_until.is_some_and(|until| until <= now);
-        let lost: Vec<Arc<str>> =
+        let lost: BTreeSet<Arc<str>> =
             self.nodes.iter().filter(|(_, node)| over(node)).map(|(name, _)| Arc::clone(name)).collect();
-        lost.into_iter().for_each(|name| self.lose_node(&name, "its node was not heard of for a whole lease"));
+        lost.iter().for_each(|name| self.lose_node(name, "its node was not heard of for a whole lease"));
+        if !lost.is_empty() {
+            self.touch_jobs_of(&lost);
+        }
         // Looked at again when the first of those that are left could be over: renewals only move that on.
         self.leases_due = self.nodes.values().filter_map(|node| node.now.lease_until).min();
     }
@@ -449,6 +453,13 @@ impl Core {
             let end = self.lost_end(name, task, why);
             self.task_is(name, task, TaskPhase::Ended(end));
         }
+    }
+
+    /// Jobs that have any of these nodes are looked at again, also those of which nothing runs there now.
+    fn touch_jobs_of(&mut self, nodes: &BTreeSet<Arc<str>>) {
+        let is_on = |attempt: &Attempt| attempt.shares.iter().any(|share| nodes.contains(&share.node));
+        let jobs = self.records.iter().filter(|(_, record)| record.live().is_some_and(is_on));
+        self.touched.extend(jobs.map(|(job, _)| *job));
     }
 
     // Orders.

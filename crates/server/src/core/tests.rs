@@ -270,6 +270,25 @@ fn a_silent_node_is_lost_after_its_lease_and_not_before() {
 }
 
 #[test]
+fn a_script_starts_again_when_a_node_without_it_is_lost() {
+    let mut world = World::new(&["a", "b", "c"]);
+    let script = r##"{"script": "#!/bin/sh\nsrun work\n", "gangs": [{"workers": 2, "chips": 4, "cpu_milli": 1000}]}"##;
+    let job = world.submit(script);
+    world.settle();
+    let nodes = world.core.job(&operator(), job).expect("it is known").job.nodes;
+    assert_eq!((world.state(job), nodes.len()), (JobState::Running, 2));
+    world.agents.remove(&nodes[1]);
+    world.now += 29_999;
+    world.settle();
+    world.now += 1;
+    world.settle();
+    let detail = world.core.job(&operator(), job).expect("it is known");
+    assert_eq!((detail.job.state, detail.job.attempts), (JobState::Running, 2));
+    assert!(!detail.job.nodes.contains(&nodes[1]), "{:?}", detail.job.nodes);
+    assert_eq!(detail.attempts[0].outcome.as_deref(), Some("a node was lost"));
+}
+
+#[test]
 fn a_restarted_server_waits_a_whole_lease_for_its_agents() {
     let mut world = World::new(&["a"]);
     let job = world.submit(ONE);

@@ -215,14 +215,6 @@ impl World {
         }
     }
 
-    /// All nodes are drained; they are resumed when that is done.
-    pub fn drain_all(&mut self, time: u64) {
-        for node in 0..self.plan.nodes.len() {
-            let reason = format!("nudge {time} of node {node}");
-            self.ask(Ask::Drain { node: self.plan.nodes[node].name.clone(), reason });
-        }
-    }
-
     fn some_file(&mut self) -> JobFile {
         let now = self.server_now();
         let clients = &mut self.clients;

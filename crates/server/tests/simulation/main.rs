@@ -37,8 +37,6 @@ const SHOWN: usize = 60;
 struct Outcome {
     /// All that is on its disk.
     facts: Vec<Fact>,
-    /// How often it was nudged.
-    nudges: u64,
 }
 
 /// Runs a world to its end.
@@ -46,7 +44,7 @@ fn run(seed: u64, transcript: &Transcript) -> Result<Outcome, String> {
     let run = AssertUnwindSafe(|| {
         let mut world = World::new(seed, transcript.clone());
         world.run();
-        Outcome { facts: world.disk.facts, nudges: world.nudges }
+        Outcome { facts: world.disk.facts }
     });
     catch_unwind(run).map_err(|thrown| {
         let text = thrown.downcast_ref::<String>().cloned();
@@ -66,7 +64,7 @@ fn account(seed: u64, failure: &str) -> String {
 }
 
 fn run_all(seeds: Range<u64>, most_failures: usize) {
-    let (next, nudged) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
+    let next = AtomicU64::new(seeds.start);
     let worker = || {
         let mut failures = Vec::new();
         loop {
@@ -75,9 +73,6 @@ fn run_all(seeds: Range<u64>, most_failures: usize) {
                 return failures;
             }
             let outcome = run(seed, &Transcript::none());
-            if outcome.as_ref().is_ok_and(|outcome| outcome.nudges > 0) {
-                nudged.fetch_add(1, Ordering::Relaxed);
-            }
             if let Err(failure) = outcome {
                 failures.push((seed, failure));
                 if failures.len() >= most_failures {
@@ -92,7 +87,6 @@ fn run_all(seeds: Range<u64>, most_failures: usize) {
         workers.into_iter().flat_map(|worker| worker.join().expect("it catches what is thrown")).collect()
     });
     failures.sort();
-    println!("{} of these worlds had to be nudged", nudged.into_inner());
     for (seed, failure) in &failures {
         eprintln!("seed {seed}: {failure}");
     }

@@ -19,8 +19,6 @@ use crate::transcript::Transcript;
 
 /// Events of one world: more are a loop that goes nowhere.
 const MOST_EVENTS: u64 = 400_000;
-/// How often a world is nudged.
-const MOST_NUDGES: u64 = 3;
 /// Time after the last fault by which all is quiet, in milliseconds.
 const QUIET_AFTER_MS: u64 = 300_000;
 
@@ -55,8 +53,6 @@ pub struct World {
     pub rng: Rng,
     /// Nothing breaks any more.
     pub healed: bool,
-    /// How often nodes were drained and resumed, to wake jobs that wait though all is idle.
-    pub nudges: u64,
     pub turns: u64,
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
@@ -76,7 +72,6 @@ impl World {
             clients: Clients::new(&rng),
             oracle: Oracle::default(),
             healed: false,
-            nudges: 0,
             turns: 0,
             events: BTreeMap::new(),
             next_event: 0,
@@ -121,7 +116,6 @@ impl World {
                     break;
                 }
                 self.resume_drained();
-                self.nudge();
                 look_at = at + 500;
                 let late = at > self.plan.active_ms + QUIET_AFTER_MS;
                 assert!(!late, "never quiet: {}", self.what_is_left());
@@ -129,18 +123,6 @@ impl World {
         }
         self.last_check();
         self.say(format_args!("quiet: {count} events, {} facts", self.disk.facts.len()));
-    }
-
-    /// The engine leaves some jobs waiting beside idle nodes, until something changes. So that this does not hide what
-    /// is looked for here, it is counted, and something is changed; with `OFFTAKE_STRICT` nothing is.
-    fn nudge(&mut self) {
-        let due = self.plan.active_ms + (self.nudges + 2) * 60_000;
-        let idle = self.all_living().is_empty();
-        if !idle || self.now < due || self.nudges == MOST_NUDGES || std::env::var_os("OFFTAKE_STRICT").is_some() {
-            return;
-        }
-        self.nudges += 1;
-        self.drain_all(self.nudges);
     }
 
     fn handle(&mut self, event: Event) {
