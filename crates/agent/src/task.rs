@@ -30,7 +30,8 @@ use crate::node::Node;
 use crate::power::{Meters, Part, Start as MeterStart};
 use crate::store::{file, make_passage, read, write, write_bytes};
 use crate::supervisor::{
-    Command, Ended, Found, Handle, LogLimits, Status, StopPlan, Whom, WorkerLaunch, boot_now_ms, clean_up, find, launch,
+    Cause, Command, Ended, Found, Handle, LogLimits, Status, StopPlan, Whom, WorkerLaunch, boot_now_ms, clean_up, find,
+    launch,
 };
 
 /// The most workers of a task. Each is two processes.
@@ -664,7 +665,11 @@ fn task_end(following: &Following) -> TaskEnd {
     }
     let worker = |(spec, ended): &&(WorkerSpec, Ended)| WorkerEnd {
         rank: spec.rank,
-        exit: ended.exit.clone(),
+        // A worker that nobody was there to watch over did not fail.
+        exit: match ended.cause {
+            Some(Cause::Lease) => Exit::Unknown("its lease ended".to_owned()),
+            _ => ended.exit.clone(),
+        },
         started_ms: ended.started_ms.unwrap_or(ended.ended_ms),
         ended_ms: ended.ended_ms,
     };

@@ -23,9 +23,6 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use offtake_client::ClientError;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The word with which an agent starts the supervisor of a worker.
 const SUPERVISE: &str = "supervise";
 

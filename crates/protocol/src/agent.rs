@@ -289,7 +289,8 @@ pub enum Exit {
     Signal(i32),
     /// It could not be started: its program is missing, its directory is not there.
     NotStarted(String),
-    /// Nobody knows: whoever watched it is gone. It is dead.
+    /// Nobody knows how it would have ended: whoever watched it is gone, or its node ended it when it was cut off from
+    /// the server. It is dead.
     Unknown(String),
 }
 

@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_protocol::agent::{
-    Edition, LogRequest, NumberedSignal, Orders, Report, TaskEnd, TaskId, TaskPhase, TaskRefusal, TaskReport, TaskSpec,
-    Want,
+    Edition, Exit, LogRequest, NumberedSignal, Orders, Report, TaskEnd, TaskId, TaskPhase, TaskRefusal, TaskReport,
+    TaskSpec, Want,
 };
 use offtake_units::Duration;
 use offtake_workload::Stop;
@@ -149,6 +149,8 @@ struct Task {
     signalled: u32,
     /// How far its end was ordered of those below.
     ending: Ending,
+    /// Why this agent ends it, where the server does not.
+    ended_here: Option<&'static str>,
     /// The first report that told of its end.
     end_reported: Option<u64>,
     /// The last orders that listed it.
@@ -204,7 +206,7 @@ const fn rank(want: Want) -> u8 {
 impl Task {
     fn new(spec: Arc<TaskSpec>, want: Want, phase: Phase) -> Self {
         let (signal, signalled, ending, end_reported, round) = (None, 0, Ending::No, None, 0);
-        Self { spec, want, phase, signal, signalled, ending, end_reported, round }
+        Self { spec, want, phase, signal, signalled, ending, ended_here: None, end_reported, round }
     }
 
     const fn is_alive(&self) -> bool {
@@ -408,11 +410,14 @@ impl Core {
         };
         let left_ms = lease.kill_at_ms().saturating_sub(now_ms);
         let want = if left_ms == 0 { Want::Kill } else { Want::Stop };
-        self.end_all(want, Some(left_ms), actions);
+        self.end_all(want, Some(left_ms), "its node ended it, as the server could not be reached", actions);
     }
 
-    fn end_all(&mut self, want: Want, left_ms: Option<u64>, actions: &mut Vec<Action>) {
+    fn end_all(&mut self, want: Want, left_ms: Option<u64>, why: &'static str, actions: &mut Vec<Action>) {
         for (id, task) in &mut self.tasks {
+            if rank(task.want) < rank(Want::Stop) {
+                task.ended_here = Some(why);
+            }
             task.raise(want);
             task.advance(*id, left_ms, actions);
         }
@@ -571,8 +576,13 @@ impl Core {
         actions.push(Action::Stop(id, Stop { checkpoint_signal: None, ..task.spec.stop }));
     }
 
-    fn ended(&mut self, id: TaskId, end: TaskEnd, actions: &mut Vec<Action>) {
+    fn ended(&mut self, id: TaskId, mut end: TaskEnd, actions: &mut Vec<Action>) {
         let Some(task) = self.tasks.get_mut(&id).filter(|task| task.is_alive()) else { return };
+        // Whatever its workers made of that, also status 0 after they have saved their work: it is not how they would
+        // have ended.
+        if let Some(why) = task.ended_here {
+            end.workers.iter_mut().for_each(|worker| worker.exit = Exit::Unknown(why.to_owned()));
+        }
         task.phase = Phase::Ended(end);
         self.alive -= 1;
         actions.push(Action::Report);
@@ -580,7 +590,7 @@ impl Core {
 
     fn leave(&mut self, actions: &mut Vec<Action>) {
         self.leaving = true;
-        self.end_all(Want::Stop, None, actions);
+        self.end_all(Want::Stop, None, "its node ended it, as the agent was leaving", actions);
         actions.push(Action::Report);
     }
 }

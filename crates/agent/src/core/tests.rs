@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use offtake_protocol::agent::{EnergySource, Order, WorkerSpec};
+use offtake_protocol::agent::{EnergySource, Order, WorkerEnd, WorkerSpec};
 use offtake_units::{CpuMilli, Mebibytes};
 use offtake_workload::{Layout, Start, User};
 use proptest::prelude::*;
@@ -146,7 +146,7 @@ fn a_task_that_was_withdrawn_before_it_came_never_runs() {
     let mut node = Node::new();
     assert_eq!(node.take(orders(1, 0, vec![order(1, Want::Kill)])), [Action::Report]);
     let Some(TaskPhase::Ended(end)) = node.phase(1) else { unreachable!("it has ended") };
-    assert!(!end.refused.expect("it never ran").node_fault);
+    assert!(end.refused.expect("it never ran").node_fault, "it is no fault of the job");
 }
 
 #[test]
@@ -175,7 +175,12 @@ fn without_news_work_is_stopped_and_then_killed() {
     node.now_ms += 40_000;
     assert_eq!(node.handle(Input::Tick), [Action::Kill(id(1))]);
     assert_eq!(node.core.next_tick_ms(), None, "however long it takes to die, nobody has to be woken for it");
-    assert_eq!(node.handle(Input::Ended(id(1), end())), [Action::Report]);
+    // It was asked to save its work and did; that is not how it would have ended.
+    let saved = WorkerEnd { rank: 0, exit: Exit::Status(0), started_ms: 1, ended_ms: 2 };
+    let ended = TaskEnd { workers: vec![saved], ..end() };
+    assert_eq!(node.handle(Input::Ended(id(1), ended)), [Action::Report]);
+    let Some(TaskPhase::Ended(told)) = node.phase(1) else { unreachable!("it has ended") };
+    assert!(matches!(told.workers[0].exit, Exit::Unknown(_)), "{told:?}");
     assert_eq!(node.core.next_tick_ms(), None);
 }
 

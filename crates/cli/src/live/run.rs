@@ -19,7 +19,7 @@ pub struct Arguments {
     /// Chips of each worker
     #[arg(long, value_name = "N")]
     chips: Option<u16>,
-    /// Processor cores of each worker, such as 4 or 0.5 [default: 1, or an equal share of the fleet where it has fewer cores]
+    /// Processor cores of each worker, such as 4 or 0.5 [default: 1, or less on few]
     #[arg(long, value_name = "N", value_parser = cores)]
     cpus: Option<u32>,
     /// Memory of each worker, such as 16GiB

@@ -101,7 +101,7 @@ fn failure(failure: &WorkerFailure) -> String {
         Exit::Status(status) => format!("ended with status {status}"),
         Exit::Signal(signal) => format!("was ended by signal {signal}"),
         Exit::NotStarted(reason) => format!("did not start: {reason}"),
-        Exit::Unknown(reason) => format!("ended, nobody knows how: {reason}"),
+        Exit::Unknown(reason) => format!("is lost: {reason}"),
     };
     line("", &format!("worker {} on {} {how}", failure.rank, failure.node))
 }

@@ -249,6 +249,36 @@ fn check(host: &Host, acknowledged: &BTreeMap<String, u64>) {
     }
 }
 
+/// The work is ended by whoever is still there: the agent, or the supervisor alone. It did not fail, and starts again.
+#[test]
+fn a_server_that_is_away_for_longer_than_a_lease_fails_no_job() {
+    // It saves its work when it is asked to, and ends with status 0: that is not the end of the job.
+    let work = "trap 'exit 0' USR1 TERM; echo >> starts; until test -e finish; do sleep 0.05; done";
+    for with_agent in [true, false] {
+        let host = Host::new(if with_agent { "away-one" } else { "away-two" });
+        host.write("job.toml", format!("command = [\"sh\", \"-c\", \"{work}\"]\ncheckpoint_signal = \"USR1\"\n"));
+        let arguments = if with_agent { "--lease 2s" } else { "--lease 2s --no-agent" };
+        let server = host.up(arguments);
+        let _agent = (!with_agent).then(|| Agent::join(&server));
+        let id = host.submit("job.toml");
+        host.awaits(id, &["running"]);
+        eventually("it runs", || (host.text("starts").lines().count() == 1).then_some(()));
+        server.kill();
+        eventually("nothing of it runs", || {
+            host.processes().iter().all(|process| !process.is_supervisor()).then_some(())
+        });
+        let server = host.up(arguments);
+        eventually("it runs again", || {
+            let job = host.job(id);
+            assert!(job["job"]["state"] != "failed" && job["job"]["state"] != "finished", "{job:#}");
+            (job["job"]["attempts"] == 2 && host.text("starts").lines().count() == 2).then_some(())
+        });
+        host.write("finish", "");
+        host.awaits(id, &["finished"]);
+        server.stop();
+    }
+}
+
 /// A small disk of the test's own.
 struct Disk(std::path::PathBuf);
 
