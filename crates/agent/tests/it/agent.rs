@@ -206,7 +206,8 @@ async fn without_a_server_work_ends_within_the_lease() {
     assert!(silent.elapsed() < Duration::from_millis(3_000), "it outlived the lease: {:?}", silent.elapsed());
     server.state().mute = false;
     let end = ended(&server, id(1)).await;
-    assert!(matches!(exits(&end)[..], [Exit::Signal(_)]), "{end:?}");
+    // It did not fail: nobody knows how it would have ended.
+    assert!(matches!(exits(&end)[..], [Exit::Unknown(_)]), "{end:?}");
     agent.end(Departure::Pause).await;
 }
 

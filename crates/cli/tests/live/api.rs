@@ -47,7 +47,7 @@ fn every_answer_is_as_the_description_says() {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/schemathesis.toml");
     let description = repository().join("docs/openapi.json");
     let mut command = host.command(&program.display().to_string(), &["--config-file"]);
-    command.arg(config).arg("run").arg(description).args(["--url", url, "--workers", "4", "--no-color"]);
+    command.arg(config).arg("run").arg(description).args(["--url", url, "--no-color"]);
     command.args(["--header", &format!("Authorization: Bearer {}", server.token())]);
     // Streams without an end, and what only agents and jobs may ask, which need keys and tokens of their own.
     command.args(["--exclude-path", "/v1/events", "--exclude-path-regex", "^/v1/agents/|/steps"]);
