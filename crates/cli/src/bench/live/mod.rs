@@ -44,7 +44,7 @@ impl Bed {
         let begin = Instant::now();
         let log = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join("server.log"))?;
         let child = Command::new(std::env::current_exe()?)
-            .args(["up", "--no-agent", "--listen", "127.0.0.1:0"])
+            .args(["up", "--no-agent", "--listen", "127.0.0.1:0", "--most-requests", "100000000"])
             .arg("--data")
             .arg(folder.join("data"))
             .arg("--socket")
