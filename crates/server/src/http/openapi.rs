@@ -7,7 +7,7 @@ use utoipa::{IntoParams, IntoResponses, Modify, OpenApi};
 /// The header that makes a write repeatable.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[allow(dead_code, reason = "describes a header; the value is read by hand")]
+#[expect(dead_code, reason = "describes a header; the value is read by hand")]
 pub(super) struct IdempotencyKey {
     /// A repetition with the same key and the same body changes nothing and gets the same answer. Kept for a day.
     #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
@@ -16,7 +16,7 @@ pub(super) struct IdempotencyKey {
 
 /// What every read may be refused with.
 #[derive(IntoResponses)]
-#[allow(dead_code, reason = "describes answers; they are made by hand")]
+#[expect(dead_code, reason = "describes answers; they are made by hand")]
 pub(super) enum Problems {
     /// The request cannot be meant.
     #[response(status = 400, content_type = "application/problem+json")]
@@ -46,7 +46,7 @@ pub(super) enum Problems {
 
 /// What every write may be refused with.
 #[derive(IntoResponses)]
-#[allow(dead_code, reason = "describes answers; they are made by hand")]
+#[expect(dead_code, reason = "describes answers; they are made by hand")]
 pub(super) enum WriteProblems {
     /// The request cannot be meant.
     #[response(status = 400, content_type = "application/problem+json")]
