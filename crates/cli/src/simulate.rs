@@ -161,7 +161,7 @@ fn run_policies(scenario: &Scenario, threads: Option<usize>) -> anyhow::Result<V
                 while let Some((name, policy)) = scenario.policies.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let bar = bars.add(ProgressBar::new(1_000_000).with_style(style.clone()).with_prefix(name.clone()));
                     let mut watch = Watch { since: Instant::now(), bar };
-                    let result = offtake_sim::run(&scenario.setup, *policy, &mut watch);
+                    let result = offtake_sim::run(&scenario.setup, policy.clone(), &mut watch);
                     watch.bar.finish_and_clear();
                     let wall_s = watch.since.elapsed().as_secs_f64();
                     if let Ok(mut done) = done.lock() {

@@ -290,7 +290,7 @@ fn configuration(arguments: &Arguments, around: &Surroundings) -> anyhow::Result
     if let Some(file) = &arguments.fleet {
         configuration.fleet = Some(Arc::new(offtake_fleet::read(file, &BTreeMap::new())?));
     }
-    configuration.policy = arguments.policy;
+    configuration.policy = arguments.policy.clone();
     if let Some(file) = &arguments.tenants {
         configuration.tenants = tenants(file)?;
     }

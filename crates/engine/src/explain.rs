@@ -191,7 +191,7 @@ impl State {
                     nodes: placement.nodes(),
                     domain,
                     topology,
-                    policy: self.policy,
+                    policy: self.policy.clone(),
                     placed: *placed,
                     ends: *ends,
                     stage: *stage,

@@ -205,7 +205,7 @@ impl Opened {
             secret,
             tenants: configuration.tenants.clone(),
             version: crate::VERSION.to_owned(),
-            policy: configuration.policy,
+            policy: configuration.policy.clone(),
             most_jobs: configuration.limits.jobs,
         };
         let secret = own_secret(&secret_file).map_err(|source| ServerError::Data { path: secret_file, source })?;

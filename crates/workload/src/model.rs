@@ -19,7 +19,7 @@ pub struct Workload {
 }
 
 /// Work that ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// Its name in the trace or job file.
     pub name: String,
@@ -46,7 +46,7 @@ pub struct Job {
 }
 
 /// Work that stays: replicas that follow a demand curve.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its name.
     pub name: String,
@@ -65,7 +65,7 @@ pub struct Service {
 }
 
 /// A set of equal workers that start together or not at all.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Gang {
     /// Number of workers, at least 1.
     pub workers: u32,
@@ -87,10 +87,11 @@ pub struct Gang {
 }
 
 /// Accelerators of one worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChipRequest {
     /// None: the worker needs a host only.
+    #[default]
     None,
     /// A part of one chip, less than the whole.
     Share(ChipMilli),
@@ -129,7 +130,7 @@ pub struct Checkpoint {
 
 /// Who may displace whom; the first is the strongest.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// Paid for whether used or not.
@@ -137,6 +138,7 @@ pub enum Tier {
     /// Promised.
     Guaranteed,
     /// The ordinary.
+    #[default]
     Standard,
     /// What is left.
     Spot,

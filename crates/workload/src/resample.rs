@@ -248,7 +248,7 @@ impl Drawing<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use offtake_units::{CpuMilli, Mebibytes};
 
@@ -256,16 +256,7 @@ mod tests {
     use crate::{ChipRequest, Gang, Tier};
 
     fn job(name: &str, chips: ChipRequest, hours: Option<i64>) -> Job {
-        let gang = Gang {
-            workers: 1,
-            chips,
-            cpu: CpuMilli::new(1000),
-            memory: Mebibytes::ZERO,
-            accelerators: Vec::new(),
-            attributes: BTreeMap::new(),
-            topology: None,
-            per_node: None,
-        };
+        let gang = Gang { workers: 1, chips, cpu: CpuMilli::new(1000), memory: Mebibytes::ZERO, ..Gang::default() };
         Job {
             name: name.to_owned(),
             tenant: "t".to_owned(),
@@ -276,7 +267,7 @@ mod tests {
             checkpoint: None,
             preemptible: false,
             gangs: vec![gang],
-            program: None,
+            ..Job::default()
         }
     }
 

@@ -278,7 +278,7 @@ impl Class {
             checkpoint: self.checkpoint_interval.map(|interval| Checkpoint { interval, bytes: self.checkpoint_bytes }),
             preemptible: self.preemptible,
             gangs: self.gangs.clone(),
-            program: None,
+            ..Job::default()
         }
     }
 
@@ -345,7 +345,6 @@ impl Iterator for Jobs<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use offtake_units::{CpuMilli, Mebibytes};
 
@@ -359,9 +358,7 @@ mod tests {
             cpu: CpuMilli::new(8000),
             memory: Mebibytes::new(1024),
             accelerators: vec!["h100".to_owned()],
-            attributes: BTreeMap::new(),
-            topology: None,
-            per_node: None,
+            ..Gang::default()
         };
         let class = Class {
             name: "train".to_owned(),

@@ -291,10 +291,8 @@ fn job(chips: u64) -> Job {
         chips: ChipRequest::Whole(each as u16),
         cpu: CpuMilli::new(each as u32 * 8_000),
         memory: Mebibytes::new(each * 64 * 1024),
-        accelerators: Vec::new(),
-        attributes: BTreeMap::new(),
         topology: Some(Topology { level: level.to_owned(), strength }),
-        per_node: None,
+        ..Gang::default()
     };
     Job {
         name: format!("gang-{chips}"),
@@ -306,7 +304,7 @@ fn job(chips: u64) -> Job {
         checkpoint: None,
         preemptible: false,
         gangs: vec![gang],
-        program: None,
+        ..Job::default()
     }
 }
 

@@ -31,7 +31,7 @@ pub use mix::{Counts, Mix, MixImage};
 use room::{Need, Room};
 
 /// How jobs are ordered and placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// What happens behind a blocked job.
     pub queue: Queue,

@@ -388,16 +388,7 @@ fn work(chips: u16, cores: u32, workers: u32) -> Job {
         2..=7 => ChipRequest::Share(ChipMilli::new(chips * 120)),
         _ => ChipRequest::Whole(chips - 7),
     };
-    let gang = Gang {
-        workers,
-        chips,
-        cpu: CpuMilli::new(cores * 1000),
-        memory: Mebibytes::ZERO,
-        accelerators: Vec::new(),
-        attributes: BTreeMap::new(),
-        topology: None,
-        per_node: None,
-    };
+    let gang = Gang { workers, chips, cpu: CpuMilli::new(cores * 1000), memory: Mebibytes::ZERO, ..Gang::default() };
     Job {
         name: String::new(),
         tenant: String::new(),
@@ -408,6 +399,6 @@ fn work(chips: u16, cores: u32, workers: u32) -> Job {
         checkpoint: None,
         preemptible: false,
         gangs: vec![gang],
-        program: None,
+        ..Job::default()
     }
 }

@@ -117,7 +117,7 @@ impl State {
         jobs.sort_unstable_by_key(|image| image.turn);
         Image {
             now: self.now,
-            policy: self.policy,
+            policy: self.policy.clone(),
             fleet: Arc::clone(self.fleet()),
             ledger: self.ledger.clone(),
             ended: self.ended,
@@ -160,7 +160,7 @@ impl State {
     /// # Errors
     /// [`Unfit`] when the image contradicts itself.
     pub fn restore(image: Image) -> Result<Self, Unfit> {
-        let mut state = Self { policy: image.policy, ..Self::default() };
+        let mut state = Self { policy: image.policy.clone(), ..Self::default() };
         state.load(&image.fleet);
         for gangs in image.shapes.iter().map(|shape| &shape.gangs) {
             state.shape_of_running(gangs)?;
@@ -188,7 +188,7 @@ impl State {
     pub(super) fn refit(&mut self, fleet: &Arc<Fleet>) {
         let before = Arc::clone(self.fleet());
         let Some(image) = self.image().on(&before, fleet) else { return };
-        let mut state = Self { policy: image.policy, ..Self::default() };
+        let mut state = Self { policy: image.policy.clone(), ..Self::default() };
         state.load(fleet);
         image.caps.iter().for_each(|(cap, watts)| state.capacity.set_cap(*cap, *watts));
         // Shapes that can no longer run are forgotten, and who asks for one is refused; two may have become one.

@@ -111,7 +111,7 @@ impl State {
             checkpoint: None,
             preemptible: false,
             gangs: vec![spec.replica.clone()],
-            program: None,
+            ..Job::default()
         });
         let state = ServiceState { spec: Arc::clone(spec), replica, wanted: spec.minimum, replicas: VecDeque::new() };
         self.services.entry(service).or_insert(state);

@@ -284,7 +284,7 @@ impl State {
         match event {
             Event::FleetLoaded { .. } => {}
             Event::PolicySet { policy } => {
-                self.policy = *policy;
+                self.policy = policy.clone();
                 self.scores.clear();
                 self.mix.derive(policy.packing, &self.shapes);
                 if policy.packing.keeps_sizes() != self.capacity.keeps_sizes() {

@@ -142,10 +142,7 @@ pub fn gang(workers: u32, chips: u16) -> Gang {
         chips: if chips == 0 { ChipRequest::None } else { ChipRequest::Whole(chips) },
         cpu: CpuMilli::new(u32::from(chips.max(1)) * 4000),
         memory: Mebibytes::new(u64::from(chips.max(1)) * 1024),
-        accelerators: Vec::new(),
-        attributes: BTreeMap::new(),
-        topology: None,
-        per_node: None,
+        ..Gang::default()
     }
 }
 
@@ -168,7 +165,7 @@ pub fn job(gangs: Vec<Gang>, seconds: Option<i64>) -> Job {
         checkpoint: None,
         preemptible: false,
         gangs,
-        program: None,
+        ..Job::default()
     }
 }
 

@@ -351,7 +351,7 @@ impl Core {
         self.emit(Event::ServerStarted { epoch, version: self.settings.version.clone() });
         let is_new = self.state.fleet().sites.is_empty();
         self.open_fleet(declared);
-        let policy = self.settings.policy.or_else(|| is_new.then(first_policy).flatten());
+        let policy = self.settings.policy.clone().or_else(|| is_new.then(first_policy).flatten());
         if let Some(policy) = policy.filter(|policy| policy != self.state.policy()) {
             self.emit_engine(EngineEvent::PolicySet { policy });
         }

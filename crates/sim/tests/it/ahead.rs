@@ -52,12 +52,9 @@ fn job(nodes: u32, seconds: Option<i64>) -> Job {
             chips: ChipRequest::Whole(4),
             cpu: CpuMilli::new(4000),
             memory: Mebibytes::new(1024),
-            accelerators: Vec::new(),
-            attributes: BTreeMap::new(),
-            topology: None,
-            per_node: None,
+            ..Gang::default()
         }],
-        program: None,
+        ..Job::default()
     }
 }
 

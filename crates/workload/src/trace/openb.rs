@@ -5,8 +5,6 @@
 //! second in which it began ran for one second. The variants without times give jobs without an end, all submitted at
 //! the beginning, in the order of the list.
 
-use std::collections::BTreeMap;
-
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Timestamp};
 
 use super::Collected;
@@ -47,9 +45,7 @@ pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(),
             cpu: CpuMilli::new(row.needed(cpu, "thousandths of a core, 0 to 4294967295")?),
             memory: Mebibytes::new(row.needed(memory, "MiB, a whole number")?),
             accelerators: row.text(spec).split('|').filter(|kind| !kind.is_empty()).map(str::to_owned).collect(),
-            attributes: BTreeMap::new(),
-            topology: None,
-            per_node: None,
+            ..Gang::default()
         };
         let (tier, preemptible) = service_class(&row, qos)?;
         let submitted = seconds(&row, created)?.unwrap_or(Timestamp::EPOCH);
@@ -63,7 +59,7 @@ pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(),
             checkpoint: None,
             preemptible,
             gangs: vec![gang],
-            program: None,
+            ..Job::default()
         };
         into.job(row.number(), job)?;
     }

@@ -5,8 +5,6 @@
 //! one worker of 8, one of 4); gangs of a job start together. The trace says nothing about processors, memory, kinds,
 //! tiers or topology: nothing is asked for. Jobs have no names: they are called by their place in the list.
 
-use std::collections::BTreeMap;
-
 use offtake_units::{CpuMilli, Duration, Mebibytes, Timestamp};
 
 use super::Collected;
@@ -37,7 +35,7 @@ pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(),
             checkpoint: None,
             preemptible: false,
             gangs: gangs(&row, chips)?,
-            program: None,
+            ..Job::default()
         };
         into.job(row.number(), job)?;
     }
@@ -82,14 +80,5 @@ fn gangs(row: &Row<'_>, position: Option<usize>) -> Result<Vec<Gang>, InputError
 }
 
 fn gang((workers, chips): (u32, u16)) -> Gang {
-    Gang {
-        workers,
-        chips: ChipRequest::Whole(chips),
-        cpu: CpuMilli::ZERO,
-        memory: Mebibytes::ZERO,
-        accelerators: Vec::new(),
-        attributes: BTreeMap::new(),
-        topology: None,
-        per_node: None,
-    }
+    Gang { workers, chips: ChipRequest::Whole(chips), cpu: CpuMilli::ZERO, memory: Mebibytes::ZERO, ..Gang::default() }
 }

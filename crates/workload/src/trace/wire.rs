@@ -174,7 +174,7 @@ impl WireJob {
             checkpoint,
             preemptible: self.preemptible.unwrap_or(false),
             gangs: gangs.map(|(index, gang)| gang.into_model(&format!("gangs[{index}]."))).collect::<Result<_, _>>()?,
-            program: None,
+            ..Job::default()
         })
     }
 

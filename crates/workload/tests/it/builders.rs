@@ -1,6 +1,6 @@
 //! Workloads as proptest makes them up: anything that may be meant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Ppm, Timestamp};
 use offtake_workload::{Checkpoint, ChipRequest, Gang, Job, Service, Strength, Tier, Topology, Workload};
@@ -64,7 +64,7 @@ pub fn gang() -> impl Strategy<Value = Gang> {
             accelerators,
             attributes,
             topology,
-            per_node: None,
+            ..Gang::default()
         })
 }
 
@@ -90,7 +90,7 @@ fn job(most_gangs: usize) -> impl Strategy<Value = Job> {
             checkpoint,
             preemptible,
             gangs,
-            program: None,
+            ..Job::default()
         })
 }
 
@@ -129,10 +129,7 @@ pub fn plain_job(name: &str) -> Job {
         chips: ChipRequest::Whole(1),
         cpu: CpuMilli::ZERO,
         memory: Mebibytes::ZERO,
-        accelerators: Vec::new(),
-        attributes: BTreeMap::new(),
-        topology: None,
-        per_node: None,
+        ..Gang::default()
     };
     Job {
         name: name.to_owned(),
@@ -144,6 +141,6 @@ pub fn plain_job(name: &str) -> Job {
         checkpoint: None,
         preemptible: false,
         gangs: vec![gang],
-        program: None,
+        ..Job::default()
     }
 }
