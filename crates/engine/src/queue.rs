@@ -154,7 +154,8 @@ pub struct Queue {
     /// Lanes by the node kinds that their shape may use.
     on_kind: Vec<Vec<LaneIx>>,
     jobs: u64,
-    chip_milli: u64,
+    /// By tier.
+    chip_milli: [u64; 4],
 }
 
 impl Queue {
@@ -169,7 +170,12 @@ impl Queue {
     }
 
     /// Chips that waiting jobs ask for, in thousandths.
-    pub const fn chip_milli(&self) -> u64 {
+    pub fn chip_milli(&self) -> u64 {
+        self.chip_milli.iter().sum()
+    }
+
+    /// Chips that waiting jobs of each tier ask for, in thousandths.
+    pub const fn chip_milli_by_tier(&self) -> [u64; 4] {
         self.chip_milli
     }
 
@@ -231,7 +237,7 @@ impl Queue {
             self.ready.insert((tier, waiting.turn, lane));
         }
         self.jobs += 1;
-        self.chip_milli += chip_milli;
+        self.chip_milli[tier as usize] += chip_milli;
         lane
     }
 
@@ -254,7 +260,7 @@ impl Queue {
         let first = entry.first().map(|job| job.turn);
         entry.remove(turn);
         self.jobs -= 1;
-        self.chip_milli -= chip_milli;
+        self.chip_milli[entry.key.tier as usize] -= chip_milli;
         if first != Some(turn) {
             return;
         }

@@ -158,19 +158,23 @@ fn tell(registry: &mut Registry, figures: &Figures, sequence: u64, read_only: bo
         ended.get_or_create(&State { state }).inc_by(*value);
     }
     registry.register("jobs_ended", "Jobs that have ended", ended);
+    let expired = Counter::<u64>::default();
+    expired.inc_by(figures.leases_expired);
+    registry.register("lease_expired", "Leases of agents that ran out: their nodes are lost", expired);
 
     let chips = |milli: u64| milli as f64 / 1000.0;
-    let waiting = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
-    waiting.set(chips(figures.waiting_chip_milli));
-    registry.register("queue_chips", "Chips that waiting jobs ask for", waiting);
+    let by_tier = |values: [u64; 4]| {
+        let family = Family::<Tier, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
+        for (tier, milli) in TIERS.into_iter().zip(values) {
+            family.get_or_create(&Tier { tier }).set(chips(milli));
+        }
+        family
+    };
+    registry.register("queue_chips", "Chips that waiting jobs ask for", by_tier(figures.waiting_chip_milli));
     let all = Gauge::<i64>::default();
     all.set(whole(figures.chips));
     registry.register("chips", "Chips of the fleet", all);
-    let in_use = Family::<Tier, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
-    for (tier, milli) in TIERS.into_iter().zip(figures.chip_milli_in_use) {
-        in_use.get_or_create(&Tier { tier }).set(chips(milli));
-    }
-    registry.register("chips_in_use", "Chips in use", in_use);
+    registry.register("chips_in_use", "Chips in use", by_tier(figures.chip_milli_in_use));
 
     let power = Family::<Meter, Gauge>::default();
     for (site, it, facility) in &figures.power {

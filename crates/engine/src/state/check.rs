@@ -49,12 +49,15 @@ impl State {
     /// What differs: a broken invariant.
     pub fn check(&self) -> Result<(), String> {
         let (truth, tenancy) = self.recounted();
-        let (mut in_use, mut waiting) = ([0; 4], 0);
+        let (mut in_use, mut waiting, mut asked) = ([0; 4], 0, [0; 4]);
         let mut ends = BTreeSet::new();
         for (job, work) in self.jobs() {
             match &work.phase {
                 Phase::Refused(_) | Phase::Held(_) => {}
-                Phase::Pending(_) => waiting += 1,
+                Phase::Pending(_) => {
+                    waiting += 1;
+                    asked[work.spec.tier as usize] += work.spec.chip_milli();
+                }
                 Phase::Running { shape, placement, ends: end, .. } => {
                     in_use[work.spec.tier as usize] += work.spec.chip_milli();
                     if *end != Timestamp::NEVER {
@@ -76,7 +79,8 @@ impl State {
         if let Some(limit) = self.capacity.limits().iter().position(|limit| limit.is_breached()) {
             return Err(format!("cap `{}` is exceeded", self.fleet().caps[limit].name));
         }
-        if in_use != self.ledger.chip_milli_in_use || ends != self.ends || waiting != self.queue.jobs() {
+        let is_running_right = in_use == self.ledger.chip_milli_in_use && ends == self.ends;
+        if !is_running_right || waiting != self.queue.jobs() || asked != self.queue.chip_milli_by_tier() {
             return Err("the totals of running and waiting work are wrong".to_owned());
         }
         Ok(())

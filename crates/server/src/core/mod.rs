@@ -264,6 +264,8 @@ pub struct Core {
     timers: Timers,
     /// No lease is over before this.
     leases_due: Option<Timestamp>,
+    /// Leases that have run out since this process began: the journal tells of all.
+    leases_expired: u64,
     /// Agents that wait for news, by when they are answered without any.
     polls_due: BTreeSet<(Timestamp, Arc<str>)>,
     /// Nodes whose orders may have changed since they were last answered.
@@ -304,6 +306,7 @@ impl Core {
             keys_in_order: VecDeque::new(),
             timers: Timers::default(),
             leases_due: None,
+            leases_expired: 0,
             polls_due: BTreeSet::new(),
             news: BTreeSet::new(),
             moved: Vec::new(),

@@ -432,6 +432,7 @@ impl Core {
         let over = |node: &NodeRecord| node.now.lease_until.is_some_and(|until| until <= now);
         let lost: BTreeSet<Arc<str>> =
             self.nodes.iter().filter(|(_, node)| over(node)).map(|(name, _)| Arc::clone(name)).collect();
+        self.leases_expired += lost.len() as u64;
         lost.iter().for_each(|name| self.lose_node(name, "its node was not heard of for a whole lease"));
         if !lost.is_empty() {
             self.touch_jobs_of(&lost);

@@ -267,6 +267,7 @@ fn a_silent_node_is_lost_after_its_lease_and_not_before() {
     let detail = world.core.job(&operator(), job).expect("it is known");
     assert_eq!((detail.job.state, detail.job.attempts), (JobState::Running, 2));
     assert_ne!(detail.job.nodes[0], node);
+    assert_eq!(world.core.figures().leases_expired, 1);
 }
 
 #[test]

@@ -63,14 +63,16 @@ pub struct Figures {
     pub jobs: BTreeMap<&'static str, u64>,
     /// Jobs that have ended since the first fact, by state.
     pub ended: BTreeMap<&'static str, u64>,
-    /// Chips that waiting jobs ask for, in thousandths.
-    pub waiting_chip_milli: u64,
+    /// Chips that waiting jobs ask for by tier, in thousandths.
+    pub waiting_chip_milli: [u64; 4],
     /// Chips in all.
     pub chips: u64,
     /// Chips in use by tier, in thousandths.
     pub chip_milli_in_use: [u64; 4],
     /// Nodes by state.
     pub nodes: BTreeMap<&'static str, u64>,
+    /// Leases that have run out since this server started.
+    pub leases_expired: u64,
     /// Per site: its name, draw at the servers and at the grid connection, in watts.
     pub power: Vec<(String, u64, u64)>,
     /// Per cap: its name, what it allows and what is used, in watts.
@@ -369,9 +371,10 @@ impl Core {
     pub fn figures(&self) -> Figures {
         let fleet: &Fleet = self.state.fleet();
         let mut figures = Figures {
-            waiting_chip_milli: self.state.queue().chip_milli(),
+            waiting_chip_milli: self.state.queue().chip_milli_by_tier(),
             chips: fleet.chips(),
             chip_milli_in_use: self.state.ledger().chip_milli_in_use,
+            leases_expired: self.leases_expired,
             ..Figures::default()
         };
         for state in JobState::ALL.into_iter().filter(|state| !state.is_over()) {

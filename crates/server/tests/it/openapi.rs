@@ -67,6 +67,8 @@ async fn every_documented_path_is_served_and_figures_are_shown() {
     for name in [
         "offtake_build_info{version=",
         "offtake_jobs{state=\"pending\"}",
+        "offtake_queue_chips{tier=\"spot\"} 0",
+        "offtake_lease_expired_total 0",
         "offtake_journal_sequence ",
         "offtake_journal_commit_seconds_bucket",
         "offtake_placement_pass_seconds_count",
