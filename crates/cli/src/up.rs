@@ -1,6 +1,7 @@
 //! `offtake up`: control plane, store and a local agent in one process.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,7 +49,7 @@ pub struct Arguments {
     /// How long an agent may go on without hearing from the server
     #[arg(long, value_name = "TIME", default_value = "30s")]
     lease: Duration,
-    /// The certificate to show [default: one of its own making]
+    /// The certificate to show, read anew at SIGHUP [default: one of its own making]
     #[arg(long, value_name = "PEM", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The key of the certificate
@@ -160,7 +161,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             // An agent that cannot begin is worth knowing of, though the server could go on alone.
             ended = &mut agent => Some(ended),
             ended = &mut server => return ended?.map(|()| ExitCode::SUCCESS).map_err(Into::into),
-            () = signals.any() => None,
+            () = signals.end(&ready) => None,
         };
         stop.order();
         let ended = match ended {
@@ -248,21 +249,39 @@ impl Stop {
     }
 }
 
-/// The signals that end a server in good order.
+/// The signals that end a server in good order, and the one that has its certificate read anew.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+    /// Comes with the signal to end.
+    async fn end(&mut self, ready: &Ready) {
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hangup.recv() => {}
+            }
+            // The terminal that it was started at is gone, and whoever sat there.
+            if std::io::stdin().is_terminal() {
+                return;
+            }
+            match ready.reload_certificate() {
+                Ok(true) => tracing::info!("the certificate was read anew"),
+                Ok(false) => tracing::info!("there is nothing to read anew: no certificate of an authority is served"),
+                Err(error) => tracing::error!(%error, "the certificate cannot be read anew: the one so far stays"),
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::core::{Access, Answer, Caller, Command, Settings};
 use crate::history::History;
 use crate::http;
 use crate::identity::Rates;
-use crate::listen::{Connections, ListenError, Listeners};
+use crate::listen::{Connections, ListenError, Listeners, Shown, TlsError};
 use crate::log_relay::LogRelay;
 use crate::metrics::Metrics;
 use crate::problem::problem;
@@ -72,10 +72,21 @@ pub struct Ready {
     pub took: Duration,
     /// Why the journal takes nothing, when that is so: the server only shows how things stand.
     pub read_only: Option<String>,
+    certificate: Option<Arc<Shown>>,
     handle: Handle,
 }
 
 impl Ready {
+    /// Reads the certificate of an authority and its key anew; whether the server has one. Connections that are open go on
+    /// as they are.
+    ///
+    /// # Errors
+    /// The files cannot be used: the certificate so far stays.
+    pub fn reload_certificate(&self) -> Result<bool, TlsError> {
+        let Some(certificate) = &self.certificate else { return Ok(false) };
+        certificate.reload().map(|()| true)
+    }
+
     /// A token with which one node may join: the agent on this machine, say.
     ///
     /// # Errors
@@ -151,6 +162,7 @@ pub async fn serve(
         sequence: shared.sequence(),
         took: began.elapsed(),
         read_only: shared.read_only(),
+        certificate: listeners.renewable(),
         handle: handle.clone(),
     };
     let prices = tokio::spawn(feed.run(handle.clone()));

@@ -10,5 +10,6 @@ mod first_minutes;
 mod host;
 mod hosts;
 mod http;
+mod operate;
 mod slurm;
 mod training;

@@ -1,5 +1,6 @@
 //! Connections: over the unix socket, over TCP on this machine, over TLS from elsewhere.
 
+mod shown;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use tower::Service;
 use crate::configuration::{Certificate, Configuration};
 use crate::identity::{Peer, of_socket};
 
+pub(crate) use shown::Shown;
 pub(crate) use tls::Tls;
 pub use tls::TlsError;
 
@@ -117,6 +119,11 @@ impl Listeners {
     /// The fingerprint of the server's own certificate.
     pub(crate) fn fingerprint(&self) -> Option<&str> {
         self.tls.as_ref()?.fingerprint.as_deref()
+    }
+
+    /// The certificate of an authority, which is renewed from time to time.
+    pub(crate) fn renewable(&self) -> Option<Arc<Shown>> {
+        self.tls.as_ref().filter(|tls| tls.fingerprint.is_none()).map(|tls| Arc::clone(&tls.shown))
     }
 
     /// Answers whoever connects, until the server stops.

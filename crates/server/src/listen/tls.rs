@@ -7,10 +7,11 @@ use std::sync::Arc;
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use super::shown::Shown;
 use crate::configuration::Certificate;
 use crate::secrets::{sha256_hex, write_secret};
 
@@ -38,6 +39,7 @@ pub enum TlsError {
 /// How TLS is served.
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
+    pub(super) shown: Arc<Shown>,
     /// Of the server's own certificate, which nobody else vouches for.
     pub(crate) fingerprint: Option<String>,
 }
@@ -58,19 +60,18 @@ impl Tls {
                 (chain, key, true)
             }
         };
-        let certificates = certificates(&chain)?;
-        let fingerprint = is_own.then(|| certificates.first().map(|first| sha256_hex(first))).flatten();
-        let private = PrivateKeyDer::from_pem_file(&key).map_err(|error| unusable(&key, "a private key", &error))?;
+        let shown = Arc::new(Shown::read(chain, key)?);
+        let fingerprint = is_own.then(|| shown.now().cert.first().map(|first| sha256_hex(first))).flatten();
         let mut server = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(certificates, private)?;
+            .with_cert_resolver(Arc::<Shown>::clone(&shown));
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), fingerprint })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), shown, fingerprint })
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wanted = "the certificate and those that lead to its authority";
     let read: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, wanted, &error))?.collect();
@@ -81,7 +82,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(read)
 }
 
-fn unusable(path: &Path, wanted: &'static str, error: &dyn std::fmt::Display) -> TlsError {
+pub(super) fn unusable(path: &Path, wanted: &'static str, error: &dyn std::fmt::Display) -> TlsError {
     TlsError::File { path: path.to_owned(), wanted, reason: error.to_string() }
 }
 
