@@ -50,8 +50,9 @@ fn scale(state: &mut State, facts: &mut Vec<Fact>) {
                 propose(state, facts, Event::ReplicaAdded { service, replica });
             } else if have > wanted {
                 let waits = |replica: &&JobId| state.pending_shape(**replica).is_some();
-                let youngest = known.replicas.iter().rev();
-                let Some(replica) = youngest.clone().find(waits).or(known.replicas.back()).copied() else { break };
+                let waiting =
+                    if state.may_wait(&known.replica) { known.replicas.iter().rev().find(waits) } else { None };
+                let Some(replica) = waiting.or(known.replicas.last()).copied() else { break };
                 propose(state, facts, Event::ReplicaRetired { service, replica });
             } else {
                 break;

@@ -1,6 +1,6 @@
 //! Jobs come, wait, run and end.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use offtake_units::{Duration, Timestamp};
@@ -113,13 +113,13 @@ impl State {
             gangs: vec![spec.replica.clone()],
             ..Job::default()
         });
-        let state = ServiceState { spec: Arc::clone(spec), replica, wanted: spec.minimum, replicas: VecDeque::new() };
+        let state = ServiceState { spec: Arc::clone(spec), replica, wanted: spec.minimum, replicas: BTreeSet::new() };
         self.services.entry(service).or_insert(state);
     }
 
     pub(super) fn add_replica(&mut self, service: ServiceId, replica: JobId) {
         let Some(state) = self.services.get_mut(&service) else { return };
-        state.replicas.push_back(replica);
+        state.replicas.insert(replica);
         let spec = Arc::clone(&state.replica);
         self.next_replica = self.next_replica.max(replica.0 + 1);
         self.submit(replica, spec);

@@ -93,7 +93,7 @@ pub struct ServiceState {
     /// Replicas wanted.
     pub wanted: u32,
     /// Replicas that wait or run, the oldest first.
-    pub replicas: VecDeque<JobId>,
+    pub replicas: BTreeSet<JobId>,
 }
 
 /// How many jobs have ended, and how.
@@ -327,7 +327,7 @@ impl State {
             Event::ReplicaRetired { service, replica } => {
                 self.end(*replica, true);
                 if let Some(state) = self.services.get_mut(service) {
-                    state.replicas.retain(|other| other != replica);
+                    state.replicas.remove(replica);
                 }
             }
             Event::HoldPlaced { job, start, placement, extra } => self.hold(*job, *start, placement, extra),

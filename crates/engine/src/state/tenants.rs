@@ -69,6 +69,12 @@ impl State {
         self.queue.lane_of(LaneKey { shape, tier: spec.tier, tenant: self.tenancy.known(&spec.tenant) })
     }
 
+    /// Whether a job that asks for the same may wait: false where none such does.
+    pub(crate) fn may_wait(&self, spec: &Job) -> bool {
+        let Some(Ok(shape)) = self.shape_ids.get(&spec.gangs) else { return true };
+        self.lane_of(*shape, spec).is_some_and(|lane| self.queue.lane(lane).first().is_some())
+    }
+
     /// From now on the account shows what a job's tenant may use.
     pub(crate) fn see_as(&mut self, job: JobId) {
         if !self.tenancy.is_empty()
