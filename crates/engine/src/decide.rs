@@ -10,6 +10,7 @@ use crate::capacity::{LimitIx, Withheld};
 use crate::fact::{Event, Fact, JobId, Placement};
 use crate::place::{Placing, ShapeIx, could_help, fits};
 use crate::policy::Queue as Discipline;
+use crate::preempt;
 use crate::queue::{Blocked, LaneIx};
 use crate::request::Shape;
 use crate::state::{Hold, Phase, State, kinds_of, standing};
@@ -18,6 +19,7 @@ use crate::state::{Hold, Phase, State, kinds_of, standing};
 pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     state.advance(now);
     admit(state, facts);
+    preempt::look_again(state);
     scale(state, facts);
     match state.policy.queue {
         Discipline::Fifo => in_order(state, facts),
@@ -63,11 +65,13 @@ fn scale(state: &mut State, facts: &mut Vec<Fact>) {
 
 /// Strict order: whoever is first and does not fit holds everybody up.
 fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
+    wake_due(state);
     while let Some(lane) = state.queue.head() {
         if state.queue.lane(lane).parked.is_some() {
             return;
         }
-        if !try_first(state, lane, facts) {
+        if !try_first(state, lane, facts) && !try_own_hold(state, lane, facts) {
+            preempt::make_room(state, lane, facts);
             let why = blocked_by(state, lane);
             state.queue.park(lane, why);
         }
@@ -77,9 +81,7 @@ fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
 /// EASY backfill: the first blocked job of each pool of nodes gets a hold at its earliest start; others go first where
 /// they delay no hold.
 fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
-    let now = state.now();
-    let due: Vec<JobId> = state.holds().iter().filter(|hold| hold.start <= now).map(|hold| hold.job).collect();
-    due.into_iter().for_each(|job| state.wake_job(job));
+    wake_due(state);
     loop {
         if state.holds_stale {
             keep_holds(state, facts);
@@ -92,6 +94,7 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
             || try_own_hold(state, lane, facts)
             || (may(state, true) && try_under_hold(state, lane, facts));
         if !progress {
+            preempt::make_room(state, lane, facts);
             let why = blocked_by(state, lane);
             state.queue.park(lane, why);
             state.holds_stale |= lacks_hold(state, lane);
@@ -99,7 +102,14 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
     }
 }
 
-fn propose(state: &mut State, facts: &mut Vec<Fact>, event: Event) {
+/// Jobs whose holds have begun are tried.
+fn wake_due(state: &mut State) {
+    let now = state.now();
+    let due: Vec<JobId> = state.holds().iter().filter(|hold| hold.start <= now).map(|hold| hold.job).collect();
+    due.into_iter().for_each(|job| state.wake_job(job));
+}
+
+pub(crate) fn propose(state: &mut State, facts: &mut Vec<Fact>, event: Event) {
     let fact = Fact { at: state.now(), event };
     state.apply(&fact);
     facts.push(fact);
@@ -219,8 +229,12 @@ fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
         let (shape_ix, first) = (state.queue.lane(lane).key.shape, state.queue.lane(lane).first());
         let Some(job) = first.map(|first| first.job) else { continue };
         // A stronger job takes over the pool from weaker ones.
-        let weaker: Vec<JobId> =
-            state.holds.iter().filter(|hold| overlap(state, hold, shape_ix)).map(|hold| hold.job).collect();
+        let weaker: Vec<JobId> = state
+            .holds
+            .iter()
+            .filter(|hold| overlap(state, hold, shape_ix) && !state.is_being_emptied(hold))
+            .map(|hold| hold.job)
+            .collect();
         weaker.into_iter().for_each(|job| propose(state, facts, Event::HoldReleased { job }));
         match earliest_start(state, shape_ix, job) {
             Some((start, placement, extra)) => {

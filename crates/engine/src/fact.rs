@@ -242,6 +242,11 @@ pub enum StopReason {
     NodeLost,
     /// Not all of its nodes could prepare or start.
     NotStarted,
+    /// Its nodes are needed for a stronger job.
+    Preempted {
+        /// That job.
+        by: JobId,
+    },
 }
 
 /// Where a job's gangs run, in the order of the gangs.

@@ -146,6 +146,15 @@ impl<'a> Placing<'a> {
         Some(placement)
     }
 
+    /// Places one gang by itself and occupies its nodes, or changes nothing.
+    pub fn place_alone(&mut self, gang: &Request) -> Option<Vec<Slot>> {
+        let mut slots = Vec::new();
+        self.scored = None;
+        let placed = self.place_gang(gang, &mut slots);
+        self.offer_full();
+        placed.then_some(slots)
+    }
+
     fn release(&mut self, gang: &Request, slots: &[Slot]) {
         slots.iter().for_each(|slot| self.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips)));
     }

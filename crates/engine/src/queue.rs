@@ -92,6 +92,11 @@ impl Lane {
         self.chunks.front().and_then(|chunk| chunk.jobs.first().copied())
     }
 
+    /// The jobs whose turns come first.
+    pub fn first_few(&self, count: usize) -> impl Iterator<Item = Waiting> + '_ {
+        self.chunks.iter().flat_map(|chunk| chunk.jobs.iter().copied()).take(count)
+    }
+
     /// The first job that runs no longer than `longest`.
     pub fn first_within(&self, longest: Duration) -> Option<Waiting> {
         let chunk = self.chunks.iter().find(|chunk| chunk.shortest <= longest)?;

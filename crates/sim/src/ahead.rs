@@ -203,7 +203,9 @@ impl Look {
             match reason {
                 StopReason::Cancelled => self.withdraw(now, job),
                 StopReason::Held => self.interrupt(now, job, true),
-                StopReason::Requeued | StopReason::NodeLost | StopReason::NotStarted => self.interrupt(now, job, false),
+                StopReason::Requeued | StopReason::NodeLost | StopReason::NotStarted | StopReason::Preempted { .. } => {
+                    self.interrupt(now, job, false)
+                }
                 StopReason::TimeLimit | StopReason::WorkerFailed => self.fail(now, job),
             }
         }
@@ -212,13 +214,18 @@ impl Look {
     fn next_instant(&mut self) -> Option<Timestamp> {
         let change = self.changes.last().map(|fact| fact.at);
         let begin = self.begins.first().map(|(begin, _)| *begin);
-        [change, begin, self.course.next_end()].into_iter().flatten().min()
+        [change, begin, self.course.next()].into_iter().flatten().min()
     }
 
     /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.
     fn happen(&mut self, now: Timestamp) {
         while let Some(job) = self.course.end_next(now) {
             self.ended(now, job, Milestone::Succeeded);
+        }
+        while let Some(job) = self.course.leave_next(now) {
+            if let Some(record) = self.record(job) {
+                record.restarts += 1;
+            }
         }
         while let Some((begin, job)) = self.begins.first().copied().filter(|(begin, _)| *begin <= now) {
             self.begins.remove(&(begin, job));

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use offtake_engine::{Event, Fact, JobId, Phase, State, decide};
+use offtake_engine::{Event, Fact, JobId, Phase, Stage, State, decide};
 use offtake_units::{Duration, Timestamp, Watts};
 
 /// A state over which virtual time passes.
@@ -15,6 +15,8 @@ pub(crate) struct Course {
     pub decided: Vec<Fact>,
     /// When running jobs end, with the attempt that does: one that is stopped before ends no more.
     ends: BinaryHeap<Reverse<(Timestamp, JobId, u32)>>,
+    /// When jobs that give way to others have left, what they had saved then, and the attempt.
+    leaving: BinaryHeap<Reverse<(Timestamp, JobId, u32, Option<Timestamp>)>>,
     /// What is left to do of jobs that were stopped with a part of their work saved.
     left: BTreeMap<JobId, Duration>,
 }
@@ -22,7 +24,13 @@ pub(crate) struct Course {
 impl Course {
     /// The course of a state from where it is.
     pub fn new(state: State) -> Self {
-        let mut course = Self { decided: Vec::new(), ends: BinaryHeap::new(), left: BTreeMap::new(), state };
+        let mut course = Self {
+            decided: Vec::new(),
+            ends: BinaryHeap::new(),
+            leaving: BinaryHeap::new(),
+            left: BTreeMap::new(),
+            state,
+        };
         for (job, work) in course.state.jobs() {
             if let Phase::Running { ends, .. } = work.phase
                 && ends != Timestamp::NEVER
@@ -38,8 +46,22 @@ impl Course {
         self.state.apply(&Fact { at, event });
     }
 
-    /// When the next job ends.
-    pub fn next_end(&mut self) -> Option<Timestamp> {
+    /// When the next job ends, or has left for another.
+    pub fn next(&mut self) -> Option<Timestamp> {
+        [self.next_end(), self.next_leaving()].into_iter().flatten().min()
+    }
+
+    fn next_leaving(&mut self) -> Option<Timestamp> {
+        while let Some(Reverse((at, job, attempt, _))) = self.leaving.peek().copied() {
+            if self.runs(job, attempt) {
+                return Some(at);
+            }
+            self.leaving.pop();
+        }
+        None
+    }
+
+    fn next_end(&mut self) -> Option<Timestamp> {
         while let Some(Reverse((end, job, attempt))) = self.ends.peek().copied() {
             if self.runs(job, attempt) {
                 return Some(end);
@@ -63,20 +85,34 @@ impl Course {
         Some(job)
     }
 
+    /// The next job that has left for another waits again.
+    pub fn leave_next(&mut self, now: Timestamp) -> Option<JobId> {
+        self.next_leaving().filter(|at| *at <= now)?;
+        let Reverse((_, job, _, saved_until)) = self.leaving.pop()?;
+        self.requeue(now, job, false, saved_until);
+        Some(job)
+    }
+
     /// A running job is stopped and waits again. What it did since its last checkpoint is lost; without any, all is.
     pub fn interrupt(&mut self, now: Timestamp, job: JobId, held: bool) {
         let Some(work) = self.state.job(job) else { return };
         let Phase::Running { since, .. } = work.phase else { return };
         let ran = (now - since).max(Duration::ZERO).as_millis();
-        let saved = work.spec.checkpoint.map(|checkpoint| {
+        let saved_until = work.spec.checkpoint.map(|checkpoint| {
             let interval = checkpoint.interval.as_millis().max(1);
-            Duration::from_millis(ran / interval * interval)
+            since + Duration::from_millis(ran / interval * interval)
         });
+        self.requeue(now, job, held, saved_until);
+    }
+
+    /// A running job waits again, its work saved up to an instant; without one, all of this attempt is lost.
+    fn requeue(&mut self, now: Timestamp, job: JobId, held: bool, saved_until: Option<Timestamp>) {
+        let Some(work) = self.state.job(job) else { return };
+        let Phase::Running { since, .. } = work.phase else { return };
         let to_do = self.left.get(&job).copied().or(work.spec.duration);
-        if let (Some(saved), Some(to_do)) = (saved, to_do) {
-            self.left.insert(job, (to_do - saved).max(Duration::ZERO));
+        if let (Some(saved), Some(to_do)) = (saved_until, to_do) {
+            self.left.insert(job, (to_do - (saved - since)).max(Duration::ZERO));
         }
-        let saved_until = saved.map(|saved| since + saved);
         self.tell(now, Event::JobRequeued { job, saved_until, held });
     }
 
@@ -85,8 +121,14 @@ impl Course {
         self.decided.clear();
         decide(&mut self.state, now, &mut self.decided);
         for fact in &self.decided {
-            let Event::JobPlaced { job, .. } = &fact.event else { continue };
+            let (Event::JobPlaced { job, .. } | Event::JobStopping { job, .. }) = &fact.event else { continue };
             let Some(work) = self.state.job(*job) else { continue };
+            if let Phase::Running { ends, stage: Stage::Stopping(_), .. } = work.phase {
+                // It uses its grace to save its work as it is now; with nothing to save it is gone at once.
+                let (at, saved) = work.spec.checkpoint.map_or((now, None), |_| (ends, Some(now)));
+                self.leaving.push(Reverse((at, *job, work.attempts, saved)));
+                continue;
+            }
             if let Some(time) = self.left.get(job).copied().or(work.spec.duration) {
                 self.ends.push(Reverse((now.saturating_add(time), *job, work.attempts)));
             }

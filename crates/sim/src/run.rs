@@ -197,7 +197,7 @@ impl<'a> Run<'a> {
     /// The next instant at which something happens; none when the run is over.
     fn next_instant(&mut self) -> Option<Timestamp> {
         let arrival = self.setup.jobs.get(self.next_job).map(|job| job.submitted.max(self.setup.start));
-        let work = [arrival, self.course.next_end()].into_iter().flatten().min();
+        let work = [arrival, self.course.next()].into_iter().flatten().min();
         let limit = self.setup.horizon.map(|horizon| self.setup.start + horizon);
         match limit {
             None => work.map(|work| work.min(self.next_hour).min(self.next_sample)),
@@ -213,6 +213,7 @@ impl<'a> Run<'a> {
         while let Some(job) = self.course.end_next(now) {
             self.outcome.jobs[job.0 as usize].finished = Some(now);
         }
+        while self.course.leave_next(now).is_some() {}
         if now >= self.next_hour {
             self.hour(now);
             self.next_hour = self.next_hour + Duration::HOUR;
@@ -255,7 +256,7 @@ impl<'a> Run<'a> {
             match &fact.event {
                 Event::JobPlaced { job, placement } => {
                     let Some(record) = self.outcome.jobs.get_mut(job.0 as usize) else { continue };
-                    record.started = Some(now);
+                    record.started = record.started.or(Some(now));
                     record.first_node = placement.slots().map(|slot| slot.nodes.first.0).min().unwrap_or_default();
                     record.nodes = placement.slots().map(|slot| slot.nodes.count).sum();
                 }

@@ -403,7 +403,7 @@ impl Capacity {
     }
 }
 
-fn change_chips(free_chips: &mut u64, shared: &mut Vec<SharedChip>, take: &Take, taken: bool) {
+pub(super) fn change_chips(free_chips: &mut u64, shared: &mut Vec<SharedChip>, take: &Take, taken: bool) {
     let Some(share) = take.share else {
         *free_chips = if taken { *free_chips & !take.chips } else { *free_chips | take.chips };
         return;

@@ -11,6 +11,7 @@ mod change;
 mod classes;
 mod limits;
 mod power;
+mod space;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use offtake_units::{ChipMilli, CpuMilli, Mebibytes, Watts};
 
 pub use classes::{Class, ClassIx, Classes, Draw, FreeVector, size_bit};
 pub use limits::{Feed, Limit, LimitIx};
+pub use space::Space;
 
 use crate::index::{Bits, Ordered};
 

@@ -12,6 +12,7 @@ mod fgd;
 mod mix;
 mod offtake;
 mod packing;
+mod preemption;
 pub mod random;
 mod replays;
 mod room;
@@ -28,6 +29,7 @@ use crate::capacity::FreeVector;
 use crate::request::Request;
 
 pub use mix::{Counts, Mix, MixImage};
+pub use preemption::Preemption;
 use room::{Need, Room};
 
 /// How jobs are ordered and placed.
@@ -39,11 +41,14 @@ pub struct Policy {
     pub packing: Packing,
     /// Seed of what is drawn at random.
     pub seed: u64,
+    /// When weaker work is stopped for stronger work; never where this is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preemption: Option<Preemption>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { queue: Queue::Backfill, packing: Packing::FirstFit, seed: 0 }
+        Self { queue: Queue::Backfill, packing: Packing::FirstFit, seed: 0, preemption: None }
     }
 }
 
@@ -107,7 +112,7 @@ impl Policy {
     /// The policy of a name.
     pub fn named(name: &str, seed: u64) -> Option<Self> {
         let (_, queue, packing) = NAMED.iter().find(|(known, ..)| *known == name)?;
-        Some(Self { queue: *queue, packing: *packing, seed })
+        Some(Self { queue: *queue, packing: *packing, seed, preemption: None })
     }
 
     /// Its name; none for a combination that has none.

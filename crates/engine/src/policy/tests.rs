@@ -116,7 +116,7 @@ fn policies_keep_their_names() {
         assert_eq!(policy.map(|policy| policy.to_string()).as_deref(), Some(name));
     }
     assert_eq!(Policy::named("best", 7), None);
-    let odd = Policy { queue: Queue::Fifo, packing: Packing::Fgd, seed: 0 };
+    let odd = Policy { queue: Queue::Fifo, packing: Packing::Fgd, ..Policy::default() };
     assert_eq!((odd.name(), odd.to_string().as_str()), (None, "Fifo with Fgd"));
 }
 
@@ -357,7 +357,7 @@ proptest! {
             journal.append(&mut facts);
             state.check()
         };
-        let set = |place: usize| Event::PolicySet { policy: Policy { queue: NAMED[place].1, packing: NAMED[place].2, seed: 3 } };
+        let set = |place: usize| Event::PolicySet { policy: Policy { queue: NAMED[place].1, packing: NAMED[place].2, seed: 3, preemption: None } };
         tell(&mut state, set(policies.0)).map_err(TestCaseError::fail)?;
         tell(&mut state, Event::FleetLoaded { fleet: Arc::new(fleet) }).map_err(TestCaseError::fail)?;
         let mut running: Vec<JobId> = Vec::new();

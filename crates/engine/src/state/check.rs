@@ -9,6 +9,7 @@ use offtake_workload::Strength;
 
 use super::{Phase, State, Work};
 use crate::capacity::{Capacity, Withheld};
+use crate::displaceable::Displaceable;
 use crate::fact::{JobId, Placement};
 use crate::place::ShapeIx;
 use crate::tenancy::Tenancy;
@@ -51,6 +52,7 @@ impl State {
         let (truth, tenancy) = self.recounted();
         let (mut in_use, mut waiting, mut asked) = ([0; 4], 0, [0; 4]);
         let mut ends = BTreeSet::new();
+        let mut displaceable = Displaceable::new(self.fleet());
         for (job, work) in self.jobs() {
             match &work.phase {
                 Phase::Refused(_) | Phase::Held(_) => {}
@@ -63,12 +65,16 @@ impl State {
                     if *end != Timestamp::NEVER {
                         ends.insert((*end, job));
                     }
+                    displaceable.enter(self.fleet(), job, &work.spec, self.shape(*shape), placement);
                     self.check_placement(job, work, *shape, placement)?;
                 }
             }
         }
         if let Some(difference) = self.capacity.difference(&truth) {
             return Err(difference);
+        }
+        if self.displaceable != displaceable {
+            return Err("what may be stopped for stronger work is wrong".to_owned());
         }
         if self.tenancy != tenancy {
             return Err(format!("who works where differs: {:?}, recounted {tenancy:?}", self.tenancy));

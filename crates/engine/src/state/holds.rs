@@ -28,7 +28,7 @@ pub struct Hold {
     /// Per limit, what work that outlasts the hold's start may still draw more, in millionths of a watt.
     pub(super) extra: BTreeMap<LimitIx, i64>,
     /// Running jobs that must leave the nodes first.
-    pub(super) blockers: BTreeSet<JobId>,
+    pub(crate) blockers: BTreeSet<JobId>,
 }
 
 impl State {

@@ -18,6 +18,7 @@ use crate::fact::{JobId, NodeRange, Placement, ServiceId, Slot};
 use crate::ledger::Ledger;
 use crate::place::ShapeIx;
 use crate::policy::{Counts, Mix, MixImage, Policy};
+use crate::preempt::Unhelped;
 use crate::queue::{Blocked, Lane, LaneKey, Turn};
 use crate::request::{Refusal, Shape};
 use crate::tenancy::{Tenancy, TenancyImage};
@@ -80,6 +81,8 @@ struct Remembered {
     freed: Option<Vec<NodeRange>>,
     holds_stale: bool,
     start_unknown: BTreeSet<JobId>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    unhelped: BTreeMap<JobId, Timestamp>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -152,6 +155,7 @@ impl State {
             freed: self.freed.clone(),
             holds_stale: self.holds_stale,
             start_unknown: self.start_unknown.clone(),
+            unhelped: self.unhelped.image().clone(),
         }
     }
 
@@ -180,6 +184,7 @@ impl State {
         state.freed = remembered.freed;
         state.holds_stale = remembered.holds_stale;
         state.start_unknown = remembered.start_unknown;
+        state.unhelped = Unhelped::restore(remembered.unhelped);
         Ok(state)
     }
 
@@ -265,6 +270,8 @@ impl State {
                 let shape = self.shape_of_running(&spec.gangs)?;
                 self.occupy_checked(job, shape, &placement)?;
                 self.tenancy.enter(&mut self.capacity, &spec.tenant, &placement);
+                let fleet = self.capacity.fleet();
+                self.displaceable.enter(fleet, job, &spec, &self.shapes[shape.ix()], &placement);
                 if ends != Timestamp::NEVER {
                     self.ends.insert((ends, job));
                 }

@@ -147,6 +147,7 @@ impl State {
     /// A waiting job leaves its lane, and gives up what is held for it.
     fn leave_lane(&mut self, job: JobId, shape: ShapeIx, spec: &Job, turn: Turn) {
         self.start_unknown.remove(&job);
+        self.unhelped.forget(job);
         self.holds_stale = true;
         self.release_hold(job);
         if let Some(lane) = self.lane_of(shape, spec) {
@@ -197,6 +198,7 @@ impl State {
         let Phase::Pending(shape) = work.phase else { return };
         // Should it ever wait again, it is not known that nobody can tell when it starts.
         self.start_unknown.remove(&job);
+        self.unhelped.forget(job);
         let ends = work.expected_end(now);
         work.attempts += 1;
         work.phase = Phase::Running {
@@ -217,6 +219,8 @@ impl State {
             self.queue.remove(lane, work.turn, chip_milli);
         }
         self.tenancy.enter(&mut self.capacity, &work.spec.tenant, placement);
+        let fleet = self.capacity.fleet();
+        self.displaceable.enter(fleet, job, &work.spec, &self.shapes[shape.ix()], placement);
         self.outlast(shape, placement, |start| ends > start, true);
         let Some(work) = self.jobs.get_mut(&job) else { return };
         if let Some(hold) = self.holds.iter_mut().find(|hold| hold.meets(placement)) {
@@ -247,8 +251,20 @@ impl State {
     }
 
     pub(super) fn stopping(&mut self, job: JobId, reason: StopReason) {
-        if let Some(Phase::Running { stage, .. }) = self.jobs.get_mut(&job).map(|work| &mut work.phase) {
-            *stage = Stage::Stopping(reason);
+        let now = self.now;
+        let Some(work) = self.jobs.get_mut(&job) else { return };
+        let Phase::Running { shape, placement, ends, stage, .. } = &mut work.phase else { return };
+        *stage = Stage::Stopping(reason);
+        // Whoever is stopped by a decision has left once its grace is over; nobody knows that of others.
+        let StopReason::Preempted { .. } = reason else { return };
+        let Some(policy) = &self.policy.preemption else { return };
+        let after = now.saturating_add(policy.grace_of(&work.spec)).min(*ends);
+        let before = std::mem::replace(ends, after);
+        let (shape, placement) = (*shape, Arc::clone(placement));
+        if after < before {
+            self.ends.remove(&(before, job));
+            self.ends.insert((after, job));
+            self.outlast(shape, &placement, |start| after <= start && start < before, false);
         }
     }
 
@@ -298,6 +314,8 @@ impl State {
         self.vacate(*shape, placement);
         self.tenancy.leave(&mut self.capacity, &spec.tenant, placement);
         self.tenancy.settle();
+        let fleet = self.capacity.fleet();
+        self.displaceable.leave(fleet, job, spec, &self.shapes[shape.ix()], placement);
         self.outlast(*shape, placement, |start| ends > start, false);
         if let Some(owner) = blocks {
             self.unblock(owner, job);

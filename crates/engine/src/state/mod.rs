@@ -18,10 +18,12 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::{Capacity, LimitIx};
+use crate::displaceable::Displaceable;
 use crate::fact::{Event, Fact, JobId, NodeRange, Placement, ServiceId, StopReason};
 use crate::ledger::Ledger;
 use crate::place::{Scores, ShapeIx};
 use crate::policy::{Mix, Policy};
+use crate::preempt::Unhelped;
 use crate::queue::{Blocked, Lane, Queue, Turn};
 use crate::request::{Refusal, Shape};
 use crate::tenancy::Tenancy;
@@ -125,6 +127,10 @@ pub struct State {
     pub(crate) freed: Option<Vec<NodeRange>>,
     /// Blocked jobs whose start nobody can tell: they wait for work without an expected end.
     pub(crate) start_unknown: BTreeSet<JobId>,
+    /// Blocked jobs that nobody could be stopped for, and when they are looked at again.
+    pub(crate) unhelped: Unhelped,
+    /// Running work that may be stopped for stronger work.
+    pub(crate) displaceable: Displaceable,
     pub(crate) services: BTreeMap<ServiceId, ServiceState>,
     pub(crate) to_reject: VecDeque<JobId>,
     /// Nodes that take no work, and why.
@@ -159,6 +165,8 @@ impl Default for State {
             holds_stale: false,
             freed: Some(Vec::new()),
             start_unknown: BTreeSet::new(),
+            unhelped: Unhelped::default(),
+            displaceable: Displaceable::default(),
             services: BTreeMap::new(),
             to_reject: VecDeque::new(),
             conditions: BTreeMap::new(),
@@ -351,6 +359,7 @@ impl State {
     fn load(&mut self, fleet: &Arc<Fleet>) {
         self.tenancy = Tenancy::default();
         self.ledger = Ledger::new(fleet);
+        self.displaceable = Displaceable::new(fleet);
         self.queue = Queue::new(fleet.node_kinds.len());
         self.mix = Mix::new(fleet);
         self.capacity = Capacity::new(Arc::clone(fleet));

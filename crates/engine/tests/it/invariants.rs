@@ -1,6 +1,6 @@
 //! Whatever is asked: no cap is broken, no chip is given twice, gangs are whole, and the fold of the journal is the state.
 
-use offtake_engine::{Event, JobId, LimitIx, ServiceId, StopReason};
+use offtake_engine::{Event, JobId, LimitIx, Policy, Preemption, ServiceId, StopReason};
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{Duration, Ppm, Watts};
 use offtake_workload::{Gang, Job, Service, Strength, Tier};
@@ -59,11 +59,16 @@ fn gangs() -> impl Strategy<Value = Gang> {
 const TENANTS: [&str; 3] = ["web", "lab", "shop"];
 
 fn steps() -> impl Strategy<Value = Step> {
-    let jobs =
-        (prop::collection::vec(gangs(), 1..3), prop::option::weighted(0.8, 1i64..500), 0usize..4, 0..TENANTS.len());
+    let jobs = (
+        prop::collection::vec(gangs(), 1..3),
+        prop::option::weighted(0.8, 1i64..500),
+        0usize..4,
+        0..TENANTS.len(),
+        any::<bool>(),
+    );
     prop_oneof![
-        6 => jobs.prop_map(|(gangs, seconds, tier, tenant)| {
-            Step::Submit(Job { tier: Tier::ALL[tier], ..of(TENANTS[tenant], job(gangs, seconds)) })
+        6 => jobs.prop_map(|(gangs, seconds, tier, tenant, preemptible)| {
+            Step::Submit(Job { tier: Tier::ALL[tier], preemptible, ..of(TENANTS[tenant], job(gangs, seconds)) })
         }),
         4 => (0i64..200).prop_map(Step::Pass),
         1 => (0u64..60).prop_map(Step::Cancel),
@@ -96,7 +101,18 @@ fn eventful() -> impl Strategy<Value = Step> {
 }
 
 fn run(policy: &str, steps: Vec<Step>) {
-    let mut engine = Engine::new(fleet(MIXED), policy);
+    run_under(Policy::named(policy, 7).expect("the test's policy exists"), steps);
+}
+
+/// With weaker work stopped for stronger work, most of it at once.
+fn run_preempting(policy: &str, steps: Vec<Step>) {
+    let preemption = Preemption { minimum_run: [Duration::from_secs(30); 4], ..Preemption::default() };
+    let policy = Policy::named(policy, 7).expect("the test's policy exists");
+    run_under(Policy { preemption: Some(preemption), ..policy }, steps);
+}
+
+fn run_under(policy: Policy, steps: Vec<Step>) {
+    let mut engine = Engine::under(fleet(MIXED), policy);
     let spec = Service {
         name: "chat".to_owned(),
         tenant: "web".to_owned(),
@@ -252,5 +268,20 @@ proptest! {
     #[test]
     fn hold_under_clustering(steps in prop::collection::vec(steps(), 1..60)) {
         run("clustering", steps);
+    }
+
+    #[test]
+    fn hold_while_offtake_preempts(steps in prop::collection::vec(steps(), 1..80)) {
+        run_preempting("offtake", steps);
+    }
+
+    #[test]
+    fn hold_on_eventful_days_while_offtake_preempts(steps in prop::collection::vec(eventful(), 1..80)) {
+        run_preempting("offtake", steps);
+    }
+
+    #[test]
+    fn hold_on_eventful_days_while_fifo_preempts(steps in prop::collection::vec(eventful(), 1..80)) {
+        run_preempting("fifo", steps);
     }
 }

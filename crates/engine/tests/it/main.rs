@@ -3,4 +3,5 @@
 mod backfill;
 mod invariants;
 mod life;
+mod preempt;
 mod support;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use offtake_engine::{Event, Explanation, Fact, Image, JobId, NodeRange, Phase, Policy, State, decide};
+use offtake_engine::{
+    Event, Explanation, Fact, Image, JobId, NodeRange, Phase, Policy, Stage, State, StopReason, decide,
+};
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Timestamp};
 use offtake_workload::{ChipRequest, Gang, Job, Strength, Tier, Topology};
@@ -173,6 +175,11 @@ pub fn of(tenant: &str, job: Job) -> Job {
     Job { tenant: tenant.to_owned(), ..job }
 }
 
+/// Whether a job is being stopped for another.
+pub fn is_leaving(phase: &Phase) -> bool {
+    matches!(phase, Phase::Running { stage: Stage::Stopping(StopReason::Preempted { .. }), .. })
+}
+
 /// A state with every fact that made it, checked after every step.
 pub struct Engine {
     pub state: State,
@@ -185,9 +192,12 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(fleet: Arc<Fleet>, policy: &str) -> Self {
+        Self::under(fleet, Policy::named(policy, 7).expect("the test's policy exists"))
+    }
+
+    pub fn under(fleet: Arc<Fleet>, policy: Policy) -> Self {
         let mut engine = Self { state: State::default(), twin: None, journal: Vec::new(), now: 0, next: 0 };
         engine.tell(Event::FleetLoaded { fleet });
-        let policy = Policy::named(policy, 7).expect("the test's policy exists");
         engine.tell(Event::PolicySet { policy });
         engine
     }
@@ -257,10 +267,25 @@ impl Engine {
         self.now += seconds;
         let now = self.now();
         let due = |phase: &Phase| matches!(phase, Phase::Running { ends, .. } if *ends <= now);
-        let ended: Vec<JobId> =
-            self.state.jobs().into_iter().filter(|(_, work)| due(&work.phase)).map(|(job, _)| job).collect();
-        ended.into_iter().for_each(|job| self.tell(Event::JobFinished { job }));
+        let ended: Vec<(JobId, bool)> = self
+            .state
+            .jobs()
+            .into_iter()
+            .filter(|(_, work)| due(&work.phase))
+            .map(|(job, work)| (job, is_leaving(&work.phase)))
+            .collect();
+        for (job, leaves) in ended {
+            self.tell(match leaves {
+                true => Event::JobRequeued { job, saved_until: None, held: false },
+                false => Event::JobFinished { job },
+            });
+        }
         self.decide();
+    }
+
+    /// Lets `seconds` pass in which nothing happens.
+    pub fn wait(&mut self, seconds: i64) {
+        self.now += seconds;
     }
 
     pub fn decide(&mut self) -> usize {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use offtake_engine::{Policy, Preemption};
 use offtake_protocol::agent::{
     Condition, Edition, EnergySource, Exit, Join, NodeDescription, Orders, Report, TaskEnd, TaskId, TaskPhase,
     TaskReport, VERSION, Want, WorkerEnd,
@@ -12,6 +13,13 @@ use offtake_workload::{JobFile, User};
 
 use super::{Access, Answer, Caller, Command, Core, Fact, Input, Key, Settings};
 use crate::fact::Event;
+
+/// Weaker work is stopped for stronger work at once.
+fn preempting() -> Settings {
+    let policy = Policy::named("offtake", 0).expect("it has a name");
+    let preemption = Preemption { minimum_run: [Duration::ZERO; 4], ..Preemption::default() };
+    Settings { policy: Some(Policy { preemption: Some(preemption), ..policy }), ..settings() }
+}
 
 const START: i64 = 1_790_000_000_000;
 
@@ -55,8 +63,12 @@ fn member(tenant: &str) -> Caller {
 
 impl World {
     fn new(nodes: &[&str]) -> Self {
+        Self::with(settings(), nodes)
+    }
+
+    fn with(settings: Settings, nodes: &[&str]) -> Self {
         let mut world = Self {
-            core: Core::new(settings()),
+            core: Core::new(settings),
             now: START,
             ticket: 0,
             journal: Vec::new(),
@@ -452,4 +464,39 @@ fn jobs_of_two_tenants_do_not_share_a_node_that_cannot_keep_them_apart() {
     }
     world.settle();
     assert_eq!(states(&world), [JobState::Cancelled, JobState::Running, JobState::Cancelled]);
+}
+
+#[test]
+fn a_weaker_job_saves_its_work_and_makes_room() {
+    let mut world = World::with(preempting(), &["node-1", "node-2"]);
+    let job = |tier: &str, workers: u32| {
+        format!(
+            r#"{{"name":"{tier}","tier":"{tier}","requeue":true,"command":["train"],"checkpoint_signal":"USR1","checkpoint_grace":"20s",
+               "gangs":[{{"workers":{workers},"chips":4,"memory":"1 GiB"}}]}}"#
+        )
+    };
+    let weak = world.submit(&job("spot", 2));
+    world.settle();
+    assert_eq!(world.state(weak), JobState::Running);
+    world.now += 60_000;
+    let strong = world.submit(&job("reserved", 1));
+    assert_eq!(world.state(weak), JobState::Stopping);
+    let reason = world.core.job(&operator(), weak).and_then(|detail| detail.job.reason);
+    assert_eq!(reason.as_deref(), Some("makes room for a stronger job"));
+    assert_eq!(world.state(strong), JobState::Pending);
+    world.now += 5_000;
+    world.settle();
+    assert_eq!(world.state(strong), JobState::Running);
+    assert_eq!(world.state(weak), JobState::Pending);
+    let requeued = world.journal.iter().find_map(|fact| match &fact.event {
+        Event::Engine(offtake_engine::Event::JobRequeued { saved_until, held, .. }) => Some((*saved_until, *held)),
+        _ => None,
+    });
+    assert_eq!(requeued, Some((Some(Timestamp::from_millis(world.now)), false)), "it was asked to save, and did");
+    world.exit = Some(Exit::Status(0));
+    world.settle();
+    assert_eq!(world.state(strong), JobState::Finished);
+    world.exit = None;
+    world.settle();
+    assert_eq!(world.state(weak), JobState::Running, "it goes on");
 }

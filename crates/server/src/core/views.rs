@@ -222,6 +222,7 @@ impl Core {
                     StopReason::WorkerFailed => "a worker has failed",
                     StopReason::NodeLost => "a node is lost",
                     StopReason::NotStarted => "could not start",
+                    StopReason::Preempted { .. } => "makes room for a stronger job",
                 }
                 .to_owned()
             }),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use offtake_engine::{Event, Fact, JobId, Phase, Policy, State, StopReason, decide};
+use offtake_engine::{Event, Fact, JobId, Phase, Policy, Preemption, State, StopReason, decide};
 use offtake_fleet::{DomainIx, NodeIx};
 use offtake_sim::{Ahead, Awaiting, look_ahead, with_cap};
 use offtake_units::{CpuMilli, Duration, Mebibytes, Timestamp, Watts};
@@ -124,6 +124,26 @@ fn work_without_an_end_runs_on_until_the_horizon() {
     let ahead = look_ahead(state, Vec::new(), Vec::new(), Some(Duration::HOUR));
     assert_eq!((ahead.finished, ahead.running, ahead.waiting), (0, 1, 1));
     assert_eq!((ahead.until, ahead.mean_wait), (secs(3600), Duration::HOUR), "a wait that lasts counts so far");
+}
+
+#[test]
+fn a_job_that_gives_way_saves_its_work_within_its_grace_and_loses_nothing_of_it() {
+    let spot = |job| Job { tier: Tier::Spot, ..job };
+    let preempts =
+        Preemption { grace: Duration::from_secs(60), minimum_run: [Duration::ZERO; 4], ..Preemption::default() };
+    let policy = Policy { preemption: Some(preempts), ..Policy::named("offtake", 7).expect("it has a name") };
+    let ahead_of = |weak: Job| {
+        let mut state = live(vec![weak]);
+        tell(&mut state, 0, Event::PolicySet { policy: policy.clone() });
+        look(&state, vec![at(1500, submit(1, Job { tier: Tier::Reserved, ..job(2, Some(1000)) }))])
+    };
+    let ahead = ahead_of(checkpointed(spot(job(4, Some(10_000))), 3600));
+    assert_eq!((started(&ahead, 1), ended(&ahead, 1)), (Some(1560), Some(2560)));
+    assert_eq!((ended(&ahead, 0), ahead.jobs[&JobId(0)].restarts), (Some(2560 + 8500), 1));
+    assert_eq!(ahead.lost.0, 16 * 60 * 1_000_000, "it works no more while it saves");
+    let ahead = ahead_of(spot(job(4, Some(10_000))));
+    assert_eq!((started(&ahead, 1), ended(&ahead, 0)), (Some(1500), Some(2500 + 10_000)), "nothing to save");
+    assert_eq!(ahead.lost.0, 16 * 1500 * 1_000_000);
 }
 
 #[test]

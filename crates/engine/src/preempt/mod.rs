@@ -1,0 +1,204 @@
+//! Preemption: weaker work is stopped for stronger work that does not fit, so that the least is lost.
+//!
+//! What a stopped job loses is its chips' time since its last checkpoint, or since it was placed where it has none, and
+//! the time until it has started again. Who is stopped keeps its turn; the nodes are held for the job that they are
+//! emptied for. Work of the same tier or a stronger one is never stopped, nor work that was placed too recently, so two
+//! jobs cannot displace each other in turn.
+
+mod choose;
+mod search;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use offtake_units::{ChipMilli, CpuMilli, Duration, Timestamp};
+use offtake_workload::{Job, Tier};
+
+use crate::decide::propose;
+use crate::fact::{Event, Fact, JobId, StopReason};
+use crate::policy::Preemption;
+use crate::queue::LaneIx;
+use crate::state::{Hold, Phase, Stage, State};
+use search::Search;
+
+pub use search::Plan;
+
+/// A job that nobody can be stopped for is not looked at again before this has passed.
+const AGAIN_AFTER: Duration = Duration::MINUTE;
+
+/// Jobs of one lane for which work is stopped in one pass at most.
+const AT_ONCE: usize = 16;
+
+/// Jobs that nobody could be stopped for, and when they are looked at again.
+#[derive(Clone, Debug, Default)]
+pub struct Unhelped {
+    by_job: BTreeMap<JobId, Timestamp>,
+    in_order: BTreeSet<(Timestamp, JobId)>,
+}
+
+impl Unhelped {
+    /// Of what an image holds.
+    pub fn restore(by_job: BTreeMap<JobId, Timestamp>) -> Self {
+        let in_order = by_job.iter().map(|(job, at)| (*at, *job)).collect();
+        Self { by_job, in_order }
+    }
+
+    /// As data.
+    pub const fn image(&self) -> &BTreeMap<JobId, Timestamp> {
+        &self.by_job
+    }
+
+    fn until(&mut self, job: JobId, at: Timestamp) {
+        self.forget(job);
+        self.by_job.insert(job, at);
+        self.in_order.insert((at, job));
+    }
+
+    /// A job no longer waits.
+    pub fn forget(&mut self, job: JobId) {
+        if let Some(at) = self.by_job.remove(&job) {
+            self.in_order.remove(&(at, job));
+        }
+    }
+
+    fn pop_due(&mut self, now: Timestamp) -> Option<JobId> {
+        let (at, job) = self.in_order.first().copied()?;
+        (at <= now).then(|| {
+            self.forget(job);
+            job
+        })
+    }
+}
+
+/// Jobs that nobody could be stopped for a while ago are tried again.
+pub fn look_again(state: &mut State) {
+    while let Some(job) = state.unhelped.pop_due(state.now()) {
+        state.wake_job(job);
+    }
+}
+
+/// Stops weaker work for the first jobs of a lane that do not fit, and keeps what it leaves for them.
+pub fn make_room(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) {
+    let entry = state.queue.lane(lane);
+    let key = entry.key;
+    if state.policy.preemption.is_none() || state.displaceable.none_below(key.tier) {
+        return;
+    }
+    let jobs: Vec<JobId> = entry.first_few(AT_ONCE).map(|waiting| waiting.job).collect();
+    for job in jobs {
+        if state.unhelped.by_job.contains_key(&job) {
+            return;
+        }
+        if state.holds().iter().any(|hold| hold.job == job && state.is_being_emptied(hold)) {
+            continue;
+        }
+        let Some((plan, released)) = plan(state, job) else {
+            let again = state.now().saturating_add(AGAIN_AFTER);
+            state.unhelped.until(job, again);
+            return;
+        };
+        carry_out(state, job, plan, released, facts);
+    }
+}
+
+/// Whom to stop for a waiting job, and whose holds it takes over; the state is the same afterwards.
+pub(crate) fn plan(state: &mut State, job: JobId) -> Option<(Plan, Vec<JobId>)> {
+    let shape = state.pending_shape(job)?;
+    let (tier, _) = state.standing_of(job)?;
+    let own_start = state.holds().iter().find(|hold| hold.job == job).map(|hold| hold.start);
+    let lifted: Vec<usize> = (0..state.holds().len())
+        .filter(|index| {
+            let hold = &state.holds()[*index];
+            hold.job == job || state.standing_of(hold.job).is_some_and(|(other, _)| other > tier)
+        })
+        .collect();
+    lifted.iter().for_each(|index| state.lift_hold(*index));
+    let found = Search::new(state, job, tier).run(shape);
+    lifted.iter().for_each(|index| state.lay_hold(*index));
+    // What is held for it comes as early.
+    let plan = found.filter(|plan| own_start.is_none_or(|start| plan.start < start))?;
+    let taken_over = lifted.into_iter().map(|index| &state.holds()[index]);
+    let taken_over = taken_over.filter(|hold| hold.job != job && hold.meets(&plan.placement));
+    let released = taken_over.map(|hold| hold.job).collect();
+    Some((plan, released))
+}
+
+fn carry_out(state: &mut State, job: JobId, plan: Plan, released: Vec<JobId>, facts: &mut Vec<Fact>) {
+    let own = state.holds().iter().any(|hold| hold.job == job).then_some(job);
+    own.into_iter().chain(released).for_each(|job| propose(state, facts, Event::HoldReleased { job }));
+    for victim in plan.victims {
+        let stops = |work: &crate::state::Work| !matches!(work.phase, Phase::Running { stage: Stage::Stopping(_), .. });
+        if state.job(victim).is_some_and(stops) {
+            propose(state, facts, Event::JobStopping { job: victim, reason: StopReason::Preempted { by: job } });
+        }
+    }
+    let placement = std::sync::Arc::new(plan.placement);
+    propose(state, facts, Event::HoldPlaced { job, start: plan.start, placement, extra: plan.extra });
+}
+
+impl State {
+    /// Whom a waiting job would displace if it were tried now; none where nobody can be stopped for it, or not before
+    /// what is held for it is free. The state is the same afterwards.
+    pub fn preemption_for(&mut self, job: JobId) -> Option<Plan> {
+        plan(self, job).map(|(plan, _)| plan)
+    }
+
+    /// Whether work is being stopped for the job of a hold.
+    pub(crate) fn is_being_emptied(&self, hold: &Hold) -> bool {
+        let stops = |job: &JobId| {
+            let phase = self.job(*job).map(|work| &work.phase);
+            matches!(phase, Some(Phase::Running { stage: Stage::Stopping(_), .. }))
+        };
+        hold.start > self.now() && hold.blockers.iter().any(stops)
+    }
+
+    /// Running work that a tier may displace now, what that costs in milliseconds of a chip, and when it has left then.
+    /// What is being stopped already costs nothing.
+    pub(crate) fn victims_for(&self, tier: Tier) -> Vec<(JobId, u64, Timestamp)> {
+        let Some(policy) = &self.policy.preemption else { return Vec::new() };
+        let now = self.now();
+        let surplus = self.surplus_replicas();
+        let victim = |job: JobId| {
+            let work = self.job(job)?;
+            let Phase::Running { placed, since, ends, stage, .. } = &work.phase else { return None };
+            let leaves = now.saturating_add(policy.grace_of(&work.spec));
+            if matches!(stage, Stage::Stopping(_)) {
+                return Some((job, 0, if *ends > now { leaves.min(*ends) } else { leaves }));
+            }
+            if now - *placed < policy.minimum_run(work.spec.tier) || job.is_replica() && !surplus.contains(&job) {
+                return None;
+            }
+            Some((job, loss(policy, &work.spec, now - *placed, now - *since), leaves.min(*ends)))
+        };
+        self.displaceable.below(tier).filter_map(victim).collect()
+    }
+
+    /// Running replicas above the minimum of their services, the youngest.
+    fn surplus_replicas(&self) -> BTreeSet<JobId> {
+        let mut surplus = BTreeSet::new();
+        for service in self.services.values() {
+            let runs = |job: &&JobId| matches!(self.job(**job).map(|work| &work.phase), Some(Phase::Running { .. }));
+            let running: Vec<JobId> = service.replicas.iter().filter(runs).copied().collect();
+            surplus.extend(running.iter().skip(service.spec.minimum as usize));
+        }
+        surplus
+    }
+}
+
+/// What a job loses when it is stopped now, in milliseconds of a chip: what it has not saved, and the time until it has
+/// started again. A job without chips counts a thousandth of one for each core.
+pub fn loss(policy: &Preemption, job: &Job, since_placed: Duration, since_running: Duration) -> u64 {
+    let unsaved = match job.checkpoint {
+        Some(checkpoint) => since_running.as_millis().max(0) % checkpoint.interval.as_millis().max(1),
+        None => since_placed.as_millis().max(0),
+    };
+    let milli = match job.chip_milli() {
+        0 => job.gangs.iter().map(|gang| u64::from(gang.workers) * u64::from(cores(gang.cpu))).sum(),
+        chips => chips,
+    };
+    let lost = u128::from(milli) * (unsaved as u128 + policy.restart.as_millis().max(0) as u128);
+    u64::try_from(lost.div_ceil(u128::from(ChipMilli::WHOLE.get()))).unwrap_or(u64::MAX)
+}
+
+const fn cores(cpu: CpuMilli) -> u32 {
+    cpu.get().div_ceil(1000)
+}

@@ -1,0 +1,515 @@
+//! The search for whom to stop, so that a job fits and the least is lost.
+//!
+//! One scan over all that may be stopped adds up, per domain that could hold the gang, whom it has and at what cost. From
+//! that follows what room in the domain costs at least: its jobs by cost for a chip, the last one in part. Domains are
+//! then worked out exactly in that order (`choose.rs`), until the next one costs more at least than the best found.
+//! Caps come last: where room is not enough, those go on whom the most watts hang for what they cost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use offtake_fleet::{AcceleratorKindIx, DomainIx, LevelIx, NodeIx};
+use offtake_units::{ChipMilli, Timestamp};
+use offtake_workload::{ChipRequest, Strength, Tier};
+use rustc_hash::FxHashMap;
+
+use super::choose::Choice;
+use crate::capacity::{LimitIx, Space, Take, Withheld};
+use crate::displaceable::{chip_milli_per_node, stretches};
+use crate::fact::{JobId, Placement};
+use crate::place::{Placing, ShapeIx};
+use crate::request::{Request, Shape};
+use crate::state::{Phase, State};
+
+/// Nodes of domains that are worked out exactly for one gang; of the first domain all are, however many.
+const MOST_NODES: usize = 16_384;
+
+/// Domains that are tried with the caps in mind.
+const MOST_TRIED: usize = 4;
+
+/// Sets up to this size are gone through once more by trial.
+const MOST_TRIALS: usize = 64;
+
+/// Whom to stop for a job, and where it will run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Who is stopped, or on the way out already; ascending.
+    pub victims: Vec<JobId>,
+    /// What is lost, in milliseconds of a chip.
+    pub cost: u64,
+    /// Where the job runs then.
+    pub placement: Placement,
+    /// Per cap that could bind, what work that outlasts the start may still draw more, in millionths of a watt.
+    pub extra: Vec<(LimitIx, i64)>,
+    /// When the last victim has left at the latest.
+    pub start: Timestamp,
+}
+
+/// Who may be stopped.
+#[derive(Clone, Copy, Debug)]
+struct Victim {
+    job: JobId,
+    cost: u64,
+    leaves: Timestamp,
+}
+
+/// A domain that could hold a gang.
+struct Domain {
+    domain: DomainIx,
+    /// Chips that are missing there, in thousandths.
+    missing: u64,
+    /// Jobs there, with the chips that they have in it.
+    jobs: Vec<(u32, u64)>,
+}
+
+/// A set of jobs that makes room in a domain.
+struct Found {
+    cost: u64,
+    jobs: Vec<u32>,
+}
+
+/// A search on its way: who is taken out is taken out of the account too, until [`Search::undo`].
+pub struct Search<'a> {
+    state: &'a mut State,
+    job: JobId,
+    tier: Tier,
+    victims: Vec<Victim>,
+    /// Who is taken out, in order.
+    out: Vec<u32>,
+}
+
+impl<'a> Search<'a> {
+    /// A search for a waiting job among those that it may displace.
+    pub fn new(state: &'a mut State, job: JobId, tier: Tier) -> Self {
+        let victims = state.victims_for(tier);
+        let victims = victims.into_iter().map(|(job, cost, leaves)| Victim { job, cost, leaves }).collect();
+        Self { state, job, tier, victims, out: Vec::new() }
+    }
+
+    /// Whom to stop so that a shape fits; the account is as it was afterwards.
+    pub fn run(mut self, shape_ix: ShapeIx) -> Option<Plan> {
+        let shape = Arc::clone(self.state.shape(shape_ix));
+        let watch = self.state.capacity.pause_watch();
+        self.state.see_as(self.job);
+        let plan = self.make_room(shape_ix, &shape);
+        self.undo(0);
+        self.state.capacity.resume_watch(&watch);
+        plan
+    }
+
+    fn make_room(&mut self, shape_ix: ShapeIx, shape: &Shape) -> Option<Plan> {
+        let mut placed: Vec<Vec<crate::fact::Slot>> = Vec::new();
+        let mut complete = true;
+        for gang in &shape.gangs {
+            let slots = self.place_alone(gang).or_else(|| self.open(gang));
+            match slots {
+                Some(slots) => placed.push(slots),
+                None => {
+                    complete = false;
+                    break;
+                }
+            }
+        }
+        for (gang, slots) in shape.gangs.iter().zip(&placed) {
+            slots.iter().for_each(|slot| {
+                self.state.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips));
+            });
+        }
+        if !complete {
+            return None;
+        }
+        self.spare(shape_ix, shape);
+        let placement = self.place(shape_ix, shape)?;
+        let extra = self.state.left_with(shape_ix, &placement);
+        self.state.vacate(shape_ix, &placement);
+        let chosen: Vec<Victim> = self.out.iter().map(|place| self.victims[*place as usize]).collect();
+        let start = chosen.iter().map(|victim| victim.leaves).max()?;
+        let mut victims: Vec<JobId> = chosen.iter().map(|victim| victim.job).collect();
+        victims.sort_unstable();
+        Some(Plan { victims, cost: chosen.iter().map(|victim| victim.cost).sum(), placement, extra, start })
+    }
+
+    fn place(&mut self, shape_ix: ShapeIx, shape: &Shape) -> Option<Placement> {
+        crate::decide::place(self.state, shape_ix, shape, self.job)
+    }
+
+    fn place_alone(&mut self, gang: &Request) -> Option<Vec<crate::fact::Slot>> {
+        let State { capacity, policy, scores, mix, .. } = &mut *self.state;
+        Placing::new(capacity, policy, scores, mix, self.job).place_alone(gang)
+    }
+
+    // Taking out and putting back.
+
+    fn take_out(&mut self, place: u32) {
+        let job = self.victims[place as usize].job;
+        let Some(Phase::Running { shape, placement, .. }) = self.state.job(job).map(|work| &work.phase) else { return };
+        let (shape, placement) = (*shape, Arc::clone(placement));
+        self.state.vacate(shape, &placement);
+        self.state.leave(job, &placement);
+        self.out.push(place);
+    }
+
+    fn put_back(&mut self, place: u32) {
+        let job = self.victims[place as usize].job;
+        let Some(Phase::Running { shape, placement, .. }) = self.state.job(job).map(|work| &work.phase) else { return };
+        let (shape, placement) = (*shape, Arc::clone(placement));
+        self.state.occupy(shape, &placement);
+        self.state.enter(job, &placement);
+        self.out.retain(|other| *other != place);
+    }
+
+    /// Puts back all that were taken out after the first so many.
+    fn undo(&mut self, keep: usize) {
+        while self.out.len() > keep
+            && let Some(last) = self.out.last().copied()
+        {
+            self.put_back(last);
+        }
+    }
+
+    /// Puts back whoever is out in vain, the dearest first.
+    fn spare(&mut self, shape_ix: ShapeIx, shape: &Shape) {
+        if self.out.len() > MOST_TRIALS {
+            return;
+        }
+        let mut dearest = self.out.clone();
+        dearest.sort_unstable_by_key(|place| std::cmp::Reverse((self.victims[*place as usize].cost, *place)));
+        for place in dearest {
+            self.put_back(place);
+            match self.place(shape_ix, shape) {
+                Some(placement) => self.state.vacate(shape_ix, &placement),
+                None => self.take_out(place),
+            }
+        }
+    }
+
+    // One gang.
+
+    /// Takes out whom it costs the least to have a gang fit, and places it; or changes nothing.
+    fn open(&mut self, gang: &Request) -> Option<Vec<crate::fact::Slot>> {
+        let (innermost, outermost) = match gang.topology {
+            _ if gang.workers == 1 => return self.open_at(gang, None),
+            None => (0, 0),
+            Some((level, Strength::Required)) => (level.0, level.0),
+            Some((level, Strength::Preferred)) => (level.0, 0),
+        };
+        (outermost..=innermost).rev().find_map(|level| self.open_at(gang, Some(LevelIx(level))))
+    }
+
+    /// In one domain of a level; without one, on one node.
+    fn open_at(&mut self, gang: &Request, level: Option<LevelIx>) -> Option<Vec<crate::fact::Slot>> {
+        let mut found = Vec::new();
+        for kinds in self.alike(gang) {
+            let gang = Request { kinds, ..gang.clone() };
+            let mut domains = self.domains(&gang, level);
+            self.fill(&gang, &mut domains);
+            self.work_out(&gang, &mut domains, &mut found);
+        }
+        found.sort_by(|a, b| (a.cost, &a.jobs).cmp(&(b.cost, &b.jobs)));
+        let keep = self.out.len();
+        for Found { jobs, .. } in found.into_iter().take(MOST_TRIED) {
+            jobs.iter().for_each(|place| self.take_out(*place));
+            if let Some(slots) = self.place_alone(gang).or_else(|| self.power(gang)) {
+                return Some(slots);
+            }
+            self.undo(keep);
+        }
+        None
+    }
+
+    /// The kinds of node that a gang may use, by what its workers run on: they all run on the same.
+    fn alike(&self, gang: &Request) -> Vec<Vec<(offtake_fleet::NodeKindIx, u32)>> {
+        let fleet = self.state.fleet();
+        let mut groups: BTreeMap<Option<AcceleratorKindIx>, Vec<_>> = BTreeMap::new();
+        for (kind, per_node) in &gang.kinds {
+            let accelerator = match gang.chips {
+                ChipRequest::None => None,
+                ChipRequest::Share(_) | ChipRequest::Whole(_) => fleet.node_kinds[kind.ix()].accelerator,
+            };
+            groups.entry(accelerator).or_default().push((*kind, *per_node));
+        }
+        groups.into_values().collect()
+    }
+
+    /// The domains that could hold a gang, as far as chips tell; parts of the tree without enough are passed over.
+    fn domains(&self, gang: &Request, level: Option<LevelIx>) -> Vec<Domain> {
+        let mut found = Vec::new();
+        for site in 0..self.state.fleet().sites.len() as u32 {
+            self.add_domains(gang, DomainIx(site), level, &mut found);
+        }
+        found
+    }
+
+    fn add_domains(&self, gang: &Request, domain: DomainIx, level: Option<LevelIx>, found: &mut Vec<Domain>) {
+        let capacity = &self.state.capacity;
+        let cells: Vec<_> = gang.kinds.iter().filter_map(|(kind, _)| capacity.cell_of(domain, *kind)).collect();
+        if cells.is_empty() {
+            return;
+        }
+        let whole = u64::from(ChipMilli::WHOLE.get());
+        let free: u64 = cells.iter().map(|cell| u64::from(capacity.room(*cell, 1)) * whole).sum();
+        let needed = u64::from(gang.workers) * u64::from(gang.whole_chips()) * whole;
+        let displaceable = self.state.displaceable.chip_milli_below(domain, self.tier);
+        // Nodes of single tenants, and those held, are counted nowhere: what is there to be had is not bounded by this.
+        let bounded = self.out.is_empty() && self.state.tenancy.is_empty();
+        if bounded && (free + displaceable < needed || displaceable == 0 && gang.whole_chips() > 0 && !self.is_capped())
+        {
+            return;
+        }
+        let fleet = self.state.fleet();
+        let entry = &fleet.domains[domain.ix()];
+        let has_own = |node: u32| fleet.nodes[node as usize].domain == domain;
+        let stops = match level {
+            Some(level) => entry.level >= level,
+            None => entry.children.is_empty() || has_own(entry.nodes.start) || has_own(entry.nodes.end - 1),
+        };
+        if !stops {
+            entry.children.clone().for_each(|child| self.add_domains(gang, DomainIx(child), level, found));
+        } else if level.is_none_or(|level| entry.level == level) {
+            let missing = match level {
+                Some(_) => needed.saturating_sub(free),
+                // One worker: whatever is free in the domain was not free on one node.
+                None => 0,
+            };
+            found.push(Domain { domain, missing, jobs: Vec::new() });
+        }
+    }
+
+    fn is_capped(&self) -> bool {
+        self.state.capacity.limits().iter().any(crate::capacity::Limit::can_bind)
+    }
+
+    /// Tells each domain whom it has: the one scan over all that may be stopped.
+    fn fill(&self, gang: &Request, domains: &mut [Domain]) {
+        let state = &*self.state;
+        let fleet = state.fleet();
+        const NONE: u32 = u32::MAX;
+        let mut place_of = vec![NONE; fleet.domains.len()];
+        for (place, domain) in domains.iter().enumerate() {
+            place_of[domain.domain.ix()] = place as u32;
+        }
+        let may_use = |node: u32| gang.kinds.iter().any(|(kind, _)| *kind == fleet.nodes[node as usize].kind);
+        let is_out: BTreeSet<u32> = self.out.iter().copied().collect();
+        for (index, victim) in self.victims.iter().enumerate().filter(|(index, _)| !is_out.contains(&(*index as u32))) {
+            let Some(Phase::Running { shape, placement, .. }) = state.job(victim.job).map(|work| &work.phase) else {
+                continue;
+            };
+            for (gang, slots) in state.shape(*shape).gangs.iter().zip(&placement.gangs) {
+                for slot in slots {
+                    let each = chip_milli_per_node(gang, slot);
+                    let mut first = slot.nodes.first.0;
+                    for (innermost, count) in stretches(fleet, slot.nodes.numbers()) {
+                        let node = first;
+                        first += count;
+                        let mut at = Some(innermost);
+                        while let Some(domain) = at.filter(|domain| place_of[domain.ix()] == NONE) {
+                            at = fleet.domains[domain.ix()].parent;
+                        }
+                        let Some(domain) = at.filter(|_| may_use(node)) else { continue };
+                        let jobs = &mut domains[place_of[domain.ix()] as usize].jobs;
+                        let chips = each * u64::from(count);
+                        match jobs.last_mut() {
+                            Some((last, sum)) if *last == index as u32 => *sum += chips,
+                            _ => jobs.push((index as u32, chips)),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What room in a domain costs at least; none where there is not enough to stop.
+    fn bound(&self, domain: &mut Domain, blocked_by_room: bool) -> Option<u64> {
+        let cost = |place: &u32| self.victims[*place as usize].cost;
+        let Domain { missing, jobs, .. } = domain;
+        if *missing == 0 {
+            let least = jobs.iter().map(|(place, _)| cost(place)).min();
+            return if blocked_by_room { least } else { Some(0) };
+        }
+        // By cost for a chip. A job of several gangs may be listed twice: that only lowers the bound.
+        jobs.sort_unstable_by(|(a, chips_a), (b, chips_b)| {
+            let (left, right) =
+                (u128::from(cost(a)) * u128::from(*chips_b), u128::from(cost(b)) * u128::from(*chips_a));
+            left.cmp(&right).then(a.cmp(b))
+        });
+        let (mut left, mut sum) = (*missing, 0_u64);
+        for (place, chips) in jobs.iter().filter(|(_, chips)| *chips > 0) {
+            if *chips >= left {
+                return Some(
+                    sum.saturating_add((u128::from(cost(place)) * u128::from(left) / u128::from(*chips)) as u64),
+                );
+            }
+            sum = sum.saturating_add(cost(place));
+            left -= chips;
+        }
+        None
+    }
+
+    /// Works domains out, those first that may cost the least, until none can be better than the best.
+    fn work_out(&self, gang: &Request, domains: &mut [Domain], found: &mut Vec<Found>) {
+        let blocked_by_room = !self.is_capped();
+        let mut order: Vec<(u64, usize)> = Vec::with_capacity(domains.len());
+        for (place, domain) in domains.iter_mut().enumerate() {
+            if let Some(bound) = self.bound(domain, blocked_by_room) {
+                order.push((bound, place));
+            }
+        }
+        order.sort_unstable();
+        let mut best = u64::MAX;
+        let mut nodes = 0;
+        for (bound, place) in order {
+            let domain = &domains[place];
+            let size = self.state.fleet().domains[domain.domain.ix()].nodes.len();
+            if bound >= best || (nodes > 0 && nodes + size > MOST_NODES) {
+                break;
+            }
+            nodes += size;
+            if let Some(mut here) = self.choose(gang, domain) {
+                best = best.min(here.cost);
+                here.jobs.sort_unstable();
+                found.push(here);
+            }
+        }
+    }
+
+    /// Whom to stop in one domain, or on one of its nodes where there is one worker.
+    fn choose(&self, gang: &Request, domain: &Domain) -> Option<Found> {
+        let state = &*self.state;
+        let fleet = state.fleet();
+        let range = fleet.domains[domain.domain.ix()].nodes.clone();
+        // Jobs of the domain by position in it.
+        let mut jobs: Vec<u32> = domain.jobs.iter().map(|(place, _)| *place).collect();
+        jobs.sort_unstable();
+        jobs.dedup();
+        let mut takes: Vec<Vec<(u32, Take)>> = vec![Vec::new(); range.len()];
+        for (local, place) in jobs.iter().enumerate() {
+            let victim = self.victims[*place as usize].job;
+            let Some(Phase::Running { shape, placement, .. }) = state.job(victim).map(|work| &work.phase) else {
+                continue;
+            };
+            for (of, slots) in state.shape(*shape).gangs.iter().zip(&placement.gangs) {
+                for slot in slots {
+                    let numbers = slot.nodes.numbers();
+                    for node in numbers.start.max(range.start)..numbers.end.min(range.end) {
+                        let take = of.take(slot.workers, slot.chips);
+                        takes[(node - range.start) as usize].push((local as u32, take));
+                    }
+                }
+            }
+        }
+        struct Host {
+            space: Space,
+            most: u32,
+            takes: Vec<(u32, Take)>,
+            /// It is open once all jobs on it are gone.
+            closed: bool,
+        }
+        let mut hosts: Vec<Host> = Vec::with_capacity(range.len());
+        for (node, takes) in range.map(NodeIx).zip(takes) {
+            let kind = fleet.nodes[node.ix()].kind;
+            let Some((_, most)) = gang.kinds.iter().find(|(known, _)| *known == kind) else { continue };
+            let is = |why| state.capacity.is_withheld(node, why);
+            if is(Withheld::Out) || is(Withheld::Held) {
+                continue;
+            }
+            hosts.push(Host { space: state.capacity.space(node), most: *most, takes, closed: is(Withheld::Tenant) });
+        }
+        let on_node: Vec<Vec<u32>> = hosts
+            .iter()
+            .map(|host| {
+                let mut jobs: Vec<u32> = host.takes.iter().map(|(job, _)| *job).collect();
+                jobs.dedup();
+                jobs
+            })
+            .collect();
+        let workers = |node: usize, gone: &dyn Fn(u32) -> bool| {
+            let host: &Host = &hosts[node];
+            if !host.takes.iter().any(|(job, _)| gone(*job)) {
+                return if host.closed { 0 } else { host.space.workers(gang, host.most) };
+            }
+            let mut space = host.space.clone();
+            host.takes.iter().filter(|(job, _)| gone(*job)).for_each(|(_, take)| space.give(take));
+            if host.closed && !host.takes.iter().all(|(job, _)| gone(*job)) {
+                0
+            } else {
+                space.workers(gang, host.most)
+            }
+        };
+        let costs: Vec<u64> = jobs.iter().map(|place| self.victims[*place as usize].cost).collect();
+        let chosen = Choice::new(&costs, &on_node, gang.workers, &workers).least()?;
+        let cost = chosen.iter().fold(0_u64, |sum, local| sum.saturating_add(costs[*local as usize]));
+        Some(Found { cost, jobs: chosen.into_iter().map(|local| jobs[local as usize]).collect() })
+    }
+
+    // Watts.
+
+    /// Takes out those on whom the missing watts hang for the least cost, and places the gang; or only takes them out.
+    fn power(&mut self, gang: &Request) -> Option<Vec<crate::fact::Slot>> {
+        let mut short = self.shortage(gang)?;
+        if short.is_empty() {
+            return None;
+        }
+        let is_out: BTreeSet<u32> = self.out.iter().copied().collect();
+        let mut draws: FxHashMap<u32, BTreeMap<LimitIx, i64>> = FxHashMap::default();
+        for (place, victim) in (0..).zip(&self.victims).filter(|(place, _)| !is_out.contains(place)) {
+            let Some(Phase::Running { shape, placement, .. }) = self.state.job(victim.job).map(|work| &work.phase)
+            else {
+                continue;
+            };
+            draws.insert(place, self.state.draw_of(*shape, placement));
+        }
+        let mut left: Vec<u32> = draws.keys().copied().collect();
+        left.sort_unstable();
+        while !short.is_empty() {
+            let useful = |place: &u32| -> u64 {
+                let of =
+                    |(limit, short): (&LimitIx, &i64)| draws[place].get(limit).map_or(0, |draw| (*draw).min(*short));
+                short.iter().map(of).sum::<i64>().max(0) as u64
+            };
+            let each = |place: &u32| {
+                let useful = useful(place);
+                let cost = u128::from(self.victims[*place as usize].cost);
+                (useful > 0).then(|| ((cost << 32) / u128::from(useful), *place))
+            };
+            let (_, place) = left.iter().filter_map(each).min()?;
+            left.retain(|other| *other != place);
+            for (limit, draw) in &draws[&place] {
+                if let Some(missing) = short.get_mut(limit) {
+                    *missing -= draw;
+                }
+            }
+            short.retain(|_, missing| *missing > 0);
+            self.take_out(place);
+        }
+        self.place_alone(gang)
+    }
+
+    /// What a gang would draw under each cap beyond what that leaves; none where it has no room at all.
+    fn shortage(&mut self, gang: &Request) -> Option<BTreeMap<LimitIx, i64>> {
+        let limits = self.state.capacity.limits();
+        let all = (0..).map(LimitIx).zip(limits).filter(|(_, limit)| limit.can_bind());
+        let kept: Vec<_> =
+            all.map(|(ix, limit)| (ix, limit.capacity(), limit.extra(), limit.left_for_more())).collect();
+        kept.iter().for_each(|(limit, ..)| self.state.capacity.lift_cap(*limit));
+        let slots = self.place_alone(gang);
+        if let Some(slots) = &slots {
+            slots.iter().for_each(|slot| {
+                self.state.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips));
+            });
+        }
+        for (limit, watts, extra, _) in &kept {
+            self.state.capacity.set_cap(*limit, *watts);
+            self.state.capacity.set_extra(*limit, *extra);
+        }
+        let mut draw = BTreeMap::new();
+        for slot in slots? {
+            let take = gang.take(slot.workers, slot.chips);
+            self.state.capacity.add_draw(slot.nodes.numbers(), &take, &mut draw);
+        }
+        let short = kept.into_iter().filter_map(|(limit, .., left)| {
+            let missing = draw.get(&limit)? - left.max(0);
+            (missing > 0).then_some((limit, missing))
+        });
+        Some(short.collect())
+    }
+}
