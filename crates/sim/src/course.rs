@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 use offtake_engine::{Event, Fact, JobId, Phase, Stage, State, decide};
 use offtake_units::{Duration, Timestamp, Watts};
 
+/// When a job has left, which, in which attempt, and up to when its work is saved.
+type Leaving = (Timestamp, JobId, u32, Option<Timestamp>);
+
 /// A state over which virtual time passes.
 #[derive(Debug)]
 pub(crate) struct Course {
@@ -16,7 +19,7 @@ pub(crate) struct Course {
     /// When running jobs end, with the attempt that does: one that is stopped before ends no more.
     ends: BinaryHeap<Reverse<(Timestamp, JobId, u32)>>,
     /// When jobs that give way to others have left, what they had saved then, and the attempt.
-    leaving: BinaryHeap<Reverse<(Timestamp, JobId, u32, Option<Timestamp>)>>,
+    leaving: BinaryHeap<Reverse<Leaving>>,
     /// What is left to do of jobs that were stopped with a part of their work saved.
     left: BTreeMap<JobId, Duration>,
 }

@@ -15,13 +15,13 @@ const FEW: usize = 5;
 const MOST_CELLS: usize = 4_000_000;
 
 /// A domain in which jobs may be stopped, on counts alone.
-pub struct Choice<'a> {
+pub struct Choice<'a, Workers> {
     /// What each job costs.
     costs: &'a [u64],
     /// The jobs on each node, ascending.
     on_node: &'a [Vec<u32>],
     /// How many workers fit on a node without some jobs.
-    workers: &'a dyn Fn(usize, &dyn Fn(u32) -> bool) -> u32,
+    workers: Workers,
     /// Workers that have to fit.
     need: u32,
     /// How many workers fit on each node as it is.
@@ -43,15 +43,10 @@ struct Part {
     jobs: Vec<u32>,
 }
 
-impl<'a> Choice<'a> {
+impl<'a, Workers: Fn(usize, &dyn Fn(u32) -> bool) -> u32> Choice<'a, Workers> {
     /// The choice among jobs of these costs, by node ascending, so that `need` workers fit; `workers` tells how many do
     /// on a node without some jobs.
-    pub fn new(
-        costs: &'a [u64],
-        on_node: &'a [Vec<u32>],
-        need: u32,
-        workers: &'a dyn Fn(usize, &dyn Fn(u32) -> bool) -> u32,
-    ) -> Self {
+    pub fn new(costs: &'a [u64], on_node: &'a [Vec<u32>], need: u32, workers: Workers) -> Self {
         let fit = (0..on_node.len()).map(|node| workers(node, &|_| false)).collect();
         Self { costs, on_node, workers, need, fit }
     }

@@ -436,7 +436,7 @@ impl<'a> Search<'a> {
             }
         };
         let costs: Vec<u64> = jobs.iter().map(|place| self.victims[*place as usize].cost).collect();
-        let chosen = Choice::new(&costs, &on_node, gang.workers, &workers).least()?;
+        let chosen = Choice::new(&costs, &on_node, gang.workers, workers).least()?;
         let cost = chosen.iter().fold(0_u64, |sum, local| sum.saturating_add(costs[*local as usize]));
         Some(Found { cost, jobs: chosen.into_iter().map(|local| jobs[local as usize]).collect() })
     }
