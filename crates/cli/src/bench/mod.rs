@@ -24,6 +24,8 @@ pub enum Command {
     Lifecycle(live::lifecycle::Arguments),
     /// Let simulated agents report to one server
     Agents(live::agents::Arguments),
+    /// Place a backlog that may start at one instant
+    Backlog(live::backlog::Arguments),
     /// Restart a server on a journal of many facts
     Restart(live::restart::Arguments),
 }
@@ -60,6 +62,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Submit(arguments) => live::submit::run(arguments),
         Command::Lifecycle(arguments) => live::lifecycle::run(arguments),
         Command::Agents(arguments) => live::agents::run(arguments),
+        Command::Backlog(arguments) => live::backlog::run(arguments),
         Command::Restart(arguments) => live::restart::run(arguments),
     }
 }

@@ -213,7 +213,7 @@ fn fill(fleet: &Fleet, pods: &[Arc<Job>], percent: u64, policy: &Policy, seed: u
     let mut fleet = fleet.clone();
     fleet.node_names.clear();
     shuffle(&mut fleet.nodes, &mut rng.derive("nodes"));
-    let policy = Policy { seed, ..*policy };
+    let policy = Policy { seed, ..policy.clone() };
     let begin = Instant::now();
     let at = Timestamp::EPOCH;
     let mut state = State::default();

@@ -12,21 +12,30 @@ fn the_engine_is_measured_and_recounted() {
         keys.sort_unstable();
         let promised = [
             "accelerators",
+            "backlog_rss_mb",
             "blocks",
             "blocks_held_back",
             "calibration_ns",
             "caps_bind",
             "failed",
+            "full_pass_ms",
+            "holds",
+            "incremental_pass_ms",
             "level_pct",
             "nodes",
+            "pending",
             "place_1024_us",
             "place_16384_us",
             "place_us",
             "placed",
             "placements_per_s",
+            "preempt_4096_ms",
             "rss_mb",
+            "running",
             "steps",
             "steps_per_s",
+            "victims",
+            "whatif_24h_s",
         ];
         assert_eq!(keys, promised);
         let count = |key: &str| report[key].as_u64().expect("a count");
@@ -42,7 +51,7 @@ fn the_engine_is_measured_and_recounted() {
 
 fn engine(more: &str) -> Value {
     let ran = Folder::new("bench-engine")
-        .offtake(&format!("bench engine --accelerators 65536 --steps 2000 --check --json {more}"));
+        .offtake(&format!("bench engine --accelerators 65536 --steps 2000 --pending 1000 --check --json {more}"));
     ran.succeeds().json()
 }
 

@@ -61,11 +61,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
-    let bed = Bed::start(arguments.count, &[]).await?;
+    let bed = Bed::start(&super::hosts(arguments.count), &[]).await?;
     let key = identity(bed.folder())?;
     let tally = Arc::new(Tally::default());
     for number in 0..arguments.count {
-        let agent = Agent::join(bed.client()?, Arc::clone(&key), number).await?;
+        let agent = Agent::join(bed.client()?, Arc::clone(&key), number, super::node_name(number)).await?;
         tokio::spawn(agent.run(Arc::clone(&tally)));
         if (number + 1) % 1_000 == 0 {
             say(&format!("{} of {} agents have joined", number + 1, arguments.count));

@@ -65,11 +65,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
-    let bed = Bed::start(arguments.agents, &["--most-jobs", "10000000"]).await?;
+    let bed = Bed::start(&super::hosts(arguments.agents), &["--most-jobs", "10000000"]).await?;
     let key = identity(bed.folder())?;
     let tally = Arc::new(Tally::default());
     for number in 0..arguments.agents {
-        let agent = Agent::join(bed.client()?, Arc::clone(&key), number).await?;
+        let agent = Agent::join(bed.client()?, Arc::clone(&key), number, super::node_name(number)).await?;
         tokio::spawn(agent.run(Arc::clone(&tally)));
     }
     let client = bed.client()?;

@@ -1,8 +1,9 @@
-//! `offtake bench submit|lifecycle|agents|restart`: the live control plane measured, against a server of its own in a
+//! `offtake bench submit|lifecycle|agents|backlog|restart`: the live control plane measured, against a server of its own in a
 //! folder that is removed afterwards. Server and load are two processes, so both share the machine's cores; ratios
 //! between runs on one machine are what counts.
 
 pub mod agents;
+pub mod backlog;
 pub mod lifecycle;
 pub mod restart;
 mod simulated;
@@ -31,11 +32,11 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Starts a server in a new folder, with a fleet of so many nodes that it waits for.
-    pub async fn start(nodes: u32, more: &[&str]) -> anyhow::Result<Self> {
+    /// Starts a server in a new folder, with a fleet whose nodes it waits for.
+    pub async fn start(fleet: &str, more: &[&str]) -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("offtake-bench-{}", std::process::id()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        fs::write(folder.join("fleet.toml"), fleet(nodes))?;
+        fs::write(folder.join("fleet.toml"), fleet)?;
         Self::start_in(folder, more).await
     }
 
@@ -122,10 +123,13 @@ impl Drop for Bed {
     }
 }
 
-/// A fleet of equal hosts, each with room for 64 workers of one core.
-fn fleet(nodes: u32) -> String {
+/// Cores of a host, each with room for one worker.
+const CORES: u32 = 64;
+
+/// A fleet of equal hosts.
+fn hosts(nodes: u32) -> String {
     format!(
-        "name = \"bench\"\nlevels = [\"site\"]\n\n[node_kinds.host]\ncpu_cores = 64\nmemory_gib = 256\nbase_watts = 300\n\n\
+        "name = \"bench\"\nlevels = [\"site\"]\n\n[node_kinds.host]\ncpu_cores = {CORES}\nmemory_gib = 256\nbase_watts = 300\n\n\
          [sites.bench]\npue = 1.2\nnodes = {{ host = {nodes} }}\n"
     )
 }

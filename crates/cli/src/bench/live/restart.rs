@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     const BATCH: usize = 1_000;
     let more = ["--most-jobs", "10000000"];
-    let bed = Bed::start(100, &more).await?;
+    let bed = Bed::start(&super::hosts(100), &more).await?;
     let client = bed.client()?;
     let body = format!("{{\"jobs\":[{}]}}", vec![JOB; BATCH].join(","));
     // Half of the facts submit jobs, half withdraw them: what is over is not carried along.

@@ -15,7 +15,7 @@ use offtake_protocol::agent::{
 use offtake_protocol::rest::{JoinTokenMade, JoinTokenRequest};
 use offtake_units::Mebibytes;
 
-use super::node_name;
+use super::CORES;
 
 /// What all simulated agents have done.
 #[derive(Debug, Default)]
@@ -48,12 +48,11 @@ pub fn identity(folder: &Path) -> anyhow::Result<Arc<Identity>> {
 }
 
 impl Agent {
-    /// Joins the server as one of the bench's nodes.
+    /// Joins the server as one of the fleet's nodes; the number sets its session.
     ///
     /// # Errors
     /// When the server refuses.
-    pub async fn join(client: Client, identity: Arc<Identity>, number: u32) -> anyhow::Result<Self> {
-        let name = node_name(number);
+    pub async fn join(client: Client, identity: Arc<Identity>, number: u32, name: String) -> anyhow::Result<Self> {
         let request = JoinTokenRequest { node: Some(name.clone()), valid_ms: None };
         let token: JoinTokenMade = client.post("/v1/join-tokens", None, &request).await?;
         let token = token.token.split('.').next().unwrap_or_default().to_owned();
@@ -61,7 +60,7 @@ impl Agent {
             protocol: VERSION,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             address: "127.0.0.1".to_owned(),
-            cpus: 64,
+            cpus: CORES,
             memory: Mebibytes::new(256 << 10),
             accelerator: None,
             chips: 0,
@@ -76,6 +75,16 @@ impl Agent {
         let _: Joined = client.post("/v1/agents/join", None, &join).await?;
         let core = Core::new(u64::from(number) + 1, Edition::default());
         Ok(Self { name, core, identity, client, begin: Instant::now() })
+    }
+
+    /// Reports once, so that the server knows it to be there.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn report_once(&mut self) -> anyhow::Result<()> {
+        let report = self.core.report();
+        self.exchange(&report).await?;
+        Ok(())
     }
 
     /// Reports and does what it is told, for ever.

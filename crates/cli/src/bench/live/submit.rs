@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
-    let bed = Bed::start(1_000, &["--most-jobs", "10000000"]).await?;
+    let bed = Bed::start(&super::hosts(1_000), &["--most-jobs", "10000000"]).await?;
     let body: Arc<str> = match arguments.batch {
         0 | 1 => Arc::from(JOB),
         count => Arc::from(format!("{{\"jobs\":[{}]}}", vec![JOB; count].join(","))),
