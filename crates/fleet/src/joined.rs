@@ -69,6 +69,7 @@ pub fn joined(site: &str, joined: &[JoinedNode]) -> Fleet {
             carbon_zone: None,
             jurisdiction: None,
             pue: Ppm::new(1_000_000),
+            storage_bandwidth: None,
         }],
         domains: vec![Domain {
             name: site.to_owned(),

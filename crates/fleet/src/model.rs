@@ -85,6 +85,9 @@ pub struct Site {
     pub jurisdiction: Option<String>,
     /// Facility power over IT power (ISO/IEC 30134-2).
     pub pue: Ppm,
+    /// What its shared storage reads and writes, in bytes a second, where stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_bandwidth: Option<u64>,
 }
 
 /// A domain of the containment tree.

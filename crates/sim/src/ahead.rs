@@ -282,6 +282,7 @@ impl Look {
     fn settle(&mut self, now: Timestamp) {
         loop {
             self.course.pass(now);
+            self.course.closed.clear();
             let mut started = Vec::new();
             for fact in std::mem::take(&mut self.course.decided) {
                 match fact.event {

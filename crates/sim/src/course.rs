@@ -2,12 +2,17 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 
-use offtake_engine::{Event, Fact, JobId, Phase, Stage, State, decide};
-use offtake_units::{Duration, Timestamp, Watts};
+use offtake_engine::{ChipTime, Event, Fact, JobId, Phase, Placement, Stage, State, decide};
+use offtake_fleet::{Fleet, NodeIx, SiteIx};
+use offtake_units::{Duration, Ppm, Timestamp, Watts};
+use offtake_workload::Job;
 
-/// When a job has left, which, in which attempt, and up to when its work is saved.
-type Leaving = (Timestamp, JobId, u32, Option<Timestamp>);
+use crate::failures::FailureModel;
+use crate::occupants::Occupants;
+use crate::progress::{Ended, Kept, Outset, Progress, Saving, Spent};
+use crate::storage::Storage;
 
 /// A state over which virtual time passes.
 #[derive(Debug)]
@@ -16,12 +21,61 @@ pub(crate) struct Course {
     pub state: State,
     /// What the last pass decided.
     pub decided: Vec<Fact>,
+    /// Attempts that have ended since somebody last took note.
+    pub closed: Vec<(JobId, Ended)>,
+    /// What became of the chip-time of attempts that have ended.
+    pub spent: Spent,
+    /// That chip-time by tenant and accelerator kind.
+    pub tenants: BTreeMap<String, Vec<ChipTime>>,
     /// When running jobs end, with the attempt that does: one that is stopped before ends no more.
     ends: BinaryHeap<Reverse<(Timestamp, JobId, u32)>>,
-    /// When jobs that give way to others have left, what they had saved then, and the attempt.
-    leaving: BinaryHeap<Reverse<Leaving>>,
-    /// What is left to do of jobs that were stopped with a part of their work saved.
-    left: BTreeMap<JobId, Duration>,
+    /// When jobs that give way to others have left, which, in which attempt, and what then becomes of their work.
+    leaving: BinaryHeap<Reverse<(Timestamp, JobId, u32, Kept)>>,
+    running: BTreeMap<JobId, Attempt>,
+    /// Work that is saved, in time at full speed, of jobs that were stopped.
+    saved: BTreeMap<JobId, Duration>,
+    costs: Costs,
+    /// By site.
+    storage: Vec<Storage>,
+    /// Who is on each node; kept only where somebody asks.
+    occupants: Option<Occupants>,
+    /// Nodes that are slow without anybody knowing, and their speeds.
+    slow: BTreeMap<NodeIx, Ppm>,
+}
+
+/// What it costs to start again and to save work; nothing where nobody says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Costs {
+    /// From the placement of an attempt that is not a job's first until its workers run: image and initialisation. That
+    /// of the first is a part of the job's own time.
+    pub restart: Duration,
+    /// Whether work goes on while a checkpoint is written.
+    pub asynchronous: bool,
+    /// Whether checkpoints take time at all.
+    pub storage: bool,
+}
+
+impl Costs {
+    /// Those of a fleet that fails like this.
+    pub fn of(failures: Option<&FailureModel>) -> Self {
+        failures.map_or_else(Self::default, |model| Self {
+            restart: model.image + model.initialise,
+            asynchronous: model.asynchronous,
+            storage: true,
+        })
+    }
+}
+
+/// An attempt on its way.
+#[derive(Clone, Debug)]
+struct Attempt {
+    number: u32,
+    spec: Arc<Job>,
+    progress: Progress,
+    ends: Timestamp,
+    placement: Arc<Placement>,
+    /// Where it writes its checkpoints, how many bytes, and how.
+    writes: Option<(SiteIx, u64, Saving)>,
 }
 
 impl Course {
@@ -29,23 +83,53 @@ impl Course {
     pub fn new(state: State) -> Self {
         let mut course = Self {
             decided: Vec::new(),
+            closed: Vec::new(),
+            spent: Spent::default(),
+            tenants: BTreeMap::new(),
             ends: BinaryHeap::new(),
             leaving: BinaryHeap::new(),
-            left: BTreeMap::new(),
+            running: BTreeMap::new(),
+            saved: BTreeMap::new(),
+            costs: Costs::default(),
+            storage: vec![Storage::new(None); state.fleet().sites.len()],
+            occupants: None,
+            slow: BTreeMap::new(),
             state,
         };
-        for (job, work) in course.state.jobs() {
-            if let Phase::Running { ends, .. } = work.phase
-                && ends != Timestamp::NEVER
-            {
-                course.ends.push(Reverse((ends, job, work.attempts)));
-            }
+        let running: Vec<(JobId, Attempt)> =
+            course.state.jobs().into_iter().filter_map(|(job, work)| Some((job, resumed(work)?))).collect();
+        for (job, attempt) in running {
+            course.expect_end(job, &attempt);
+            course.running.insert(job, attempt);
         }
         course
     }
 
+    /// From now on restarts and checkpoints take their time, and it is known who is on each node. To be said before
+    /// anything runs.
+    pub fn with_costs(mut self, costs: Costs) -> Self {
+        let fleet = Arc::clone(self.state.fleet());
+        let limits = fleet.sites.iter().map(|site| site.storage_bandwidth.filter(|_| costs.storage));
+        self.storage = limits.map(Storage::new).collect();
+        self.occupants = Some(Occupants::new(fleet.nodes.len()));
+        self.costs = costs;
+        self
+    }
+
     /// Something happens.
     pub fn tell(&mut self, at: Timestamp, event: Event) {
+        match &event {
+            Event::JobFinished { job } => {
+                self.close(at, *job, Kept::All);
+            }
+            Event::JobFailed { job } | Event::JobCancelled { job } => {
+                self.close(at, *job, Kept::Nothing);
+            }
+            Event::JobRequeued { job, .. } => {
+                self.close(at, *job, Kept::Saved);
+            }
+            _ => {}
+        }
         self.state.apply(&Fact { at, event });
     }
 
@@ -55,8 +139,8 @@ impl Course {
     }
 
     fn next_leaving(&mut self) -> Option<Timestamp> {
-        while let Some(Reverse((at, job, attempt, _))) = self.leaving.peek().copied() {
-            if self.runs(job, attempt) {
+        while let Some(Reverse((at, job, number, _))) = self.leaving.peek().copied() {
+            if self.runs(job, number) {
                 return Some(at);
             }
             self.leaving.pop();
@@ -65,8 +149,9 @@ impl Course {
     }
 
     fn next_end(&mut self) -> Option<Timestamp> {
-        while let Some(Reverse((end, job, attempt))) = self.ends.peek().copied() {
-            if self.runs(job, attempt) {
+        while let Some(Reverse((end, job, number))) = self.ends.peek().copied() {
+            let attempt = self.running.get(&job);
+            if attempt.is_some_and(|attempt| attempt.number == number && attempt.ends == end) {
                 return Some(end);
             }
             self.ends.pop();
@@ -74,9 +159,10 @@ impl Course {
         None
     }
 
-    fn runs(&self, job: JobId, attempt: u32) -> bool {
-        let work = self.state.job(job);
-        work.is_some_and(|work| work.attempts == attempt && matches!(work.phase, Phase::Running { .. }))
+    fn expect_end(&mut self, job: JobId, attempt: &Attempt) {
+        if attempt.ends != Timestamp::NEVER {
+            self.ends.push(Reverse((attempt.ends, job, attempt.number)));
+        }
     }
 
     /// The next job that has come to its end ends.
@@ -84,67 +170,236 @@ impl Course {
         self.next_end().filter(|end| *end <= now)?;
         let Reverse((_, job, _)) = self.ends.pop()?;
         self.tell(now, Event::JobFinished { job });
-        self.left.remove(&job);
+        self.saved.remove(&job);
         Some(job)
     }
 
     /// The next job that has left for another waits again.
     pub fn leave_next(&mut self, now: Timestamp) -> Option<JobId> {
         self.next_leaving().filter(|at| *at <= now)?;
-        let Reverse((_, job, _, saved_until)) = self.leaving.pop()?;
-        self.requeue(now, job, false, saved_until);
+        let Reverse((_, job, _, kept)) = self.leaving.pop()?;
+        self.requeue(now, job, false, kept);
         Some(job)
     }
 
-    /// A running job is stopped and waits again. What it did since its last checkpoint is lost; without any, all is.
-    pub fn interrupt(&mut self, now: Timestamp, job: JobId, held: bool) {
+    /// A job is being stopped for another. It uses its grace to save its work as it is now; with nothing to save it is
+    /// gone at once.
+    fn leave(&mut self, now: Timestamp, job: JobId) {
         let Some(work) = self.state.job(job) else { return };
-        let Phase::Running { since, .. } = work.phase else { return };
-        let ran = (now - since).max(Duration::ZERO).as_millis();
-        let saved_until = work.spec.checkpoint.map(|checkpoint| {
-            let interval = checkpoint.interval.as_millis().max(1);
-            since + Duration::from_millis(ran / interval * interval)
-        });
-        self.requeue(now, job, held, saved_until);
+        let Phase::Running { ends, stage: Stage::Stopping(_), .. } = work.phase else { return };
+        let (number, saves) = (work.attempts, work.spec.checkpoint.is_some());
+        let sound = self.fail(now, job).is_some();
+        let at = if saves && sound { ends } else { now };
+        self.leaving.push(Reverse((at, job, number, if saves && sound { Kept::All } else { Kept::Saved })));
     }
 
-    /// A running job waits again, its work saved up to an instant; without one, all of this attempt is lost.
-    fn requeue(&mut self, now: Timestamp, job: JobId, held: bool, saved_until: Option<Timestamp>) {
-        let Some(work) = self.state.job(job) else { return };
-        let Phase::Running { since, .. } = work.phase else { return };
-        let to_do = self.left.get(&job).copied().or(work.spec.duration);
-        if let (Some(saved), Some(to_do)) = (saved_until, to_do) {
-            self.left.insert(job, (to_do - (saved - since)).max(Duration::ZERO));
+    /// A running job is stopped and waits again. What it did since its last checkpoint is lost; without any, all is.
+    pub fn interrupt(&mut self, now: Timestamp, job: JobId, held: bool) -> Ended {
+        self.requeue(now, job, held, Kept::Saved)
+    }
+
+    /// A running job is asked to save its work, stopped, and waits again. Who never saves loses all.
+    pub fn suspend(&mut self, now: Timestamp, job: JobId) -> Ended {
+        let saves = self.state.job(job).is_some_and(|work| work.spec.checkpoint.is_some());
+        self.requeue(now, job, false, if saves { Kept::All } else { Kept::Saved })
+    }
+
+    fn requeue(&mut self, now: Timestamp, job: JobId, held: bool, kept: Kept) -> Ended {
+        let Some(work) = self.state.job(job) else { return Ended::default() };
+        // What a replica has served is served.
+        let kept = if job.is_replica() { Kept::All } else { kept };
+        let saves = work.spec.checkpoint.is_some() || kept == Kept::All;
+        let broken = self.running.get(&job).and_then(|attempt| attempt.progress.broken());
+        let Some(ended) = self.close(now, job, kept) else { return Ended::default() };
+        if !job.is_replica() && ended.saved > 0 {
+            self.saved.insert(job, Duration::from_millis(ended.saved));
         }
+        let idle = broken.map_or(Duration::ZERO, |broken| now - broken);
+        let saved_until = saves.then(|| now - idle - Duration::from_millis(ended.rework));
         self.tell(now, Event::JobRequeued { job, saved_until, held });
+        ended
+    }
+
+    /// An attempt is over.
+    fn close(&mut self, now: Timestamp, job: JobId, kept: Kept) -> Option<Ended> {
+        let attempt = self.running.remove(&job)?;
+        if let Some((site, bytes, saving)) = attempt.writes {
+            self.storage[site.ix()].flows(bytes, saving, false);
+        }
+        if let Some(occupants) = &mut self.occupants {
+            occupants.leave(job, &attempt.placement);
+        }
+        let ended = attempt.progress.end(now, kept);
+        self.spent.add(attempt.spec.chip_milli(), ended);
+        self.charge(now, &attempt);
+        self.closed.push((job, ended));
+        Some(ended)
+    }
+
+    /// Books what an attempt took on its tenant.
+    fn charge(&mut self, now: Timestamp, attempt: &Attempt) {
+        let fleet = self.state.fleet();
+        let span = (now - attempt.progress.placed()).as_millis();
+        if !self.tenants.contains_key(&attempt.spec.tenant) {
+            let none = vec![ChipTime::default(); fleet.accelerators.len()];
+            self.tenants.insert(attempt.spec.tenant.clone(), none);
+        }
+        let Some(accounts) = self.tenants.get_mut(&attempt.spec.tenant) else { return };
+        for (gang, slots) in attempt.spec.gangs.iter().zip(&attempt.placement.gangs) {
+            for slot in slots {
+                let kind = fleet.kind(fleet.nodes[slot.nodes.first.ix()]);
+                let Some(account) = kind.accelerator.and_then(|kind| accounts.get_mut(kind.ix())) else { continue };
+                let workers = u64::from(slot.workers) * u64::from(slot.nodes.count);
+                account.0 += i128::from(workers * gang.chips.milli()) * i128::from(span);
+            }
+        }
+    }
+
+    /// Time is over: what runs has done its work so far.
+    pub fn finish(&mut self, now: Timestamp) {
+        let running: Vec<JobId> = self.running.keys().copied().collect();
+        for job in running {
+            self.close(now, job, Kept::All);
+        }
     }
 
     /// One pass; what it decided is in [`Course::decided`].
     pub fn pass(&mut self, now: Timestamp) {
         self.decided.clear();
         decide(&mut self.state, now, &mut self.decided);
-        for fact in &self.decided {
-            let (Event::JobPlaced { job, .. } | Event::JobStopping { job, .. }) = &fact.event else { continue };
-            let Some(work) = self.state.job(*job) else { continue };
-            if let Phase::Running { ends, stage: Stage::Stopping(_), .. } = work.phase {
-                // It uses its grace to save its work as it is now; with nothing to save it is gone at once.
-                let (at, saved) = work.spec.checkpoint.map_or((now, None), |_| (ends, Some(now)));
-                self.leaving.push(Reverse((at, *job, work.attempts, saved)));
-                continue;
-            }
-            if let Some(time) = self.left.get(job).copied().or(work.spec.duration) {
-                self.ends.push(Reverse((now.saturating_add(time), *job, work.attempts)));
+        let decided = std::mem::take(&mut self.decided);
+        for fact in &decided {
+            match &fact.event {
+                Event::JobPlaced { job, placement } => self.begin(now, *job, placement),
+                Event::JobStopping { job, .. } => self.leave(now, *job),
+                Event::ReplicaRetired { replica, .. } => {
+                    self.close(now, *replica, Kept::All);
+                }
+                _ => {}
             }
         }
+        self.decided = decided;
+    }
+
+    fn begin(&mut self, now: Timestamp, job: JobId, placement: &Arc<Placement>) {
+        let Some(work) = self.state.job(job) else { return };
+        let (number, spec) = (work.attempts, Arc::clone(&work.spec));
+        let before = self.saved.get(&job).copied().unwrap_or(Duration::ZERO);
+        let left = spec.duration.map(|duration| duration - before);
+        let site = site_of(self.state.fleet(), placement);
+        let storage = &mut self.storage[site.ix()];
+        let mut begins = now;
+        if number > 1 {
+            begins = begins + self.costs.restart;
+            if let Some(checkpoint) = spec.checkpoint.filter(|_| before > Duration::ZERO) {
+                begins = begins + storage.read(begins, checkpoint.bytes);
+            }
+        }
+        // Who ends before its first checkpoint writes none.
+        let checkpoint = spec.checkpoint.filter(|checkpoint| left.is_none_or(|left| left > checkpoint.interval));
+        let writes = checkpoint.map(|checkpoint| {
+            let mut saving = storage.saving(checkpoint);
+            if self.costs.asynchronous {
+                saving.write = Duration::ZERO;
+            }
+            storage.flows(checkpoint.bytes, saving, true);
+            (site, checkpoint.bytes, saving)
+        });
+        let progress = Progress::begin(Outset {
+            placed: now,
+            begins,
+            before,
+            to_do: spec.duration,
+            saving: writes.map(|(.., saving)| saving),
+            speed: self.speed_on(placement),
+        });
+        let ends = progress.ends();
+        let attempt = Attempt { number, spec, progress, ends, placement: Arc::clone(placement), writes };
+        if let Some(occupants) = &mut self.occupants {
+            occupants.enter(job, placement);
+        }
+        self.expect_end(job, &attempt);
+        self.running.insert(job, attempt);
+    }
+
+    /// The speed of the slowest of some nodes.
+    fn speed_on(&self, placement: &Placement) -> Ppm {
+        if self.slow.is_empty() {
+            return Ppm::ONE;
+        }
+        let slow = placement.slots().flat_map(|slot| {
+            let numbers = slot.nodes.numbers();
+            self.slow.range(NodeIx(numbers.start)..NodeIx(numbers.end)).map(|(_, speed)| *speed)
+        });
+        slow.min().unwrap_or(Ppm::ONE)
+    }
+
+    // What happens to nodes.
+
+    /// The jobs on a node.
+    pub fn on_node(&self, node: NodeIx) -> &[JobId] {
+        self.occupants.as_ref().map_or(&[], |occupants| occupants.on(node))
+    }
+
+    /// A node works at another speed from now on, and with it every gang that is on it.
+    pub fn slow_down(&mut self, now: Timestamp, node: NodeIx, speed: Ppm) {
+        if speed == Ppm::ONE {
+            self.slow.remove(&node)
+        } else {
+            self.slow.insert(node, speed)
+        };
+        for job in self.on_node(node).to_vec() {
+            let Some(mut attempt) = self.running.remove(&job) else { continue };
+            attempt.progress.change_speed(now, self.speed_on(&attempt.placement));
+            attempt.ends = attempt.progress.ends();
+            self.expect_end(job, &attempt);
+            self.running.insert(job, attempt);
+        }
+    }
+
+    /// Nothing of a running job goes on any more, although it keeps its nodes until somebody finds out; gives the
+    /// attempt, or none where that had happened before.
+    pub fn fail(&mut self, now: Timestamp, job: JobId) -> Option<u32> {
+        let attempt = self.running.get_mut(&job).filter(|attempt| attempt.progress.broken().is_none())?;
+        attempt.progress.fail(now);
+        attempt.ends = Timestamp::NEVER;
+        Some(attempt.number)
+    }
+
+    /// Whether an attempt of a job still has its nodes.
+    pub fn runs(&self, job: JobId, number: u32) -> bool {
+        self.running.get(&job).is_some_and(|attempt| attempt.number == number)
     }
 
     /// Draw at the servers and at the grid connections.
     pub fn draw(&self) -> (Watts, Watts) {
         let state = &self.state;
-        let sites = state.fleet().sites.iter().zip((0..).map(offtake_fleet::SiteIx));
+        let sites = state.fleet().sites.iter().zip((0..).map(SiteIx));
         sites.fold((Watts::ZERO, Watts::ZERO), |(it, facility), (site, ix)| {
             let draw = state.capacity().site_draw(ix);
             (it + draw, facility + draw.share_up(site.pue))
         })
     }
+}
+
+/// The attempt of a job that runs already: as far as its state tells.
+fn resumed(work: &offtake_engine::Work) -> Option<Attempt> {
+    let Phase::Running { placement, since, ends, .. } = &work.phase else { return None };
+    let saving = work.spec.checkpoint.map(|checkpoint| Saving { interval: checkpoint.interval, write: Duration::ZERO });
+    let to_do = (*ends != Timestamp::NEVER).then(|| *ends - *since);
+    let outset = Outset { placed: *since, begins: *since, before: Duration::ZERO, to_do, saving, speed: Ppm::ONE };
+    Some(Attempt {
+        number: work.attempts,
+        progress: Progress::begin(outset),
+        ends: *ends,
+        placement: Arc::clone(placement),
+        spec: Arc::clone(&work.spec),
+        writes: None,
+    })
+}
+
+/// The site of the first node.
+fn site_of(fleet: &Fleet, placement: &Placement) -> SiteIx {
+    let first = placement.slots().next().map_or(NodeIx(0), |slot| slot.nodes.first);
+    fleet.domains[fleet.nodes[first.ix()].domain.ix()].site
 }

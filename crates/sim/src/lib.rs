@@ -2,14 +2,19 @@
 
 mod ahead;
 mod course;
+pub mod failures;
+mod occupants;
 mod picture;
+mod progress;
 pub mod report;
 mod results;
 mod run;
 mod scenario;
+mod storage;
 
 pub use ahead::{Ahead, Awaiting, JobAhead, look_ahead, with_cap};
 pub use picture::Snapshot;
+pub use progress::Spent;
 pub use results::{report_data, summary, write_jobs, write_timeline};
 pub use run::{Broken, JobOutcome, Observer, Outcome, Sample, Setup, Signal, SignalValue, run};
 pub use scenario::{Overrides, Scenario, ScenarioError, read};

@@ -2,17 +2,17 @@
 
 use std::io::Write;
 
-use offtake_engine::JobId;
+use offtake_engine::{ChipTime, JobId};
 use offtake_fleet::{CapTarget, Meter, SiteIx};
 use offtake_signals::ExchangeRate;
 use offtake_units::{Currency, Duration, Money, Timestamp};
 use offtake_workload::{ChipRequest, Job, Tier, human};
 
 use crate::report::{
-    CapLine, ExchangeRate as ReportRate, PolicyReport, PolicySummary, PriceLine, ReportData, ScenarioFacts, Source,
-    Stats, Timeline, WaitBucket,
+    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, PolicyReport, PolicySummary, PriceLine, ReportData,
+    ScenarioFacts, Source, Stats, Timeline, WaitBucket,
 };
-use crate::run::{Outcome, Setup, SignalValue, is_running};
+use crate::run::{Outcome, Sample, Setup, SignalValue, is_running};
 use crate::scenario::Scenario;
 
 /// The figures of one policy.
@@ -30,7 +30,7 @@ pub fn summary(scenario: &Scenario, outcome: &Outcome) -> PolicySummary {
     let span = outcome.end - setup.start;
     let capacity = i128::from(setup.fleet.chips()) * 1000 * i128::from(span.as_millis());
     let ledger = outcome.state.ledger();
-    let useful_hours = ledger.allocated.as_chip_hours() - ledger.lost.as_chip_hours();
+    let useful_hours = outcome.spent.useful.as_chip_hours();
     let facility: f64 = ledger.sites.iter().map(|site| site.facility.as_mwh()).sum();
     let priced = ledger.sites.iter().any(|site| !site.cost.is_empty());
     let cost = priced
@@ -55,6 +55,13 @@ pub fn summary(scenario: &Scenario, outcome: &Outcome) -> PolicySummary {
         offered_load: round(share(offered(setup, outcome.end)), 4),
         allocation_pct: round(100.0 * share(ledger.allocated.0), 3),
         goodput_pct: round(100.0 * ratio(useful_hours, ledger.allocated.as_chip_hours()), 3),
+        ettr_pct: round(100.0 * ettr(setup, outcome), 3),
+        chip_hours: chip_hours(setup, outcome),
+        jain_index: round(jain(setup, outcome), 4),
+        deadlines_met_pct: deadlines_met(setup, outcome).map(|share| round(100.0 * share, 3)),
+        restarts: outcome.jobs.iter().map(|record| u64::from(record.restarts)).sum(),
+        failures: failure_lines(outcome),
+        tier_waits: tier_waits(setup, outcome),
         fragmentation_pct: round(100.0 * fragmentation(setup, outcome), 3),
         energy_mwh: round(facility, 3),
         energy_cost_usd: cost.map(|cost| round(cost, 2)),
@@ -85,6 +92,90 @@ fn wait(job: &Job, started: Option<Timestamp>, end: Timestamp) -> Duration {
 fn fragmentation(setup: &Setup, outcome: &Outcome) -> f64 {
     let total: u64 = outcome.samples.iter().map(|sample| sample.fragmented_chip_milli).sum();
     ratio(total as f64 / 1000.0, outcome.samples.len() as f64 * setup.fleet.chips() as f64)
+}
+
+/// Where the fleet's chip-time went. What nodes under repair, holds and fragmentation took of the free is known from
+/// samples; together they take no more than there is.
+fn chip_hours(setup: &Setup, outcome: &Outcome) -> ChipHours {
+    let spent = &outcome.spent;
+    let fleet = setup.fleet.chips() as f64 * (outcome.end - setup.start).as_secs_f64() / 3600.0;
+    let mut free = (fleet - spent.total().as_chip_hours()).max(0.0);
+    let mut of_free = |hours: f64| {
+        let taken = hours.min(free);
+        free -= taken;
+        round(taken, 1)
+    };
+    let mean = |chips: fn(&Sample) -> u64| {
+        let total: u64 = outcome.samples.iter().map(chips).sum();
+        fleet * ratio(total as f64 / 1000.0, outcome.samples.len() as f64 * setup.fleet.chips() as f64)
+    };
+    let out = of_free(outcome.failures.out.as_chip_hours());
+    let held = of_free(mean(|sample| sample.held_chip_milli));
+    let fragmented = of_free(mean(|sample| sample.fragmented_chip_milli));
+    ChipHours {
+        fleet: round(fleet, 1),
+        useful: round(spent.useful.as_chip_hours(), 1),
+        checkpoints: round(spent.saving.as_chip_hours(), 1),
+        restart: round(spent.restart.as_chip_hours(), 1),
+        rework: round(spent.rework.as_chip_hours(), 1),
+        slowness: round(spent.slowness.as_chip_hours(), 1),
+        out,
+        held,
+        fragmented,
+        idle: round(free, 1),
+    }
+}
+
+/// Useful time over the time from submission to end of jobs that have started, weighted by chips.
+fn ettr(setup: &Setup, outcome: &Outcome) -> f64 {
+    let started = setup.jobs.iter().zip(&outcome.jobs).filter(|(_, record)| record.started.is_some());
+    let (useful, all) = started.fold((0, 0), |(useful, all): (i128, i128), (job, record)| {
+        let chips = i128::from(job.chip_milli());
+        let span = record.finished.unwrap_or(outcome.end) - job.submitted.max(setup.start);
+        (useful + chips * i128::from(record.useful.as_millis()), all + chips * i128::from(span.as_millis()))
+    });
+    ratio(useful as f64, all as f64)
+}
+
+/// Jain's index (DEC-TR-301, 1984) of the tenants' dominant shares: of the kinds of chip, the one of which a tenant had
+/// the largest part (Ghodsi et al., NSDI 2011).
+fn jain(setup: &Setup, outcome: &Outcome) -> f64 {
+    let fleet = &setup.fleet;
+    let mut chips = vec![0_u64; fleet.accelerators.len()];
+    for node in &fleet.nodes {
+        let kind = fleet.kind(*node);
+        if let Some(accelerator) = kind.accelerator {
+            chips[accelerator.ix()] += u64::from(kind.chips);
+        }
+    }
+    let dominant = |used: &Vec<ChipTime>| {
+        let shares = used.iter().zip(&chips).map(|(time, chips)| ratio(time.as_chip_hours(), *chips as f64));
+        shares.fold(0.0, f64::max)
+    };
+    let shares: Vec<f64> = outcome.tenants.values().map(dominant).collect();
+    let (sum, squares) = shares.iter().fold((0.0, 0.0), |(sum, squares), share| (sum + share, squares + share * share));
+    if squares == 0.0 { 1.0 } else { sum * sum / (shares.len() as f64 * squares) }
+}
+
+/// The share of deadlines that were met, of those that have come.
+fn deadlines_met(setup: &Setup, outcome: &Outcome) -> Option<f64> {
+    let due = setup.jobs.iter().zip(&outcome.jobs).filter_map(|(job, record)| {
+        let deadline = job.deadline.filter(|deadline| *deadline <= outcome.end)?;
+        Some(record.finished.is_some_and(|end| end <= deadline))
+    });
+    let (met, all) = due.fold((0_u64, 0_u64), |(met, all), in_time| (met + u64::from(in_time), all + 1));
+    (all > 0).then(|| met as f64 / all as f64)
+}
+
+fn failure_lines(outcome: &Outcome) -> Vec<FailureLine> {
+    let lines = outcome.failures.causes.iter().map(|cause| FailureLine {
+        class: cause.class.clone(),
+        cause: cause.cause.clone(),
+        count: cause.struck,
+        attempts: cause.jobs,
+        lost_chip_hours: round(cause.lost.as_chip_hours(), 1),
+    });
+    lines.collect()
 }
 
 fn in_usd(money: Money, rates: &[ExchangeRate]) -> f64 {
@@ -121,20 +212,46 @@ fn stats(mut spans: Vec<Duration>) -> Stats {
     }
 }
 
-const SIZES: [(&str, u64); 6] =
-    [("share", 999), ("1", 1000), ("2–8", 8_000), ("9–64", 64_000), ("65–512", 512_000), ("513+", u64::MAX)];
+const SIZES: [(&str, u64); 7] = [
+    ("share", 999),
+    ("1", 1000),
+    ("2–8", 8_000),
+    ("9–64", 64_000),
+    ("65–512", 512_000),
+    ("513–4096", 4_096_000),
+    ("4097+", u64::MAX),
+];
 
 fn wait_buckets(scenario: &Scenario, outcome: &Outcome) -> Vec<WaitBucket> {
-    let mut spans: Vec<Vec<Duration>> = vec![Vec::new(); SIZES.len()];
-    for (job, record) in scenario.setup.jobs.iter().zip(&outcome.jobs) {
+    let sizes = SIZES.map(|(label, _)| label);
+    waits_by(&scenario.setup, outcome, &sizes, |job| {
         let chips = job.chip_milli();
-        if record.rejected || chips == 0 || job.submitted > outcome.end {
+        let size = SIZES.iter().position(|(_, most)| chips <= *most).unwrap_or(SIZES.len() - 1);
+        (chips > 0).then_some(size)
+    })
+}
+
+fn tier_waits(setup: &Setup, outcome: &Outcome) -> Vec<WaitBucket> {
+    waits_by(setup, outcome, &Tier::ALL.map(tier_name), |job| Some(job.tier as usize))
+}
+
+/// Waits of jobs that were not rejected, by where a job belongs, if anywhere.
+fn waits_by(
+    setup: &Setup,
+    outcome: &Outcome,
+    labels: &[&str],
+    place: impl Fn(&Job) -> Option<usize>,
+) -> Vec<WaitBucket> {
+    let mut spans: Vec<Vec<Duration>> = vec![Vec::new(); labels.len()];
+    for (job, record) in setup.jobs.iter().zip(&outcome.jobs) {
+        if record.rejected || job.submitted > outcome.end {
             continue;
         }
-        let size = SIZES.iter().position(|(_, most)| chips <= *most).unwrap_or(SIZES.len() - 1);
-        spans[size].push(wait(job, record.started, outcome.end));
+        if let Some(spans) = place(job).and_then(|place| spans.get_mut(place)) {
+            spans.push(wait(job, record.started, outcome.end));
+        }
     }
-    let buckets = SIZES.iter().zip(spans).map(|((label, _), spans)| {
+    let buckets = labels.iter().zip(spans).map(|(label, spans)| {
         let jobs = spans.len() as u64;
         let stats = stats(spans);
         WaitBucket {

@@ -1,14 +1,17 @@
 //! Virtual time: arrivals, ends, signals and samples in order, over the engine that also runs live.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{Event, Fact, JobId, Phase, Policy, ServiceId, State};
+use offtake_engine::{ChipTime, Event, Fact, JobId, Phase, Policy, ServiceId, State};
 use offtake_fleet::Fleet;
 use offtake_units::{CarbonIntensity, Duration, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Service};
 
-use crate::course::Course;
+use crate::course::{Costs, Course};
+use crate::failures::{FailureCounts, FailureModel, Process};
 use crate::picture::Snapshot;
+use crate::progress::Spent;
 
 /// Everything that a run is made of; the same for all policies.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub struct Setup {
     pub signals: Vec<Signal>,
     /// Time between two samples of the timeline.
     pub sample_every: Duration,
+    /// How the fleet fails; none for a fleet that never does.
+    pub failures: Option<FailureModel>,
 }
 
 /// A value of a zone, from an instant on.
@@ -62,6 +67,10 @@ pub struct JobOutcome {
     pub first_node: u32,
     /// How many nodes it ran on.
     pub nodes: u32,
+    /// How often it was stopped and waited again.
+    pub restarts: u32,
+    /// Its work that counts, in time at full speed.
+    pub useful: Duration,
 }
 
 /// The fleet at an instant.
@@ -81,6 +90,10 @@ pub struct Sample {
     pub facility: Watts,
     /// Fragmented chips, in thousandths.
     pub fragmented_chip_milli: u64,
+    /// Free chips that are kept for blocked jobs, in thousandths.
+    pub held_chip_milli: u64,
+    /// Chips of nodes that are out, in thousandths.
+    pub out_chip_milli: u64,
 }
 
 /// What one policy did.
@@ -102,6 +115,12 @@ pub struct Outcome {
     pub cap_breaches: u64,
     /// When the run ended.
     pub end: Timestamp,
+    /// What became of the chip-time that was allocated.
+    pub spent: Spent,
+    /// Chip-time by tenant and accelerator kind, in the order of the fleet's kinds.
+    pub tenants: BTreeMap<String, Vec<ChipTime>>,
+    /// What failures did.
+    pub failures: FailureCounts,
     /// Time that each pass took, in nanoseconds, as the clock that was handed in tells; of the order of passes.
     pub pass_ns: Vec<u32>,
 }
@@ -149,6 +168,7 @@ pub fn run(setup: &Setup, policy: Policy, observer: &mut dyn Observer) -> Result
 struct Run<'a> {
     setup: &'a Setup,
     course: Course,
+    failures: Option<Process<'a>>,
     next_job: usize,
     next_signal: usize,
     next_hour: Timestamp,
@@ -166,7 +186,8 @@ impl<'a> Run<'a> {
         first.into_iter().for_each(|event| state.apply(&Fact { at: setup.start, event }));
         Self {
             setup,
-            course: Course::new(state),
+            course: Course::new(state).with_costs(Costs::of(setup.failures.as_ref())),
+            failures: setup.failures.as_ref().map(|model| Process::new(model, &setup.fleet, setup.start)),
             next_job: 0,
             next_signal: 0,
             next_hour: setup.start,
@@ -182,6 +203,9 @@ impl<'a> Run<'a> {
                 decisions: 0,
                 cap_breaches: 0,
                 end: setup.start,
+                spent: Spent::default(),
+                tenants: BTreeMap::new(),
+                failures: FailureCounts::default(),
                 pass_ns: Vec::new(),
             },
         }
@@ -197,8 +221,13 @@ impl<'a> Run<'a> {
     /// The next instant at which something happens; none when the run is over.
     fn next_instant(&mut self) -> Option<Timestamp> {
         let arrival = self.setup.jobs.get(self.next_job).map(|job| job.submitted.max(self.setup.start));
+        let failures = self.failures.as_ref();
         let work = [arrival, self.course.next()].into_iter().flatten().min();
         let limit = self.setup.horizon.map(|horizon| self.setup.start + horizon);
+        // Failures go on for ever; without a horizon they count as long as there is work, or one of them is not over.
+        let counts = |failures: &&Process<'_>| limit.is_some() || work.is_some() || failures.is_open();
+        let failure = failures.filter(counts).and_then(Process::next);
+        let work = [work, failure].into_iter().flatten().min();
         match limit {
             None => work.map(|work| work.min(self.next_hour).min(self.next_sample)),
             Some(limit) => {
@@ -214,6 +243,9 @@ impl<'a> Run<'a> {
             self.outcome.jobs[job.0 as usize].finished = Some(now);
         }
         while self.course.leave_next(now).is_some() {}
+        if let Some(failures) = &mut self.failures {
+            failures.happen(now, &mut self.course);
+        }
         if now >= self.next_hour {
             self.hour(now);
             self.next_hour = self.next_hour + Duration::HOUR;
@@ -268,6 +300,7 @@ impl<'a> Run<'a> {
                 _ => {}
             }
         }
+        self.note_closed(true);
         let (_, facility) = self.course.draw();
         self.outcome.peak = self.outcome.peak.max(facility);
         if now >= self.next_sample {
@@ -279,6 +312,15 @@ impl<'a> Run<'a> {
             self.course.state.check().map_err(|difference| Broken { at: now, difference })?;
         }
         Ok(())
+    }
+
+    /// Takes note of attempts that have ended; those whose job has not ended were stopped, or time is over.
+    fn note_closed(&mut self, stopped: bool) {
+        for (job, ended) in self.course.closed.drain(..) {
+            let Some(record) = self.outcome.jobs.get_mut(job.0 as usize) else { continue };
+            record.useful += Duration::from_millis(ended.useful);
+            record.restarts += u32::from(stopped && record.finished.is_none());
+        }
     }
 
     fn sample(&mut self, now: Timestamp) {
@@ -293,6 +335,8 @@ impl<'a> Run<'a> {
             it,
             facility,
             fragmented_chip_milli: state.fragmented_chip_milli(),
+            held_chip_milli: state.held_chip_milli(),
+            out_chip_milli: self.failures.as_ref().map_or(0, Process::chip_milli_out),
         });
         let in_use: u64 = chip_milli.iter().sum();
         if in_use > self.most_in_use {
@@ -313,6 +357,11 @@ impl<'a> Run<'a> {
             Some(horizon) => self.setup.start + horizon,
             None => self.course.state.now(),
         };
+        self.course.finish(end);
+        self.note_closed(false);
+        self.outcome.failures = self.failures.map(|failures| failures.finish(end)).unwrap_or_default();
+        self.outcome.spent = self.course.spent;
+        self.outcome.tenants = self.course.tenants;
         self.outcome.state = self.course.state;
         self.outcome.state.advance(end);
         self.outcome.end = end;

@@ -104,6 +104,11 @@ pub struct Quantile {
 }
 
 impl Spread {
+    /// A duration, drawn.
+    pub fn draw(&self, rng: &mut Rng) -> Duration {
+        self.quantile(rng.share_q32())
+    }
+
     /// The duration below which this share lies; the share has 32 bits after the point.
     fn quantile(&self, share_q32: u64) -> Duration {
         let millis = |ms: u64| Duration::from_millis(ms.clamp(1, longest_ms()) as i64);
@@ -140,7 +145,11 @@ impl Spread {
         middles.map(|share| self.quantile(share).as_millis() as u128).sum::<u128>() / u128::from(STEPS)
     }
 
-    fn check(&self, field: &str) -> Result<(), Fault> {
+    /// Whether it can be meant; `field` names it in the fault.
+    ///
+    /// # Errors
+    /// When a duration is out of bounds, or the points do not rise from none to all.
+    pub fn check(&self, field: &str) -> Result<(), Fault> {
         match self {
             Self::Fixed(duration) => span(field, *duration),
             Self::LogNormal { p50, p99 } => {

@@ -37,19 +37,26 @@ fn the_summary_has_the_keys_that_are_promised() {
         "allocation_pct",
         "cap_breaches",
         "carbon_t",
+        "chip_hours",
+        "deadlines_met_pct",
         "decisions",
         "energy_cost_usd",
         "energy_mwh",
+        "ettr_pct",
+        "failures",
         "finished",
         "fragmentation_pct",
         "goodput_pct",
+        "jain_index",
         "jct_s",
         "jobs",
         "makespan_s",
         "offered_load",
         "peak_mw",
         "rejected",
+        "restarts",
         "running_at_end",
+        "tier_waits",
         "timing",
         "usd_per_useful_chip_hour",
         "useful_chip_hours_per_mwh",
@@ -78,8 +85,15 @@ fn the_figures_of_strict_order_are_those_worked_out_by_hand() {
         "energy_mwh": 5.1, "energy_cost_usd": 309.0, "carbon_t": 1.386, "peak_mw": 1.5,
         "usd_per_useful_chip_hour": 7.725, "useful_chip_hours_per_mwh": 7.843,
         "cap_breaches": 0, "decisions": 3,
+        "chip_hours": {
+            "fleet": 80.0, "useful": 40.0, "checkpoints": 0.0, "restart": 0.0, "rework": 0.0, "slowness": 0.0,
+            "out": 0.0, "held": 0.0, "fragmented": 0.0, "idle": 40.0,
+        },
+        "restarts": 0, "failures": [], "deadlines_met_pct": null,
     });
-    assert_eq!(figures, expected);
+    for (key, value) in expected.as_object().expect("an object") {
+        assert_eq!(figures[key], *value, "{key}");
+    }
 }
 
 /// With backfill `late` runs beside `long` from 0:30 to 1:30, and `wide` as before. The same 5.1 MWh fall into other

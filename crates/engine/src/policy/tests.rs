@@ -50,6 +50,7 @@ fn fleet(kinds: &[(u16, u32, u64)]) -> Fleet {
             price_zone: None,
             carbon_zone: None,
             jurisdiction: None,
+            storage_bandwidth: None,
             pue: Ppm::ONE,
         }],
         domains: vec![Domain {

@@ -220,6 +220,12 @@ impl State {
         self.mix.fragmented(self.capacity.classes())
     }
 
+    /// Free chips on nodes that are kept for blocked jobs, in thousandths.
+    pub fn held_chip_milli(&self) -> u64 {
+        let nodes = self.holds.iter().flat_map(|hold| &hold.nodes).flat_map(|range| range.numbers());
+        nodes.map(|node| u64::from(self.capacity.class_of(NodeIx(node)).vector.whole) * 1000).sum()
+    }
+
     /// Capacity kept for blocked jobs.
     pub fn holds(&self) -> &[Hold] {
         &self.holds

@@ -155,6 +155,7 @@ fn site(name: &toml::Spanned<String>, entry: &syntax::Site, values: &Values) -> 
         carbon_zone: text(&entry.carbon_zone)?,
         jurisdiction: text(&entry.jurisdiction)?,
         pue,
+        storage_bandwidth: entry.storage_bandwidth.as_ref().map(|number| values.bandwidth(number)).transpose()?,
     })
 }
 

@@ -98,6 +98,7 @@ pub(super) struct Site {
     pub carbon_zone: Option<Spanned<String>>,
     pub jurisdiction: Option<Spanned<String>>,
     pub pue: Spanned<Number>,
+    pub storage_bandwidth: Option<Spanned<Number>>,
     pub domains: Option<Spanned<Named<Spanned<Number>>>>,
     pub nodes: Option<Spanned<Named<Spanned<Number>>>>,
     pub node_list: Option<Spanned<NodeList>>,

@@ -110,6 +110,16 @@ impl Values {
             )),
         }
     }
+
+    /// Bytes a second.
+    pub(super) fn bandwidth(&self, number: &Spanned<Number>) -> Checked<u64> {
+        let (value, written) = self.resolve(number)?;
+        if (1e6..=1e18).contains(&value) {
+            return Ok(value as u64);
+        }
+        let allowed = "storage reads and writes 1e6 to 1e18 bytes a second; 1e12 is a terabyte a second";
+        Err(at(number, format!("{written} is not allowed: {allowed}")))
+    }
 }
 
 /// What of a name is wrong, if anything: names are parts of paths, patterns and tables.

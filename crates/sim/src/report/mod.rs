@@ -124,8 +124,23 @@ pub struct PolicySummary {
     pub offered_load: f64,
     /// Allocated chip-time over the fleet's chip-time.
     pub allocation_pct: f64,
-    /// Useful chip-time over allocated chip-time.
+    /// Useful chip-time over allocated chip-time: what is left without rework, restarts, checkpoints and slowness.
     pub goodput_pct: f64,
+    /// Effective training time ratio: useful time over all time from submission to end, waits included, of jobs that have
+    /// started; a mean in which each job counts by its chips and its time (Kokolis et al., HPCA 2025).
+    pub ettr_pct: f64,
+    /// Where the fleet's chip-time went.
+    pub chip_hours: ChipHours,
+    /// Jain's index of the tenants' dominant shares of chip-time: 1 where all are alike, 1/n where one has all.
+    pub jain_index: f64,
+    /// Jobs with a deadline that ended in time, of those whose deadline has come; none without any.
+    pub deadlines_met_pct: Option<f64>,
+    /// Attempts of jobs that were stopped and waited again.
+    pub restarts: u64,
+    /// What failed, by cause; empty where nothing fails.
+    pub failures: Vec<FailureLine>,
+    /// Waiting time of jobs by tier, the strongest first.
+    pub tier_waits: Vec<WaitBucket>,
     /// Free chip-time that the typical request could not use because of where it was, over the fleet's chip-time.
     pub fragmentation_pct: f64,
     /// Energy at the facility meter.
@@ -144,6 +159,46 @@ pub struct PolicySummary {
     pub cap_breaches: u64,
     /// Decisions taken.
     pub decisions: u64,
+}
+
+/// Where the fleet's chip-time went, in chip-hours. The parts make up the whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct ChipHours {
+    /// The whole.
+    pub fleet: f64,
+    /// Work that counts, and services.
+    pub useful: f64,
+    /// Standing still while checkpoints were written.
+    pub checkpoints: f64,
+    /// Finding failures, starting workers, loading checkpoints.
+    pub restart: f64,
+    /// Work that was lost, or was in vain.
+    pub rework: f64,
+    /// What slow nodes cost the gangs on them.
+    pub slowness: f64,
+    /// On nodes that were out.
+    pub out: f64,
+    /// Free, and kept for a blocked job; from the samples of the timeline.
+    pub held: f64,
+    /// Free, and of no use to the typical request because of where it was; from the samples of the timeline.
+    pub fragmented: f64,
+    /// Free.
+    pub idle: f64,
+}
+
+/// How often something failed, and what that cost.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct FailureLine {
+    /// The parts that failed: `node`, `rack`, `feed`.
+    pub class: String,
+    /// Why.
+    pub cause: String,
+    /// How often.
+    pub count: u64,
+    /// Attempts of jobs that it ended.
+    pub attempts: u64,
+    /// Their chip-hours from the last checkpoint until it was found.
+    pub lost_chip_hours: f64,
 }
 
 /// A distribution of durations, in seconds.
@@ -212,7 +267,8 @@ pub struct PriceLine {
 /// Waiting time of the jobs of one size.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct WaitBucket {
-    /// The sizes in chips: `share`, `1`, `2–8`, `513+`. The page makes words of them: "gangs of 2–8 chips".
+    /// The sizes in chips: `share`, `1`, `2–8`, `4097+`. The page makes words of them: "gangs of 2–8 chips". For waits by
+    /// tier, the tier.
     pub label: String,
     /// Jobs counted.
     pub jobs: u64,

@@ -8,6 +8,8 @@ use offtake_workload::synthetic::Class;
 use offtake_workload::{ServiceText, human};
 use serde::Deserialize;
 
+use super::failures::FailuresFile;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
@@ -29,6 +31,7 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) services: Vec<ServiceText>,
     pub(super) signals: Option<SignalsFile>,
+    pub(super) failures: Option<FailuresFile>,
     #[serde(default)]
     pub(super) sources: Vec<SourceFile>,
 }

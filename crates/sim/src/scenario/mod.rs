@@ -1,5 +1,6 @@
 //! Scenario files: which fleet, which work, which signals, for how long, under which policies.
 
+mod failures;
 mod file;
 mod signals;
 mod work;
@@ -165,6 +166,7 @@ impl Reader {
         let mut notes = file.notes.clone();
         self.lay_zones(&file, &mut fleet, &mut notes)?;
         let fleet = Arc::new(fleet);
+        let failures = self.failures(file.failures.as_ref(), &fleet, seed)?;
         let (workload, start) = self.workload(&file, &fleet, seed, &mut notes)?;
         let mut services = workload.services;
         services.extend(file.services.iter().map(|ServiceText(service)| service.clone()));
@@ -189,6 +191,7 @@ impl Reader {
                 horizon: file.horizon,
                 signals,
                 sample_every,
+                failures,
             },
             seed,
             policies,

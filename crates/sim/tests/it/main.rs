@@ -1,3 +1,4 @@
 //! What is ahead of a live state.
 
 mod ahead;
+mod failures;
