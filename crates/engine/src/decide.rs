@@ -1,17 +1,20 @@
 //! One scheduling pass: admit → scale → place. Each proposal is applied as it is made, so a pass costs what it touches;
 //! a second pass at the same instant proposes nothing.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use offtake_fleet::NodeIx;
+use offtake_fleet::{NodeIx, NodeKindIx};
 use offtake_units::Timestamp;
 
-use crate::capacity::{LimitIx, Withheld};
+use crate::capacity::LimitIx;
 use crate::fact::{Event, Fact, JobId, Placement};
-use crate::place::{Placing, ShapeIx, could_help, fits};
+use crate::place::{Placing, ShapeIx, fits};
+use crate::plan::earliest_start;
 use crate::policy::Queue as Discipline;
 use crate::preempt;
-use crate::queue::{Blocked, LaneIx};
+use crate::queue::{Blocked, LaneIx, Turn, Waiting};
 use crate::request::Shape;
 use crate::state::{Hold, Phase, State, kinds_of, standing};
 
@@ -70,7 +73,7 @@ fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
         if state.queue.lane(lane).parked.is_some() {
             return;
         }
-        if !try_first(state, lane, facts) && !try_own_hold(state, lane, facts) {
+        if !try_first(state, lane, facts) && !try_first_hold(state, lane, facts) {
             preempt::make_room(state, lane, facts);
             let why = blocked_by(state, lane);
             state.queue.park(lane, why);
@@ -78,12 +81,11 @@ fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
     }
 }
 
-/// EASY backfill: the first blocked job of each pool of nodes gets a hold at its earliest start; others go first where
-/// they delay no hold.
+/// Backfill: the first blocked jobs hold capacity from their earliest starts on; others go first where they delay none.
 fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
     wake_due(state);
     loop {
-        if state.holds_stale {
+        while state.holds_stale {
             keep_holds(state, facts);
         }
         let Some(lane) = state.queue.next() else { return };
@@ -91,8 +93,8 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
         let (key, only_freed) = (entry.key, entry.only_freed);
         let may = |state: &State, held| !only_freed || state.freed_helps(key, held);
         let progress = (may(state, false) && try_first(state, lane, facts))
-            || try_own_hold(state, lane, facts)
-            || (may(state, true) && try_under_hold(state, lane, facts));
+            || try_own_holds(state, lane, facts)
+            || (may(state, true) && try_under_holds(state, lane, facts));
         if !progress {
             preempt::make_room(state, lane, facts);
             let why = blocked_by(state, lane);
@@ -124,7 +126,7 @@ fn try_first(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
 fn try_job(state: &mut State, job: JobId, shape_ix: ShapeIx, facts: &mut Vec<Fact>) -> bool {
     let shape = Arc::clone(state.shape(shape_ix));
     let Some(placement) = place(state, shape_ix, &shape, job) else { return false };
-    if state.holds.iter().any(|hold| hold.job == job) {
+    if state.hold_of(job).is_some() {
         propose(state, facts, Event::HoldReleased { job });
     }
     begin(state, facts, job, Arc::new(placement));
@@ -143,48 +145,97 @@ pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: Jo
     Placing::new(capacity, policy, scores, mix, job).place(shape_ix, shape)
 }
 
-/// Places the first job of a lane where its hold said once that is due; elsewhere if work has outrun its expected end.
-fn try_own_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
-    let Some(first) = state.queue.lane(lane).first() else { return false };
-    let (job, shape, now) = (first.job, state.queue.lane(lane).key.shape, state.now());
-    let Some(hold) = state.holds.iter().find(|hold| hold.job == job && hold.is_ripe(now)) else { return false };
-    let placement = Arc::clone(&hold.placement);
-    propose(state, facts, Event::HoldReleased { job });
-    if !state.settle(job, shape, &placement) {
-        return try_first(state, lane, facts);
+/// Places the first job of a lane where its hold said once it can.
+fn try_first_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
+    let (shape, first) = (state.queue.lane(lane).key.shape, state.queue.lane(lane).first());
+    let ripe = |first: &Waiting| state.hold_of(first.job).is_some_and(|hold| state.is_ripe(hold, shape));
+    first.filter(ripe).is_some_and(|first| try_own_hold(state, first.job, shape, facts))
+}
+
+/// Places a job of a lane where its hold said once it can; elsewhere if work has outrun its expected end.
+fn try_own_holds(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
+    let shape = state.queue.lane(lane).key.shape;
+    // Who comes first gets a hold before others start earlier than theirs say.
+    let only_due = lacks_hold(state, lane);
+    let here = |hold: &Hold| {
+        let work = state.job(hold.job)?;
+        (work.phase == Phase::Pending(shape) && state.lane_of(shape, &work.spec) == Some(lane)).then_some(work.turn)
+    };
+    let mut ripe: Vec<(Turn, JobId)> = state
+        .holds
+        .iter()
+        .filter(|hold| !only_due || hold.start <= state.now())
+        .filter_map(|hold| here(hold).filter(|_| state.is_ripe(hold, shape)).map(|turn| (turn, hold.job)))
+        .collect();
+    ripe.sort_unstable();
+    ripe.into_iter().any(|(_, job)| try_own_hold(state, job, shape, facts))
+}
+
+fn try_own_hold(state: &mut State, job: JobId, shape: ShapeIx, facts: &mut Vec<Fact>) -> bool {
+    let Some(hold) = state.hold_of(job) else { return false };
+    let (placement, is_due) = (Arc::clone(&hold.placement), hold.start <= state.now());
+    if state.settle(job, shape, &placement) {
+        propose(state, facts, Event::HoldReleased { job });
+        begin(state, facts, job, placement);
+        return true;
     }
-    begin(state, facts, job, placement);
+    if !is_due {
+        return false;
+    }
+    propose(state, facts, Event::HoldReleased { job });
+    try_job(state, job, shape, facts)
+}
+
+/// Places a job of a lane on nodes kept for later: the first for which what is kept from its end on is not in the way.
+fn try_under_holds(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
+    let now = state.now();
+    let Some(shortest) = state.queue.lane(lane).shortest() else { return false };
+    let mut starts: Vec<Timestamp> = state.holds.iter().map(|hold| hold.start).collect();
+    starts.retain(|start| shortest <= *start - now);
+    starts.sort_unstable();
+    starts.dedup();
+    // The later what is in the way begins, the more jobs may be tried, and the earlier the turn of the first of them.
+    let mut best = None;
+    let (mut low, mut high) = (0, starts.len());
+    while low < high {
+        // The first try, with the least in the way, tells whether any can.
+        let middle = if best.is_none() { low } else { low + (high - low) / 2 };
+        match trial_until(state, lane, starts[middle]) {
+            Some(found) => {
+                best = Some(found);
+                low = middle + 1;
+            }
+            None if best.is_none() => break,
+            None => high = middle,
+        }
+    }
+    state.lay_holds(|_| true);
+    let Some((job, placement)) = best else { return false };
+    state.occupy(state.queue.lane(lane).key.shape, &placement);
+    if state.hold_of(job).is_some() {
+        propose(state, facts, Event::HoldReleased { job });
+    }
+    begin(state, facts, job, Arc::new(placement));
     true
 }
 
-/// Places a job of a lane that ends before some hold begins on the nodes that the hold keeps.
-fn try_under_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
+/// Where the first job of a lane that ends by an instant would go if what is kept from then on were not.
+fn trial_until(state: &mut State, lane: LaneIx, until: Timestamp) -> Option<(JobId, Placement)> {
     let shape_ix = state.queue.lane(lane).key.shape;
-    let now = state.now();
-    for index in 0..state.holds.len() {
-        let hold = &state.holds[index];
-        let Some(short) = state.queue.lane(lane).first_within(hold.start - now) else { continue };
-        if short.job == hold.job {
-            continue;
-        }
-        let nodes: Vec<NodeIx> = hold.nodes.iter().flat_map(|range| range.numbers()).map(NodeIx).collect();
-        let shape = Arc::clone(state.shape(shape_ix));
-        let room = |node: &NodeIx| {
-            let free = &state.capacity.class_of(*node).vector;
-            shape.gangs.iter().any(|gang| gang.kinds.iter().any(|(kind, _)| *kind == free.kind) && fits(free, gang, 1))
-        };
-        if !hold.keeps_power() && !nodes.iter().any(room) {
-            continue;
-        }
-        state.lift_hold(index);
-        let placed = place(state, shape_ix, &shape, short.job);
-        state.lay_hold(index);
-        if let Some(placement) = placed {
-            begin(state, facts, short.job, Arc::new(placement));
-            return true;
-        }
+    let short = state.queue.lane(lane).first_within(until - state.now())?;
+    let shape = Arc::clone(state.shape(shape_ix));
+    let room = |node: u32| {
+        let free = &state.capacity.class_of(NodeIx(node)).vector;
+        shape.gangs.iter().any(|gang| gang.kinds.iter().any(|(kind, _)| *kind == free.kind) && fits(free, gang, 1))
+    };
+    let mut later = state.holds.iter().filter(|hold| hold.start >= until);
+    if !later.any(|hold| hold.keeps_power() || hold.nodes.iter().flat_map(|range| range.numbers()).any(room)) {
+        return None;
     }
-    false
+    state.lay_holds(|hold| hold.start < until);
+    let placement = place(state, shape_ix, &shape, short.job)?;
+    state.vacate(shape_ix, &placement);
+    Some((short.job, placement))
 }
 
 /// Why the first job of a lane waits.
@@ -199,109 +250,130 @@ fn blocked_by(state: &State, lane: LaneIx) -> Blocked {
     Blocked::Room
 }
 
-/// Whether the first job of a parked lane should have a hold: no job before it holds nodes of a kind that it may use.
+/// Whether the first job of a parked lane should have a hold: fewer before it than may have one hold nodes of each kind
+/// that it may use.
 fn lacks_hold(state: &State, lane: LaneIx) -> bool {
     let entry = state.queue.lane(lane);
     let Some(first) = entry.first() else { return false };
+    if state.start_unknown.contains(&first.job) {
+        return false;
+    }
     let mine = standing(entry);
-    let before = |hold: &Hold| state.standing_of(hold.job).is_some_and(|other| other <= mine);
-    !state.start_unknown.contains(&first.job)
-        && !state.holds.iter().any(|hold| before(hold) && overlap(state, hold, entry.key.shape))
-}
-
-fn overlap(state: &State, hold: &Hold, shape: ShapeIx) -> bool {
-    state.pending_shape(hold.job).is_some_and(|other| {
-        let mine = state.shape(shape);
-        kinds_of(state.shape(other)).any(|kind| kinds_of(mine).any(|other| other == kind))
+    let before: Vec<ShapeIx> = state
+        .holds
+        .iter()
+        .filter(|hold| state.standing_of(hold.job).is_some_and(|other| other <= mine))
+        .filter_map(|hold| state.pending_shape(hold.job))
+        .collect();
+    let most = state.policy.backfill.holds as usize;
+    kinds_of(state.shape(entry.key.shape)).all(|kind| {
+        let on_kind = |shape: &&ShapeIx| kinds_of(state.shape(**shape)).any(|other| other == kind);
+        before.iter().filter(on_kind).count() < most
     })
 }
 
-/// Sees to it that the first blocked job of each pool of nodes has its hold, as far as its turn has come.
+/// Sees to it that the first blocked jobs have their holds, as far as their turn has come.
 fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
     state.holds_stale = false;
-    let next = state.queue.next().map(|lane| standing(state.queue.lane(lane)));
-    let turn_has_come = |lane: &LaneIx| next.is_none_or(|next| standing(state.queue.lane(*lane)) < next);
-    let lanes: Vec<LaneIx> = state.queue.parked_in_order().take_while(turn_has_come).collect();
-    for lane in lanes {
-        if !lacks_hold(state, lane) {
-            continue;
-        }
-        let (shape_ix, first) = (state.queue.lane(lane).key.shape, state.queue.lane(lane).first());
-        let Some(job) = first.map(|first| first.job) else { continue };
-        // A stronger job takes over the pool from weaker ones.
-        let weaker: Vec<JobId> = state
-            .holds
-            .iter()
-            .filter(|hold| overlap(state, hold, shape_ix) && !state.is_being_emptied(hold))
-            .map(|hold| hold.job)
-            .collect();
-        weaker.into_iter().for_each(|job| propose(state, facts, Event::HoldReleased { job }));
+    for (job, shape_ix) in lacking(state) {
         match earliest_start(state, shape_ix, job) {
             Some((start, placement, extra)) => {
+                let yielding = yielding(state, job, shape_ix, start, &placement, &extra);
+                yielding.into_iter().for_each(|job| propose(state, facts, Event::HoldReleased { job }));
                 let placement = Arc::new(placement);
                 propose(state, facts, Event::HoldPlaced { job, start, placement, extra });
+                if start <= state.now() {
+                    state.wake_job(job);
+                }
             }
             None => {
                 state.start_unknown.insert(job);
+                // Perhaps the next can be told.
+                state.holds_stale = true;
             }
         }
     }
+    state.lay_holds(|_| true);
 }
 
-/// A start in the future: when, where, and what may be drawn more then under each cap.
-pub(crate) type Start = (Timestamp, Placement, Vec<(LimitIx, i64)>);
-
-/// When a blocked job can start if running work ends when it is expected to, and on which nodes. Running work is taken
-/// out in the order of its ends until the job fits, and put back.
-///
-/// Work that has outrun its expected end has none any more.
-pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<Start> {
-    let shape = Arc::clone(state.shape(shape_ix));
-    let now = state.now();
-    let ends: Vec<(Timestamp, JobId)> = state.ends().filter(|(end, _)| *end > now).collect();
-    let mut gone: Vec<(JobId, ShapeIx, Arc<Placement>)> = Vec::new();
-    let mut found = None;
-    let watch = state.capacity.pause_watch();
-    state.see_as(job);
-    for (end, other) in ends {
-        let Some(Phase::Running { shape: other_shape, placement, .. }) = state.job(other).map(|work| &work.phase)
-        else {
-            continue;
+/// The blocked jobs that should hold capacity and do not: on each kind of node so many of the first in order, those
+/// left out whose start nobody can tell.
+fn lacking(state: &State) -> Vec<(JobId, ShapeIx)> {
+    let most = state.policy.backfill.holds as usize;
+    let next = state.queue.next().map(|lane| standing(state.queue.lane(lane)));
+    let mut held = vec![0; state.fleet().node_kinds.len()];
+    let mut found = Vec::new();
+    let mut begun = BinaryHeap::new();
+    let mut rests = Vec::new();
+    let mut lanes = state.queue.parked_in_order().peekable();
+    loop {
+        // Lanes come in the order of their first jobs; a lane's next job waits among those of the others.
+        let first = lanes.peek().map(|lane| standing(state.queue.lane(*lane)));
+        let (order, rest) = match (begun.peek().copied(), first) {
+            (Some(Reverse((order, rest))), first) if first.is_none_or(|first| order < first) => {
+                begun.pop();
+                (order, rest)
+            }
+            (_, Some(first)) => {
+                let Some(lane) = lanes.next() else { break };
+                rests.push((state.queue.lane(lane), state.queue.lane(lane).jobs().peekable()));
+                (first, rests.len() - 1)
+            }
+            _ => break,
         };
-        let (other_shape, placement) = (*other_shape, Arc::clone(placement));
-        let fleet = state.fleet();
-        let mut nodes: Vec<NodeIx> = placement.slots().flat_map(|slot| slot.nodes.numbers()).map(NodeIx).collect();
-        if !nodes.iter().any(|node| kinds_of(&shape).any(|kind| kind == fleet.nodes[node.ix()].kind)) {
-            continue;
-        }
-        state.vacate(other_shape, &placement);
-        state.leave(other, &placement);
-        gone.push((other, other_shape, placement));
-        let fleet = state.fleet();
-        let is = |node: &NodeIx, why| state.capacity.is_withheld(*node, why);
-        // One node of each stretch in one domain stands for the others.
-        nodes.dedup_by_key(|node| {
-            let like = fleet.nodes[node.ix()];
-            (like.domain, like.kind, is(node, Withheld::Out), is(node, Withheld::Tenant))
-        });
-        // Where other tenants stay, only watts can have come free.
-        let helps = |node: &NodeIx| match is(node, Withheld::Tenant) {
-            true => state.capacity.is_under_a_cap(*node),
-            false => shape.gangs.iter().any(|gang| could_help(&state.capacity, gang, *node)),
-        };
-        if nodes.iter().any(helps)
-            && let Some(trial) = place(state, shape_ix, &shape, job)
-        {
-            let extra = state.left_with(shape_ix, &trial);
-            state.vacate(shape_ix, &trial);
-            found = Some((end, trial, extra));
+        if next.is_some_and(|next| next <= order) || held.iter().all(|held| *held >= most) {
             break;
         }
+        let (lane, jobs) = &mut rests[rest];
+        let Some(waiting) = jobs.next() else { continue };
+        let kinds: BTreeSet<NodeKindIx> = kinds_of(state.shape(lane.key.shape)).collect();
+        if state.hold_of(waiting.job).is_none() {
+            let lacks = kinds.iter().all(|kind| held[kind.ix()] < most);
+            if !lacks || state.start_unknown.contains(&waiting.job) {
+                // The same goes for those behind it.
+                continue;
+            }
+            found.push((waiting.job, lane.key.shape));
+        }
+        kinds.iter().for_each(|kind| held[kind.ix()] += 1);
+        if let Some(after) = jobs.peek() {
+            begun.push(Reverse(((lane.key.tier, after.turn), rest)));
+        }
     }
-    for (other, shape, placement) in gone.iter().rev() {
-        state.occupy(*shape, placement);
-        state.enter(*other, placement);
-    }
-    state.capacity.resume_watch(&watch);
     found
+}
+
+/// The jobs behind another whose holds give way to that job's: they would be in its way, draw power where it does, or be
+/// too many on a kind of node.
+fn yielding(
+    state: &State,
+    job: JobId,
+    shape: ShapeIx,
+    start: Timestamp,
+    placement: &Placement,
+    extra: &[(LimitIx, i64)],
+) -> Vec<JobId> {
+    let Some(work) = state.job(job) else { return Vec::new() };
+    let end = work.expected_end(start);
+    let mine = state.standing_of(job);
+    let is_behind = |hold: &Hold| state.standing_of(hold.job) > mine && !state.is_being_emptied(hold);
+    let most = state.policy.backfill.holds as usize;
+    let mut released: BTreeSet<JobId> = state
+        .holds
+        .iter()
+        .filter(|hold| is_behind(hold) && hold.overlaps(start, end))
+        .filter(|hold| hold.meets(placement) || hold.shares_power(extra))
+        .map(|hold| hold.job)
+        .collect();
+    for kind in kinds_of(state.shape(shape)) {
+        let on_kind = |hold: &&Hold| {
+            let shape = state.pending_shape(hold.job).filter(|_| !released.contains(&hold.job));
+            shape.is_some_and(|shape| kinds_of(state.shape(shape)).any(|other| other == kind))
+        };
+        let mut held: Vec<&Hold> = state.holds.iter().filter(on_kind).collect();
+        held.sort_unstable_by_key(|hold| state.standing_of(hold.job));
+        let too_many = (held.len() + 1).saturating_sub(most);
+        released.extend(held.iter().rev().take(too_many).filter(|hold| is_behind(hold)).map(|hold| hold.job));
+    }
+    state.holds.iter().map(|hold| hold.job).filter(|job| released.contains(job)).collect()
 }

@@ -11,9 +11,10 @@ use offtake_units::{ChipMilli, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Strength};
 
 use crate::capacity::{FreeVector, LimitIx, Withheld};
-use crate::decide::{earliest_start, place};
+use crate::decide::place;
 use crate::fact::{JobId, NodeRange, Placement};
 use crate::place::ShapeIx;
+use crate::plan::earliest_start;
 use crate::policy::{Policy, Queue as Discipline};
 use crate::request::{Refusal, Request};
 use crate::state::{Hold, NodeCondition, Phase, Stage, State};
@@ -226,9 +227,7 @@ impl State {
             None if in_the_way.is_empty() => Some(self.now),
             None => earliest_start(self, shape, job).map(|(start, ..)| start),
         };
-        if let Some(own) = own {
-            self.lay_hold(own);
-        }
+        self.lay_holds(|_| true);
         obstacles.extend(in_the_way);
         let nearest = needs.first()?.nearest.domain;
         let nodes = self.fleet().domains[nearest.ix()].nodes.clone();
@@ -283,7 +282,7 @@ impl State {
         let closed = if aside.tenants { self.tenancy.closed() } else { Vec::new() };
         closed.iter().for_each(|node| self.capacity.offer(*node, Withheld::Tenant));
         if aside.holds {
-            self.lift_all_holds();
+            self.lay_holds(|_| false);
         }
         let limits = self.capacity.limits();
         let kept = |limit: &LimitIx| (*limit, limits[limit.ix()].capacity(), limits[limit.ix()].extra());
@@ -299,10 +298,7 @@ impl State {
             self.capacity.set_extra(limit, extra);
         }
         if aside.holds {
-            (0..self.holds.len()).for_each(|index| self.lay_hold(index));
-            if let Some(own) = self.holds.iter().position(|hold| hold.job == job) {
-                self.lift_hold(own);
-            }
+            self.lay_holds(|hold| hold.job != job);
         }
         closed.iter().for_each(|node| self.capacity.withhold(*node, Withheld::Tenant));
         out.iter().for_each(|node| self.capacity.withhold(*node, Withheld::Out));

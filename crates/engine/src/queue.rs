@@ -103,6 +103,16 @@ impl Lane {
         chunk.jobs.iter().find(|job| job.duration <= longest).copied()
     }
 
+    /// The shortest of its jobs.
+    pub fn shortest(&self) -> Option<Duration> {
+        self.chunks.iter().map(|chunk| chunk.shortest).min()
+    }
+
+    /// Its jobs, in the order of their turns.
+    pub fn jobs(&self) -> impl Iterator<Item = Waiting> + '_ {
+        self.chunks.iter().flat_map(|chunk| chunk.jobs.iter().copied())
+    }
+
     /// Jobs with a turn before this one.
     pub fn before(&self, turn: Turn) -> u64 {
         let place = self.place(turn);

@@ -41,6 +41,9 @@ pub struct Policy {
     pub packing: Packing,
     /// Seed of what is drawn at random.
     pub seed: u64,
+    /// What is kept for those that wait.
+    #[serde(default)]
+    pub backfill: Backfill,
     /// When weaker work is stopped for stronger work; never where this is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemption: Option<Preemption>,
@@ -48,7 +51,28 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { queue: Queue::Backfill, packing: Packing::FirstFit, seed: 0, preemption: None }
+        Self {
+            queue: Queue::Backfill,
+            packing: Packing::FirstFit,
+            seed: 0,
+            backfill: Backfill::default(),
+            preemption: None,
+        }
+    }
+}
+
+/// What is kept for blocked jobs where others may go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backfill {
+    /// How many blocked jobs hold capacity, the first in order of those that may use the same kind of node; none for 0.
+    /// With one it is EASY (Lifka, JSSPP 1995); with many it is conservative (Mu'alem and Feitelson, IEEE TPDS 2001).
+    pub holds: u32,
+}
+
+impl Default for Backfill {
+    fn default() -> Self {
+        Self { holds: 1 }
     }
 }
 
@@ -58,7 +82,7 @@ impl Default for Policy {
 pub enum Queue {
     /// Everything waits.
     Fifo,
-    /// Jobs that do not delay its start go first (EASY: Lifka, JSSPP 1995).
+    /// Jobs that delay nobody for whom capacity is held go first.
     Backfill,
 }
 
@@ -112,21 +136,26 @@ impl Policy {
     /// The policy of a name.
     pub fn named(name: &str, seed: u64) -> Option<Self> {
         let (_, queue, packing) = NAMED.iter().find(|(known, ..)| *known == name)?;
-        Some(Self { queue: *queue, packing: *packing, seed, preemption: None })
+        Some(Self { queue: *queue, packing: *packing, seed, ..Self::default() })
     }
 
     /// Its name; none for a combination that has none.
     pub fn name(&self) -> Option<&'static str> {
         let (name, ..) = NAMED.iter().find(|(_, queue, packing)| (*queue, *packing) == (self.queue, self.packing))?;
-        Some(name)
+        (self.backfill == Backfill::default()).then_some(name)
     }
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name() {
-            Some(name) => f.write_str(name),
-            None => write!(f, "{:?} with {:?}", self.queue, self.packing),
+        let known = NAMED.iter().find(|(_, queue, packing)| (*queue, *packing) == (self.queue, self.packing));
+        match known {
+            Some((name, ..)) => f.write_str(name)?,
+            None => write!(f, "{:?} with {:?}", self.queue, self.packing)?,
+        }
+        match self.backfill.holds {
+            holds if holds == Backfill::default().holds => Ok(()),
+            holds => write!(f, ", {holds} holds"),
         }
     }
 }

@@ -358,7 +358,7 @@ proptest! {
             journal.append(&mut facts);
             state.check()
         };
-        let set = |place: usize| Event::PolicySet { policy: Policy { queue: NAMED[place].1, packing: NAMED[place].2, seed: 3, preemption: None } };
+        let set = |place: usize| Event::PolicySet { policy: Policy { queue: NAMED[place].1, packing: NAMED[place].2, seed: 3, ..Policy::default() } };
         tell(&mut state, set(policies.0)).map_err(TestCaseError::fail)?;
         tell(&mut state, Event::FleetLoaded { fleet: Arc::new(fleet) }).map_err(TestCaseError::fail)?;
         let mut running: Vec<JobId> = Vec::new();

@@ -17,7 +17,7 @@ use crate::decide::propose;
 use crate::fact::{Event, Fact, JobId, StopReason};
 use crate::policy::Preemption;
 use crate::queue::LaneIx;
-use crate::state::{Hold, Phase, Stage, State};
+use crate::state::{Phase, Stage, State};
 use search::Search;
 
 pub use search::Plan;
@@ -105,19 +105,18 @@ pub(crate) fn plan(state: &mut State, job: JobId) -> Option<(Plan, Vec<JobId>)> 
     let shape = state.pending_shape(job)?;
     let (tier, _) = state.standing_of(job)?;
     let own_start = state.holds().iter().find(|hold| hold.job == job).map(|hold| hold.start);
-    let lifted: Vec<usize> = (0..state.holds().len())
-        .filter(|index| {
-            let hold = &state.holds()[*index];
-            hold.job == job || state.standing_of(hold.job).is_some_and(|(other, _)| other > tier)
-        })
-        .collect();
-    lifted.iter().for_each(|index| state.lift_hold(*index));
+    let is_weaker = |other| state.standing_of(other).is_some_and(|(other, _)| other > tier);
+    let held = state.holds().iter().map(|hold| hold.job);
+    let lifted: BTreeSet<JobId> = held.filter(|other| *other == job || is_weaker(*other)).collect();
+    state.lay_holds(|hold| !lifted.contains(&hold.job));
     let found = Search::new(state, job, tier).run(shape);
-    lifted.iter().for_each(|index| state.lay_hold(*index));
+    state.lay_holds(|_| true);
     // What is held for it comes as early.
     let plan = found.filter(|plan| own_start.is_none_or(|start| plan.start < start))?;
-    let taken_over = lifted.into_iter().map(|index| &state.holds()[index]);
-    let taken_over = taken_over.filter(|hold| hold.job != job && hold.meets(&plan.placement));
+    let taken_over = state
+        .holds()
+        .iter()
+        .filter(|hold| hold.job != job && lifted.contains(&hold.job) && hold.meets(&plan.placement));
     let released = taken_over.map(|hold| hold.job).collect();
     Some((plan, released))
 }
@@ -140,15 +139,6 @@ impl State {
     /// what is held for it is free. The state is the same afterwards.
     pub fn preemption_for(&mut self, job: JobId) -> Option<Plan> {
         plan(self, job).map(|(plan, _)| plan)
-    }
-
-    /// Whether work is being stopped for the job of a hold.
-    pub(crate) fn is_being_emptied(&self, hold: &Hold) -> bool {
-        let stops = |job: &JobId| {
-            let phase = self.job(*job).map(|work| &work.phase);
-            matches!(phase, Some(Phase::Running { stage: Stage::Stopping(_), .. }))
-        };
-        hold.start > self.now() && hold.blockers.iter().any(stops)
     }
 
     /// Running work that a tier may displace now, what that costs in milliseconds of a chip, and when it has left then.

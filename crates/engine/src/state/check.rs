@@ -7,7 +7,7 @@ use offtake_fleet::{LevelIx, NodeIx};
 use offtake_units::Timestamp;
 use offtake_workload::Strength;
 
-use super::{Phase, State, Work};
+use super::{Phase, Stage, State, Work};
 use crate::capacity::{Capacity, Withheld};
 use crate::displaceable::Displaceable;
 use crate::fact::{JobId, Placement};
@@ -52,6 +52,7 @@ impl State {
         let (truth, tenancy) = self.recounted();
         let (mut in_use, mut waiting, mut asked) = ([0; 4], 0, [0; 4]);
         let mut ends = BTreeSet::new();
+        let mut stopping = BTreeSet::new();
         let mut displaceable = Displaceable::new(self.fleet());
         for (job, work) in self.jobs() {
             match &work.phase {
@@ -60,7 +61,10 @@ impl State {
                     waiting += 1;
                     asked[work.spec.tier as usize] += work.spec.chip_milli();
                 }
-                Phase::Running { shape, placement, ends: end, .. } => {
+                Phase::Running { shape, placement, ends: end, stage, .. } => {
+                    if matches!(stage, Stage::Stopping(_)) {
+                        stopping.insert(job);
+                    }
                     in_use[work.spec.tier as usize] += work.spec.chip_milli();
                     if *end != Timestamp::NEVER {
                         ends.insert((*end, job));
@@ -73,7 +77,7 @@ impl State {
         if let Some(difference) = self.capacity.difference(&truth) {
             return Err(difference);
         }
-        if self.displaceable != displaceable {
+        if self.displaceable != displaceable || self.stopping != stopping {
             return Err("what may be stopped for stronger work is wrong".to_owned());
         }
         if self.tenancy != tenancy {
@@ -141,7 +145,7 @@ impl State {
             self.jobs().into_iter().map(|(job, work)| (job, work.turn, work.attempts, &work.phase)).collect();
         let services: Vec<_> = self.services.iter().map(|(id, state)| (id, state.wanted, &state.replicas)).collect();
         let holds: Vec<_> =
-            self.holds.iter().map(|hold| (hold.job, hold.start, &hold.nodes, &hold.extra, &hold.blockers)).collect();
+            self.holds.iter().map(|hold| (hold.job, hold.start, hold.end, &hold.nodes, &hold.extra)).collect();
         let rest =
             ((self.now, self.ended, &self.ledger, &self.policy), (&self.conditions, &self.caps, self.tenancy.image()));
         format!("{jobs:?}\n{services:?}\n{holds:?}\n{rest:?}\n{:?}", self.capacity.limits())

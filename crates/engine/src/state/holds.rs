@@ -1,6 +1,9 @@
 //! Holds: nodes and power kept for blocked jobs, so that what goes first delays nobody.
+//!
+//! A hold lasts from its start until its job will have ended, so that holds may follow each other on one node. It is
+//! *laid* while what it keeps is withheld. Between passes all are; for a trial those are lifted that are not in its way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_fleet::NodeIx;
@@ -9,8 +12,8 @@ use offtake_workload::ChipRequest;
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, State};
-use crate::capacity::{LimitIx, Withheld};
-use crate::fact::{JobId, NodeRange, Placement};
+use crate::capacity::{LimitIx, Take, Withheld};
+use crate::fact::{JobId, NodeRange, Placement, Slot};
 use crate::place::ShapeIx;
 use crate::request::Request;
 
@@ -21,38 +24,95 @@ pub struct Hold {
     pub job: JobId,
     /// When it can start at the latest, if running work ends when it is expected to.
     pub start: Timestamp,
+    /// When it will have ended if it starts then; [`Timestamp::NEVER`] when nobody knows.
+    #[serde(default = "never")]
+    pub end: Timestamp,
     /// The nodes kept, ascending.
     pub nodes: Vec<NodeRange>,
     /// Where the job will run.
     pub placement: Arc<Placement>,
     /// Per limit, what work that outlasts the hold's start may still draw more, in millionths of a watt.
     pub(super) extra: BTreeMap<LimitIx, i64>,
-    /// Running jobs that must leave the nodes first.
-    pub(crate) blockers: BTreeSet<JobId>,
+    /// Per limit, what the job itself will draw, in millionths of a watt.
+    #[serde(default)]
+    draw: BTreeMap<LimitIx, i64>,
+    /// Whether what it keeps is withheld.
+    #[serde(skip)]
+    laid: bool,
+}
+
+const fn never() -> Timestamp {
+    Timestamp::NEVER
 }
 
 impl State {
     pub(super) fn hold(&mut self, job: JobId, start: Timestamp, placement: &Arc<Placement>, extra: &[(LimitIx, i64)]) {
-        let mut hold = Hold {
+        let shape = self.pending_shape(job).filter(|_| !extra.is_empty());
+        let hold = Hold {
             job,
             start,
+            end: self.jobs.get(&job).map_or(Timestamp::NEVER, |work| work.expected_end(start)),
             nodes: placement.nodes(),
             placement: Arc::clone(placement),
             extra: extra.iter().copied().collect(),
-            blockers: BTreeSet::new(),
+            draw: shape.map_or_else(BTreeMap::new, |shape| self.draw_of(shape, placement)),
+            laid: false,
         };
-        for (_, other) in self.ends.range(..=(start, JobId(u64::MAX))) {
-            if let Some(work) = self.jobs.get_mut(other)
-                && work.blocks.is_none()
-                && let Phase::Running { placement, .. } = &work.phase
-                && hold.meets(placement)
-            {
-                work.blocks = Some(job);
-                hold.blockers.insert(*other);
-            }
-        }
+        self.draw_later(&hold, true);
         self.holds.push(hold);
         self.lay_hold(self.holds.len() - 1);
+    }
+
+    /// A hold that comes (or goes) takes of what those that start while it lasts leave to others.
+    fn draw_later(&mut self, hold: &Hold, comes: bool) {
+        for other in self.holds.iter_mut().filter(|other| hold.start <= other.start && other.start < hold.end) {
+            other.draw_at_start(&hold.draw, comes);
+        }
+        hold.draw.keys().for_each(|limit| self.lay_extra(*limit));
+    }
+
+    /// The hold of a job.
+    pub(crate) fn hold_of(&self, job: JobId) -> Option<&Hold> {
+        self.holds.iter().find(|hold| hold.job == job)
+    }
+
+    /// Whether work is being stopped on what a hold keeps.
+    pub(crate) fn is_being_emptied(&self, hold: &Hold) -> bool {
+        let meets = |job: &JobId| match self.jobs.get(job).map(|work| &work.phase) {
+            Some(Phase::Running { placement, .. }) => hold.meets(placement),
+            _ => false,
+        };
+        hold.start > self.now && self.stopping.iter().any(meets)
+    }
+
+    /// Whether a job could start where its hold says: nothing is left that must leave first, and what it draws is kept
+    /// for no other.
+    pub(crate) fn is_ripe(&self, hold: &Hold, shape: ShapeIx) -> bool {
+        if hold.start <= self.now {
+            return true;
+        }
+        let gangs = self.shape(shape).gangs.iter().zip(&hold.placement.gangs);
+        let mut takes =
+            gangs.flat_map(|(gang, slots)| slots.iter().map(move |slot| (slot, gang.take(slot.workers, slot.chips))));
+        let has_room = |(slot, take): (&Slot, Take)| {
+            slot.nodes.numbers().all(|node| {
+                !self.capacity.is_withheld(NodeIx(node), Withheld::Out) && self.capacity.has_room(NodeIx(node), &take)
+            })
+        };
+        if !takes.all(has_room) || !self.admits(hold.job, &hold.placement) {
+            return false;
+        }
+        let first = |other: &&Hold| other.job != hold.job && other.start < hold.start;
+        if self.holds.iter().filter(first).any(|other| other.meets(&hold.placement)) {
+            return false;
+        }
+        // Those that start later have been told of it; those that start before it have not.
+        let end = self.jobs.get(&hold.job).map_or(Timestamp::NEVER, |work| work.expected_end(self.now));
+        let unaware: Vec<&Hold> = self.holds.iter().filter(first).filter(|other| other.start < end).collect();
+        let leaves = |other: &&Hold| {
+            hold.draw.iter().all(|(limit, draw)| other.extra.get(limit).is_none_or(|extra| draw <= extra))
+        };
+        unaware.iter().all(leaves)
     }
 
     /// Occupies a job's placement if nodes and caps have room for it now, or changes nothing.
@@ -124,50 +184,68 @@ impl State {
         let shares = |gang: &Request| matches!(gang.chips, ChipRequest::Share(_));
         let counts = comes || !self.shapes[shape.ix()].gangs.iter().any(shares);
         for hold in self.holds.iter_mut().filter(|hold| counts && outlasts(hold.start)) {
-            for (limit, extra) in &mut hold.extra {
-                let watts = draw.get(limit).copied().unwrap_or_default();
-                *extra = if comes { *extra - watts } else { *extra + watts };
-            }
+            hold.draw_at_start(&draw, comes);
         }
-        draw.keys().for_each(|limit| self.lay_extra(*limit, None));
+        draw.keys().for_each(|limit| self.lay_extra(*limit));
     }
 
     /// Keeps what a hold keeps from everybody.
     pub(crate) fn lay_hold(&mut self, index: usize) {
-        self.keep(index, true);
+        self.lay_some_holds(|place, hold| hold.laid || place == index);
     }
 
-    /// Lets whoever is tried next use what a hold keeps.
+    /// Lets whoever is tried next use what a hold keeps, as far as no other keeps it.
     pub(crate) fn lift_hold(&mut self, index: usize) {
-        self.keep(index, false);
+        self.lay_some_holds(|place, hold| hold.laid && place != index);
     }
 
-    /// Lets whoever is tried next use what all holds keep.
-    pub(crate) fn lift_all_holds(&mut self) {
+    /// Whoever is tried next meets these holds and no others.
+    pub(crate) fn lay_holds(&mut self, stands: impl Fn(&Hold) -> bool) {
+        self.lay_some_holds(|_, hold| stands(hold));
+    }
+
+    fn lay_some_holds(&mut self, stands: impl Fn(usize, &Hold) -> bool) {
         for index in 0..self.holds.len() {
-            self.lift_hold(index);
-            let limits: Vec<LimitIx> = self.holds[index].extra.keys().copied().collect();
-            limits.into_iter().for_each(|limit| self.capacity.set_extra(limit, None));
-        }
-    }
-
-    fn keep(&mut self, index: usize, kept: bool) {
-        let hold = &self.holds[index];
-        for node in hold.nodes.iter().flat_map(|range| range.numbers()).map(NodeIx) {
-            if kept {
-                self.capacity.withhold(node, Withheld::Held);
-            } else {
-                self.capacity.offer(node, Withheld::Held);
+            let hold = &mut self.holds[index];
+            let laid = stands(index, hold);
+            if laid == hold.laid {
+                continue;
+            }
+            hold.laid = laid;
+            for node in hold.nodes.iter().flat_map(|range| range.numbers()) {
+                let keepers = self.kept.entry(node).or_default();
+                *keepers = if laid { *keepers + 1 } else { *keepers - 1 };
+                match *keepers {
+                    0 => {
+                        self.kept.remove(&node);
+                        self.capacity.offer(NodeIx(node), Withheld::Held);
+                    }
+                    1 if laid => self.capacity.withhold(NodeIx(node), Withheld::Held),
+                    _ => {}
+                }
             }
         }
-        let limits: Vec<LimitIx> = hold.extra.keys().copied().collect();
-        limits.into_iter().for_each(|limit| self.lay_extra(limit, (!kept).then_some(index)));
+        // Work that was taken out for a trial was counted as if it outlasted the holds.
+        let mut least: BTreeMap<LimitIx, Option<i64>> = BTreeMap::new();
+        for hold in &self.holds {
+            for (limit, extra) in &hold.extra {
+                let least = least.entry(*limit).or_default();
+                if hold.laid {
+                    *least = Some(least.map_or(*extra, |least| least.min(*extra)));
+                }
+            }
+        }
+        for (limit, least) in least {
+            if self.capacity.limits()[limit.ix()].extra() != least {
+                self.capacity.set_extra(limit, least);
+            }
+        }
     }
 
-    /// Tells a limit the least that any hold, but one, leaves to others.
-    fn lay_extra(&mut self, limit: LimitIx, but: Option<usize>) {
-        let holds = self.holds.iter().enumerate().filter(|(index, _)| Some(*index) != but);
-        let least = holds.filter_map(|(_, hold)| hold.extra.get(&limit).copied()).min();
+    /// Tells a limit the least that any laid hold leaves to others.
+    fn lay_extra(&mut self, limit: LimitIx) {
+        let laid = self.holds.iter().filter(|hold| hold.laid);
+        let least = laid.filter_map(|hold| hold.extra.get(&limit).copied()).min();
         self.capacity.set_extra(limit, least);
     }
 
@@ -175,35 +253,54 @@ impl State {
         let Some(place) = self.holds.iter().position(|hold| hold.job == job) else { return };
         self.lift_hold(place);
         let hold = self.holds.remove(place);
-        for blocker in &hold.blockers {
-            if let Some(work) = self.jobs.get_mut(blocker) {
-                work.blocks = None;
-            }
-        }
+        self.draw_later(&hold, false);
         self.holds_stale = true;
         for range in &hold.nodes {
             self.wake_nodes(*range);
         }
     }
 
-    pub(super) fn unblock(&mut self, owner: JobId, blocker: JobId) {
-        let Some(hold) = self.holds.iter_mut().find(|hold| hold.job == owner) else { return };
-        hold.blockers.remove(&blocker);
-        if hold.blockers.is_empty() {
-            self.wake_job(owner);
+    /// Work has left nodes: whoever they are kept for, and waits for nothing else any more, is tried.
+    pub(super) fn ripen(&mut self, placement: &Placement) {
+        if !placement.slots().flat_map(|slot| slot.nodes.numbers()).any(|node| self.kept.contains_key(&node)) {
+            return;
         }
+        let ripe = |hold: &&Hold| {
+            let shape = self.pending_shape(hold.job);
+            hold.meets(placement) && shape.is_some_and(|shape| self.is_ripe(hold, shape))
+        };
+        let owners: Vec<JobId> = self.holds.iter().filter(ripe).map(|hold| hold.job).collect();
+        owners.into_iter().for_each(|job| self.wake_job(job));
     }
 }
 
 impl Hold {
-    /// Whether nothing that must leave is left.
-    pub(crate) fn is_ripe(&self, now: Timestamp) -> bool {
-        self.blockers.is_empty() || now.as_millis() >= self.start.as_millis()
+    /// Others draw so much more (or less) when it starts.
+    fn draw_at_start(&mut self, draw: &BTreeMap<LimitIx, i64>, more: bool) {
+        for (limit, extra) in &mut self.extra {
+            let watts = draw.get(limit).copied().unwrap_or_default();
+            *extra = if more { *extra - watts } else { *extra + watts };
+        }
+    }
+
+    /// Per limit, what the job will draw, in millionths of a watt.
+    pub(crate) const fn draw(&self) -> &BTreeMap<LimitIx, i64> {
+        &self.draw
     }
 
     /// Whether it keeps power under some cap, beside its nodes.
     pub(crate) fn keeps_power(&self) -> bool {
         !self.extra.is_empty()
+    }
+
+    /// Whether its job would be at work at some time in a span.
+    pub(crate) fn overlaps(&self, from: Timestamp, until: Timestamp) -> bool {
+        self.start < until && from < self.end
+    }
+
+    /// Whether a limit counts what both draw.
+    pub(crate) fn shares_power(&self, extra: &[(LimitIx, i64)]) -> bool {
+        extra.iter().any(|(limit, _)| self.extra.contains_key(limit))
     }
 
     pub(crate) fn meets(&self, placement: &Placement) -> bool {

@@ -241,10 +241,6 @@ impl State {
             for range in &hold.nodes {
                 range.numbers().try_for_each(|node| self.has_node(NodeIx(node)))?;
             }
-            for blocker in &hold.blockers {
-                let work = self.jobs.get_mut(blocker);
-                work.ok_or_else(|| Unfit(format!("job {} is not there", blocker.0)))?.blocks = Some(hold.job);
-            }
             self.holds.push(hold);
             self.lay_hold(self.holds.len() - 1);
         }
@@ -275,6 +271,9 @@ impl State {
                 if ends != Timestamp::NEVER {
                     self.ends.insert((ends, job));
                 }
+                if matches!(stage, Stage::Stopping(_)) {
+                    self.stopping.insert(job);
+                }
                 Phase::Running { shape, placement, placed, since, ends, stage }
             }
         };
@@ -283,7 +282,7 @@ impl State {
             Phase::Pending(shape) => self.enqueue(job, &spec, turn, *shape),
             Phase::Held(_) | Phase::Running { .. } => {}
         }
-        self.jobs.insert(job, Work { spec, turn, attempts, phase, blocks: None });
+        self.jobs.insert(job, Work { spec, turn, attempts, phase });
         Ok(())
     }
 

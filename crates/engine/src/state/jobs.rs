@@ -43,7 +43,7 @@ impl State {
                 Phase::Refused(refusal)
             }
         };
-        self.jobs.insert(job, Work { spec, turn, attempts: 0, phase, blocks: None });
+        self.jobs.insert(job, Work { spec, turn, attempts: 0, phase });
     }
 
     pub(super) fn enqueue(&mut self, job: JobId, spec: &Job, turn: Turn, shape: ShapeIx) {
@@ -60,6 +60,11 @@ impl State {
         if self.queue.lane(lane).parked.is_some() && self.holds.iter().any(|hold| duration <= hold.start - now) {
             self.queue.wake(lane, false);
         }
+        // One behind others may be among those that holds are kept for.
+        let most = self.policy.backfill.holds as usize;
+        self.holds_stale |= most > 1
+            && (self.holds.len() < most * self.fleet().node_kinds.len()
+                || self.holds.iter().any(|hold| self.standing_of(hold.job) > Some((spec.tier, turn))));
     }
 
     /// The shape of gangs that start together.
@@ -222,11 +227,6 @@ impl State {
         let fleet = self.capacity.fleet();
         self.displaceable.enter(fleet, job, &work.spec, &self.shapes[shape.ix()], placement);
         self.outlast(shape, placement, |start| ends > start, true);
-        let Some(work) = self.jobs.get_mut(&job) else { return };
-        if let Some(hold) = self.holds.iter_mut().find(|hold| hold.meets(placement)) {
-            hold.blockers.insert(job);
-            work.blocks = Some(hold.job);
-        }
     }
 
     /// All workers of a placed job run: its time counts from now on.
@@ -255,6 +255,7 @@ impl State {
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Running { shape, placement, ends, stage, .. } = &mut work.phase else { return };
         *stage = Stage::Stopping(reason);
+        self.stopping.insert(job);
         // Whoever is stopped by a decision has left once its grace is over; nobody knows that of others.
         let StopReason::Preempted { .. } = reason else { return };
         let Some(policy) = &self.policy.preemption else { return };
@@ -273,10 +274,10 @@ impl State {
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Running { shape, .. } = work.phase else { return };
         let phase = std::mem::replace(&mut work.phase, Phase::Held(shape));
-        let (spec, blocks) = (Arc::clone(&work.spec), work.blocks.take());
+        let spec = Arc::clone(&work.spec);
         if let Phase::Running { placement, placed, ends, .. } = phase {
             let lost_since = saved_until.map_or(placed, |saved| saved.clamp(placed, self.now.max(placed)));
-            self.give_back(job, &spec, blocks, &Run { shape, placement, placed: lost_since, ends }, false);
+            self.give_back(job, &spec, &Run { shape, placement, placed: lost_since, ends }, false);
         }
         if !held {
             self.release(job);
@@ -293,17 +294,18 @@ impl State {
             Phase::Held(_) => {}
             Phase::Pending(shape) => self.leave_lane(job, shape, &work.spec, work.turn),
             Phase::Running { shape, placement, placed, ends, .. } => {
-                self.give_back(job, &work.spec, work.blocks, &Run { shape, placement, placed, ends }, survived);
+                self.give_back(job, &work.spec, &Run { shape, placement, placed, ends }, survived);
             }
         }
         true
     }
 
     /// A job that ran gives back what it had.
-    fn give_back(&mut self, job: JobId, spec: &Job, blocks: Option<JobId>, run: &Run, survived: bool) {
+    fn give_back(&mut self, job: JobId, spec: &Job, run: &Run, survived: bool) {
         let Run { shape, placement, placed, ends } = run;
         let ends = *ends;
         self.ends.remove(&(ends, job));
+        self.stopping.remove(&job);
         if ends == Timestamp::NEVER || ends < self.now {
             self.start_unknown.clear();
         }
@@ -317,16 +319,14 @@ impl State {
         let fleet = self.capacity.fleet();
         self.displaceable.leave(fleet, job, spec, &self.shapes[shape.ix()], placement);
         self.outlast(*shape, placement, |start| ends > start, false);
-        if let Some(owner) = blocks {
-            self.unblock(owner, job);
-        }
+        self.ripen(placement);
         self.wake_on(placement);
     }
 }
 
 impl Work {
     /// When it is expected to end if its time begins now.
-    fn expected_end(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn expected_end(&self, now: Timestamp) -> Timestamp {
         self.spec.duration.map_or(Timestamp::NEVER, |duration| now.saturating_add(duration))
     }
 }

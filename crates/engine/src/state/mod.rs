@@ -9,6 +9,7 @@ mod tenants;
 mod wake;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use offtake_fleet::{Fleet, NodeIx, NodeKindIx};
@@ -43,8 +44,6 @@ pub struct Work {
     pub attempts: u32,
     /// Where it stands.
     pub phase: Phase,
-    /// The job whose held nodes it runs on, or must leave.
-    blocks: Option<JobId>,
 }
 
 /// Where a job stands.
@@ -121,6 +120,8 @@ pub struct State {
     pub(crate) mix: Mix,
     pub(crate) queue: Queue,
     pub(crate) holds: Vec<Hold>,
+    /// Nodes that laid holds keep, and how many keep each.
+    kept: FxHashMap<u32, u32>,
     /// Whether a blocked job may lack its hold.
     pub(crate) holds_stale: bool,
     /// Nodes given back since the last pass; none when they are too many to tell.
@@ -144,6 +145,8 @@ pub struct State {
     shape_ids: FxHashMap<Vec<Gang>, Result<ShapeIx, Refusal>>,
     jobs: FxHashMap<JobId, Work>,
     ends: BTreeSet<(Timestamp, JobId)>,
+    /// Running jobs that are being stopped.
+    stopping: BTreeSet<JobId>,
     ledger: Ledger,
     ended: Ended,
     next_turn: u64,
@@ -162,6 +165,7 @@ impl Default for State {
             mix: Mix::default(),
             queue: Queue::default(),
             holds: Vec::new(),
+            kept: FxHashMap::default(),
             holds_stale: false,
             freed: Some(Vec::new()),
             start_unknown: BTreeSet::new(),
@@ -177,6 +181,7 @@ impl Default for State {
             shape_ids: FxHashMap::default(),
             jobs: FxHashMap::default(),
             ends: BTreeSet::new(),
+            stopping: BTreeSet::new(),
             ended: Ended::default(),
             next_turn: 0,
             next_replica: JobId::REPLICAS,
@@ -248,9 +253,9 @@ impl State {
         jobs
     }
 
-    /// Running jobs with an expected end, the earliest first.
-    pub(crate) fn ends(&self) -> impl Iterator<Item = (Timestamp, JobId)> + '_ {
-        self.ends.iter().copied()
+    /// Running jobs with an expected end after another, the earliest first.
+    pub(crate) fn ends_after(&self, last: (Timestamp, JobId)) -> impl Iterator<Item = (Timestamp, JobId)> + '_ {
+        self.ends.range((Bound::Excluded(last), Bound::Unbounded)).copied()
     }
 
     pub(crate) fn shape(&self, shape: ShapeIx) -> &Arc<Shape> {

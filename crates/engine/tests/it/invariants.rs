@@ -1,6 +1,6 @@
 //! Whatever is asked: no cap is broken, no chip is given twice, gangs are whole, and the fold of the journal is the state.
 
-use offtake_engine::{Event, JobId, LimitIx, Policy, Preemption, ServiceId, StopReason};
+use offtake_engine::{Backfill, Event, JobId, LimitIx, Policy, Preemption, ServiceId, StopReason};
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{Duration, Ppm, Watts};
 use offtake_workload::{Gang, Job, Service, Strength, Tier};
@@ -111,6 +111,12 @@ fn run_preempting(policy: &str, steps: Vec<Step>) {
     run_under(Policy { preemption: Some(preemption), ..policy }, steps);
 }
 
+/// With so many blocked jobs that hold capacity.
+fn run_with_holds(policy: &str, holds: u32, steps: Vec<Step>) {
+    let policy = Policy::named(policy, 7).expect("the test's policy exists");
+    run_under(Policy { backfill: Backfill { holds }, ..policy }, steps);
+}
+
 fn run_under(policy: Policy, steps: Vec<Step>) {
     let mut engine = Engine::under(fleet(MIXED), policy);
     let spec = Service {
@@ -171,8 +177,9 @@ fn run_under(policy: Policy, steps: Vec<Step>) {
 }
 
 /// Where all work ends when it is expected to, nobody starts later than its hold said.
-fn holds_are_kept(policy: &str, single: Vec<u32>, steps: Vec<Ending>) {
+fn holds_are_kept(policy: &str, holds: u32, single: Vec<u32>, steps: Vec<Ending>) {
     let mut engine = Engine::new(fleet(MIXED), policy);
+    engine.keep(holds);
     for node in single.into_iter().map(NodeIx) {
         engine.tell(Event::NodeShared { node, shared: false });
     }
@@ -222,12 +229,27 @@ proptest! {
 
     #[test]
     fn holds_are_kept_under_backfill(single in single(), steps in prop::collection::vec(ending(), 1..40)) {
-        holds_are_kept("backfill", single, steps);
+        holds_are_kept("backfill", 1, single, steps);
+    }
+
+    #[test]
+    fn many_holds_are_kept_under_backfill(single in single(), holds in 2u32..20, steps in prop::collection::vec(ending(), 1..40)) {
+        holds_are_kept("backfill", holds, single, steps);
+    }
+
+    #[test]
+    fn many_holds_are_kept_under_offtake(single in single(), holds in 2u32..20, steps in prop::collection::vec(ending(), 1..40)) {
+        holds_are_kept("offtake", holds, single, steps);
+    }
+
+    #[test]
+    fn many_holds_on_eventful_days(holds in 0u32..20, steps in prop::collection::vec(eventful(), 1..80)) {
+        run_with_holds("offtake", holds, steps);
     }
 
     #[test]
     fn holds_are_kept_under_offtake(single in single(), steps in prop::collection::vec(ending(), 1..40)) {
-        holds_are_kept("offtake", single, steps);
+        holds_are_kept("offtake", 1, single, steps);
     }
 
     #[test]
