@@ -261,6 +261,14 @@ impl Variables {
         self.set("SLURM_NODEID", spec.node_rank);
         if let Some(share) = share {
             self.set("SLURMD_NODENAME", &share.name);
+            // As srun's manual has them: all switches from the top down, then the node, joined by full stops.
+            let domains = spec.domain.split('/').filter(|name| !name.is_empty());
+            let address: Vec<&str> = domains.chain([share.name.as_str()]).collect();
+            self.set("SLURM_TOPOLOGY_ADDR", address.join("."));
+            self.set("SLURM_TOPOLOGY_ADDR_PATTERN", "switch.".repeat(address.len() - 1) + "node");
+        }
+        if !spec.domain.is_empty() {
+            self.set("OFFTAKE_TOPOLOGY", &spec.domain);
         }
         self.set("SLURM_CPUS_ON_NODE", cores(each(spec, spec.cpu.get().into()) * workers));
         if spec.memory.get() > 0 {
@@ -367,6 +375,7 @@ mod tests {
             world_size: 8,
             node_rank: 1,
             nodes: Arc::new([node("gpu-03", 4), node("gpu-04", 4)]),
+            domain: "north/block-2/rack-7".to_owned(),
             port: 29_500,
             array: None,
             limit_ms: Some(3_600_000),
@@ -425,6 +434,9 @@ mod tests {
                 ("SLURM_PROCID", "6"),
                 ("SLURM_LOCALID", "2"),
                 ("SLURM_NODEID", "1"),
+                ("SLURM_TOPOLOGY_ADDR", "north.block-2.rack-7.gpu-04"),
+                ("SLURM_TOPOLOGY_ADDR_PATTERN", "switch.switch.switch.node"),
+                ("OFFTAKE_TOPOLOGY", "north/block-2/rack-7"),
                 ("SLURMD_NODENAME", "gpu-04"),
                 ("SLURM_GTIDS", "4,5,6,7"),
                 ("SLURM_TASKS_PER_NODE", "4(x2)"),

@@ -1,10 +1,10 @@
 //! Admission: whether a request could run on the fleet at all, if nothing else did.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_fleet::{AcceleratorKindIx, DomainIx, Fleet, LevelIx};
-use offtake_workload::{ChipRequest, Gang, Strength};
+use offtake_fleet::{AcceleratorKindIx, DomainIx, Fleet, LevelIx, NodeKindIx};
+use offtake_workload::{ChipRequest, Gang};
 
 use crate::capacity::Capacity;
 use crate::request::{Refusal, Request, Shape};
@@ -37,12 +37,13 @@ impl Admission {
 pub fn admit(capacity: &Capacity, shape: &Shape) -> Result<(), Refusal> {
     let fleet = capacity.fleet();
     for gang in &shape.gangs {
-        let level = match gang.topology {
-            Some((level, Strength::Required)) => level,
-            _ => LevelIx(0),
-        };
+        let level = gang.outer_level();
         let (most, powered) = largest_holding(capacity, gang, level);
         let name = || fleet.levels[level.ix()].clone();
+        if let Some((group, inner)) = gang.groups.filter(|_| most < u64::from(gang.workers)) {
+            let (workers, group_level) = (gang.workers, fleet.levels[inner.ix()].clone());
+            return Err(Refusal::TooManyGroups { level: name(), workers, group, group_level, most });
+        }
         if most < u64::from(gang.workers) {
             return Err(Refusal::TooLarge { level: name(), workers: gang.workers, most });
         }
@@ -53,26 +54,46 @@ pub fn admit(capacity: &Capacity, shape: &Shape) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The most workers that a domain of a level takes when it is empty, all on one kind of accelerator where they need any,
-/// and whether one that takes the gang can power it.
+/// The most workers, in whole groups, that a domain of a level takes when it is empty, all on one kind of accelerator
+/// where they need any, and whether one that takes the gang can power it.
 fn largest_holding(capacity: &Capacity, gang: &Request, level: LevelIx) -> (u64, bool) {
     let fleet = capacity.fleet();
     let chips = u32::from(gang.whole_chips()).saturating_mul(gang.workers);
     let (mut most, mut powered) = (0, false);
     for domain in fleet.domains_at(level).map(DomainIx) {
-        let mut pools: BTreeMap<Option<AcceleratorKindIx>, (u64, bool)> = BTreeMap::new();
-        for (kind, per_node) in &gang.kinds {
-            if let Some(cell) = capacity.cell_of(domain, *kind) {
-                let accelerator = fleet.node_kinds[kind.ix()].accelerator;
-                let pool = pools.entry(accelerator.filter(|_| gang.chips != ChipRequest::None)).or_default();
-                pool.0 += u64::from(capacity.cell(cell).nodes) * u64::from(*per_node);
-                pool.1 |= capacity.could_power(domain, capacity.chip_draw(*kind), chips);
-            }
-        }
-        for (workers, can_power) in pools.into_values() {
+        let mut pools = BTreeMap::new();
+        holding(capacity, gang, domain, &mut pools);
+        for (workers, kinds) in pools.into_values() {
+            let could = kinds.into_iter().any(|kind| capacity.could_power(domain, capacity.chip_draw(kind), chips));
             most = most.max(workers);
-            powered |= workers >= u64::from(gang.workers) && can_power;
+            powered |= workers >= u64::from(gang.workers) && could;
         }
     }
     (most, powered)
+}
+
+/// By accelerator, the workers in whole groups that an empty domain takes, and its kinds.
+type Pools = BTreeMap<Option<AcceleratorKindIx>, (u64, BTreeSet<NodeKindIx>)>;
+
+fn holding(capacity: &Capacity, gang: &Request, domain: DomainIx, pools: &mut Pools) {
+    let fleet = capacity.fleet();
+    let entry = &fleet.domains[domain.ix()];
+    if gang.groups.is_some_and(|(_, inner)| entry.level < inner) && !entry.children.is_empty() {
+        entry.children.clone().for_each(|child| holding(capacity, gang, DomainIx(child), pools));
+        return;
+    }
+    let mut here = Pools::new();
+    for (kind, per_node) in &gang.kinds {
+        if let Some(cell) = capacity.cell_of(domain, *kind) {
+            let accelerator = fleet.node_kinds[kind.ix()].accelerator;
+            let pool = here.entry(accelerator.filter(|_| gang.chips != ChipRequest::None)).or_default();
+            pool.0 += u64::from(capacity.cell(cell).nodes) * u64::from(*per_node);
+            pool.1.insert(*kind);
+        }
+    }
+    for (accelerator, (workers, kinds)) in here {
+        let pool = pools.entry(accelerator).or_default();
+        pool.0 += gang.in_whole_groups(workers);
+        pool.1.extend(kinds);
+    }
 }

@@ -16,7 +16,7 @@ use crate::fact::{JobId, NodeRange, Placement};
 use crate::place::ShapeIx;
 use crate::plan::earliest_start;
 use crate::policy::{Policy, Queue as Discipline};
-use crate::request::{Refusal, Request};
+use crate::request::{Refusal, Request, Shape};
 use crate::state::{Hold, NodeCondition, Phase, Stage, State};
 
 /// Running jobs that are named at most, those that end first.
@@ -73,6 +73,8 @@ pub struct Need {
     pub topology: Option<(LevelIx, Strength)>,
     /// The most workers on one node, where that is fewer than all.
     pub per_node: Option<u32>,
+    /// Workers of one group, and the level at which one domain must hold them.
+    pub groups: Option<(u32, LevelIx)>,
     /// The domain, of the level asked or else a site, in which the most workers fit now.
     pub nearest: Nearest,
 }
@@ -82,7 +84,7 @@ pub struct Need {
 pub struct Nearest {
     /// The domain.
     pub domain: DomainIx,
-    /// Workers that its nodes have room for now, power aside; all on one kind of accelerator.
+    /// Workers, in whole groups, that its nodes have room for now, power aside; all on one kind of accelerator.
     pub workers: u64,
     /// Its nodes that the gang may use.
     pub nodes: u32,
@@ -133,6 +135,8 @@ pub enum Obstacle {
         /// These nodes.
         nodes: Vec<NodeIx>,
     },
+    /// There is room for all of its workers, but not in the domains in which it requires them together.
+    Scattered,
     /// Running work has what it needs.
     Room,
 }
@@ -259,7 +263,13 @@ impl State {
         found.extend(self.met_without(job, shape, &Aside { out: true, ..Aside::default() }));
         found.extend(self.met_without(job, shape, &Aside { tenants: true, ..Aside::default() }));
         if found.is_empty() {
-            found = self.met_without(job, shape, &Aside { holds: true, caps: all_caps, out: true, tenants: true });
+            let all = Aside { holds: true, caps: all_caps, out: true, tenants: true, ..Aside::default() };
+            found = self.met_without(job, shape, &all);
+        }
+        let together = |gang: &Request| gang.groups.is_some() || gang.outer_level() > LevelIx(0);
+        if found.is_empty() && self.shape(shape).gangs.iter().any(together) {
+            let apart = self.trial(job, shape, &Aside { apart: true, ..Aside::default() });
+            found.extend(apart.map(|_| Obstacle::Scattered));
         }
         if found.is_empty() {
             found.push(Obstacle::Room);
@@ -288,7 +298,11 @@ impl State {
         let kept = |limit: &LimitIx| (*limit, limits[limit.ix()].capacity(), limits[limit.ix()].extra());
         let caps: Vec<_> = aside.caps.iter().map(kept).collect();
         aside.caps.iter().for_each(|limit| self.capacity.lift_cap(*limit));
-        let shape = Arc::clone(self.shape(shape_ix));
+        let mut shape = Arc::clone(self.shape(shape_ix));
+        if aside.apart {
+            let apart = |gang: &Request| Request { topology: None, groups: None, ..gang.clone() };
+            shape = Arc::new(Shape { gangs: shape.gangs.iter().map(apart).collect() });
+        }
         let found = place(self, shape_ix, &shape, job);
         if let Some(placement) = &found {
             self.vacate(shape_ix, placement);
@@ -347,6 +361,7 @@ impl State {
             kinds: gang.kinds.iter().map(|(kind, _)| *kind).collect(),
             topology: gang.topology,
             per_node: gang.per_node,
+            groups: gang.groups,
             nearest: self.nearest(gang),
         };
         self.shape(shape).gangs.iter().map(need).collect()
@@ -359,7 +374,9 @@ impl State {
         let mut best: Option<Nearest> = None;
         for domain in fleet.domains_at(level) {
             let mut here = Nearest { domain: DomainIx(domain), ..Nearest::default() };
-            let mut by_accelerator: BTreeMap<Option<AcceleratorKindIx>, u64> = BTreeMap::new();
+            // By the domain of a group, and by accelerator.
+            let mut rooms: BTreeMap<(DomainIx, Option<AcceleratorKindIx>), u64> = BTreeMap::new();
+            let inner = gang.groups.map_or(level, |(_, inner)| inner);
             for node in fleet.domains[domain as usize].nodes.clone().map(NodeIx) {
                 let free = &self.capacity.class_of(node).vector;
                 let Some((_, most)) = gang.kinds.iter().find(|(kind, _)| *kind == free.kind) else { continue };
@@ -373,8 +390,13 @@ impl State {
                     here.free_nodes += u32::from(free == self.capacity.empty(free.kind));
                     here.free_chips += u64::from(free.whole);
                     let accelerator = fleet.node_kinds[free.kind.ix()].accelerator;
-                    *by_accelerator.entry(accelerator).or_default() += u64::from(workers_on(free, gang).min(*most));
+                    let room = rooms.entry((fleet.around(node, inner), accelerator)).or_default();
+                    *room += u64::from(workers_on(free, gang).min(*most));
                 }
+            }
+            let mut by_accelerator: BTreeMap<Option<AcceleratorKindIx>, u64> = BTreeMap::new();
+            for ((_, accelerator), room) in rooms {
+                *by_accelerator.entry(accelerator).or_default() += gang.in_whole_groups(room);
             }
             here.workers = by_accelerator.into_values().max().unwrap_or(0);
             if here.nodes > 0 && best.is_none_or(|best| here.workers > best.workers) {
@@ -419,6 +441,8 @@ struct Aside {
     caps: Vec<LimitIx>,
     out: bool,
     tenants: bool,
+    /// That workers must lie together.
+    apart: bool,
 }
 
 /// Workers that a free vector has room for.

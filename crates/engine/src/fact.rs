@@ -277,6 +277,11 @@ pub struct NodeRange {
 }
 
 impl NodeRange {
+    /// One node.
+    pub(crate) const fn one(node: u32) -> Self {
+        Self { first: NodeIx(node), count: 1 }
+    }
+
     /// The numbers of the nodes.
     pub const fn numbers(self) -> std::ops::Range<u32> {
         self.first.0..self.first.0 + self.count

@@ -3,6 +3,11 @@
 //! A gang of several workers that must stay together takes whole nodes from the fullest domain that still fits, then
 //! descends and does so again. What does not fill a node, and single workers, go to the node that the policy's packing
 //! scores best; nodes with the same free vector are scored once.
+//!
+//! Slots lie in the order of their nodes, which is that of the domains: who goes through them rank by rank has neighbours
+//! in rank as neighbours in the network.
+
+mod groups;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -168,10 +173,12 @@ impl<'a> Placing<'a> {
             Some((level, Strength::Required)) => (level.0, level.0),
             Some((level, Strength::Preferred)) => (level.0, 0),
         };
-        (outermost..=innermost)
+        let placed = (outermost..=innermost)
             .rev()
             .map(LevelIx)
-            .any(|level| self.place_whole_nodes(gang, level, slots) || self.place_anywhere(gang, level, slots))
+            .any(|level| self.place_whole_nodes(gang, level, slots) || self.place_anywhere(gang, level, slots));
+        in_order(slots);
+        placed
     }
 
     /// Fills whole nodes of the fullest domain at a level; the workers that do not fill one go to any node there.
@@ -180,6 +187,12 @@ impl<'a> Placing<'a> {
             return false;
         }
         for (kind, per_node) in &gang.kinds {
+            if gang.groups.is_some_and(|(group, _)| !per_node.is_multiple_of(group)) {
+                if self.place_whole_groups(gang, *kind, *per_node, level, slots) {
+                    return true;
+                }
+                continue;
+            }
             let (full, rest) = (gang.workers / per_node, gang.workers % per_node);
             let needs = if rest == 0 { full..=full } else { full..=full + 1 };
             for need in needs.filter(|need| *need > 0) {
@@ -208,12 +221,11 @@ impl<'a> Placing<'a> {
     fn occupy(&mut self, gang: &Request, nodes: Range<u32>, workers: u32, chips: u64) {
         self.capacity.occupy(nodes.clone(), &gang.take(workers, chips));
         let Some(most) = gang.per_node else { return };
-        // Workers that share chips come one by one. All others come together, as many as fit at once.
-        let one_by_one = matches!(gang.chips, ChipRequest::Share(_));
         for node in nodes {
             let here = self.on_node.entry(node).or_default();
             *here += workers;
-            if *here >= most || !one_by_one {
+            // Where workers do not come one by one they come together, as many as fit at once.
+            if *here >= most || !gang.one_by_one() {
                 self.capacity.withhold(NodeIx(node), Withheld::Full);
             }
         }
@@ -266,7 +278,7 @@ impl<'a> Placing<'a> {
             ChipRequest::Whole(chips) => self.capacity.pick_whole(NodeIx(node), chips * workers as u16),
         };
         self.occupy(gang, node..node + 1, workers, chips);
-        Slot { nodes: NodeRange { first: NodeIx(node), count: 1 }, workers, chips }.join(slots);
+        Slot { nodes: NodeRange::one(node), workers, chips }.join(slots);
         true
     }
 
@@ -409,7 +421,11 @@ impl<'a> Placing<'a> {
             }
             domains.sort_unstable();
             for (_, domain) in domains {
-                if self.fill(&request, domain, slots) {
+                let filled = match gang.groups {
+                    None => self.fill(&request, domain, slots),
+                    Some((group, level)) => self.fill_groups(&request, group, level, domain, slots),
+                };
+                if filled {
                     return true;
                 }
                 self.undo(gang, slots);
@@ -419,9 +435,8 @@ impl<'a> Placing<'a> {
     }
 
     fn fill(&mut self, gang: &Request, domain: DomainIx, slots: &mut Vec<Slot>) -> bool {
-        let shares = matches!(gang.chips, ChipRequest::Share(_));
         let most = gang.kinds.iter().map(|(_, per_node)| *per_node).max().unwrap_or(0);
-        let mut together = if shares { 1 } else { most };
+        let mut together = if gang.one_by_one() { 1 } else { most };
         let mut left = gang.workers;
         while left > 0 && together > 0 {
             together = together.min(left);
@@ -461,6 +476,20 @@ impl<'a> Placing<'a> {
             self.domains_with_room(gang, DomainIx(child), level, found);
         }
     }
+}
+
+/// Puts slots in the order of their nodes, node by node where several lie on the same.
+fn in_order(slots: &mut Vec<Slot>) {
+    let lies_before = |pair: &[Slot]| pair[0].nodes.numbers().end <= pair[1].nodes.first.0;
+    if slots.windows(2).all(lies_before) {
+        return;
+    }
+    let mut single: Vec<Slot> = slots
+        .drain(..)
+        .flat_map(|slot| slot.nodes.numbers().map(move |node| Slot { nodes: NodeRange::one(node), ..slot }))
+        .collect();
+    single.sort_unstable_by_key(|slot| (slot.nodes.first, slot.chips.trailing_zeros(), slot.chips));
+    single.into_iter().for_each(|slot| slot.join(slots));
 }
 
 /// The first node of a class, from `origin` upwards and around, that caps can power at work.
@@ -511,10 +540,7 @@ pub fn could_help(capacity: &Capacity, gang: &Request, node: NodeIx) -> bool {
         return true;
     }
     // All workers in the domain around, as far as whole chips tell; caps and processors are looked at when it is tried.
-    let level = match gang.topology {
-        Some((level, Strength::Required)) => level,
-        _ => LevelIx(0),
-    };
+    let level = gang.outer_level();
     let fleet = capacity.fleet();
     let mut domain = fleet.nodes[node.ix()].domain;
     while fleet.domains[domain.ix()].level > level {

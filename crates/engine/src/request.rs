@@ -2,7 +2,7 @@
 
 use offtake_fleet::{Fleet, LevelIx, NodeKind, NodeKindIx};
 use offtake_units::{ChipMilli, CpuMilli, Mebibytes};
-use offtake_workload::{ChipRequest, Gang, Strength};
+use offtake_workload::{ChipRequest, Gang, INNERMOST, Strength};
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::Take;
@@ -31,6 +31,8 @@ pub struct Request {
     pub topology: Option<(LevelIx, Strength)>,
     /// The most workers on one node, where that is fewer than all.
     pub per_node: Option<u32>,
+    /// Workers of one group, and the level at which one domain must hold them; none where the workers are one group.
+    pub groups: Option<(u32, LevelIx)>,
 }
 
 impl Shape {
@@ -82,6 +84,39 @@ pub enum Refusal {
         /// Workers that the largest domain takes.
         most: u64,
     },
+    /// Its workers do not make whole groups.
+    #[error("{workers} workers make no whole groups of {group}; ask for a multiple")]
+    UnevenGroups {
+        /// Workers asked for.
+        workers: u32,
+        /// Workers of a group.
+        group: u32,
+    },
+    /// The level of its groups is wider than that of the whole gang.
+    #[error("groups by {level} are wider than the one {within} that is to hold them all; name a level inside it")]
+    WideGroups {
+        /// The level of a group.
+        level: String,
+        /// The level of the gang.
+        within: String,
+    },
+    /// No domain of the level has room for all workers in their groups, even when it is empty.
+    #[error(
+        "no {level} holds {workers} workers in groups of {group}, each in one {group_level}, even when it is empty; \
+         the largest holds {most}"
+    )]
+    TooManyGroups {
+        /// The level.
+        level: String,
+        /// Workers asked for.
+        workers: u32,
+        /// Workers of a group.
+        group: u32,
+        /// The level of a group.
+        group_level: String,
+        /// Workers, in whole groups, that the largest domain takes.
+        most: u64,
+    },
     /// Caps leave too little power for the gang, even when nothing else runs.
     #[error("no {level} can power {workers} workers under its caps, even when nothing else runs")]
     TooHungry {
@@ -105,14 +140,23 @@ impl Request {
         }
         let topology = match &gang.topology {
             None => None,
-            Some(topology) => match fleet.level(&topology.level) {
-                Some(level) => Some((level, topology.strength)),
-                None => {
-                    let known = fleet.levels.join(", ");
-                    return Err(Refusal::UnknownLevel { name: topology.level.clone(), known });
-                }
-            },
+            Some(topology) => Some((level_of(&topology.level, fleet)?, topology.strength)),
         };
+        let groups = match &gang.groups {
+            None => None,
+            Some(groups) => {
+                if groups.workers == 0 || !gang.workers.is_multiple_of(groups.workers) {
+                    return Err(Refusal::UnevenGroups { workers: gang.workers, group: groups.workers });
+                }
+                Some((groups.workers, level_of(&groups.level, fleet)?))
+            }
+        };
+        if let (Some((_, inner)), Some((outer, _))) = (groups, topology)
+            && inner < outer
+        {
+            let name = |level: LevelIx| fleet.levels[level.ix()].clone();
+            return Err(Refusal::WideGroups { level: name(inner), within: name(outer) });
+        }
         let mut kinds = Vec::new();
         for (index, kind) in fleet.node_kinds.iter().enumerate() {
             let accelerator = fleet.accelerator(kind).map(|chip| &chip.name);
@@ -127,6 +171,11 @@ impl Request {
         if kinds.is_empty() {
             return Err(Refusal::NoSuchNode { worker: describe_worker(gang), reason: why_no_kind(gang, fleet) });
         }
+        // A gang of one group is a gang that must lie in the domain of one.
+        let (groups, topology) = match groups {
+            Some((group, level)) if group >= gang.workers => (None, Some((level, Strength::Required))),
+            groups => (groups, topology),
+        };
         Ok(Self {
             workers: gang.workers,
             chips: gang.chips,
@@ -135,6 +184,7 @@ impl Request {
             kinds,
             topology,
             per_node: gang.per_node.filter(|most| *most < gang.workers),
+            groups,
         })
     }
 
@@ -151,6 +201,24 @@ impl Request {
         }
     }
 
+    /// Whether workers come to a node one by one, so that several turns may put some there.
+    pub const fn one_by_one(&self) -> bool {
+        matches!(self.chips, ChipRequest::Share(_)) || self.groups.is_some() && self.per_node.is_some()
+    }
+
+    /// The level at which one domain holds all workers, or is to hold them.
+    pub fn outer_level(&self) -> LevelIx {
+        match self.topology {
+            Some((level, Strength::Required)) => level,
+            _ => LevelIx(0),
+        }
+    }
+
+    /// Of workers that one domain of the level of groups has room for, those that make whole groups.
+    pub fn in_whole_groups(&self, workers: u64) -> u64 {
+        self.groups.map_or(workers, |(group, _)| workers - workers % u64::from(group))
+    }
+
     /// Whole chips of one worker.
     pub const fn whole_chips(&self) -> u16 {
         match self.chips {
@@ -158,6 +226,12 @@ impl Request {
             ChipRequest::None | ChipRequest::Share(_) => 0,
         }
     }
+}
+
+fn level_of(name: &str, fleet: &Fleet) -> Result<LevelIx, Refusal> {
+    let innermost = || (name == INNERMOST).then(|| LevelIx((fleet.levels.len() as u32).saturating_sub(1)));
+    let unknown = || Refusal::UnknownLevel { name: name.to_owned(), known: fleet.levels.join(", ") };
+    fleet.level(name).or_else(innermost).ok_or_else(unknown)
 }
 
 fn workers_per_node(gang: &Gang, kind: &NodeKind) -> u32 {

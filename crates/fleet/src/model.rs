@@ -281,6 +281,17 @@ impl Fleet {
         start..end
     }
 
+    /// The domain of a level that holds a node.
+    pub fn around(&self, node: NodeIx, level: LevelIx) -> DomainIx {
+        let mut domain = self.nodes[node.ix()].domain;
+        while self.domains[domain.ix()].level > level
+            && let Some(parent) = self.domains[domain.ix()].parent
+        {
+            domain = parent;
+        }
+        domain
+    }
+
     /// A domain's name from its site down, joined by `/`; levels that it skips are left out.
     pub fn path(&self, domain: DomainIx) -> String {
         let this = &self.domains[domain.ix()];

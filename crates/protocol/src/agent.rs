@@ -149,6 +149,9 @@ pub struct TaskSpec {
     pub node_rank: u32,
     /// All nodes of the step, in the order of their ranks.
     pub nodes: Arc<[NodeShare]>,
+    /// The path of this node's domain, from its site inwards, joined by `/`; empty where an older server says nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub domain: String,
     /// A TCP port on the first node for the workers to meet at.
     pub port: u16,
     /// Its place in a job array.

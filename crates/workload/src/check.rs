@@ -128,6 +128,13 @@ pub fn gang(prefix: &str, gang: &Gang) -> Result<(), Fault> {
     {
         return Err(Fault::new(field("per_node"), per_node, format!("1 to `workers`, {}", gang.workers)));
     }
+    if let Some(groups) = &gang.groups {
+        if groups.workers == 0 || !gang.workers.is_multiple_of(groups.workers) {
+            let allowed = format!("a divisor of `workers`, {}", gang.workers);
+            return Err(Fault::new(field("group_workers"), groups.workers, allowed));
+        }
+        word(field("group_level"), &groups.level)?;
+    }
     gang.accelerators.iter().try_for_each(|kind| word(field("accelerators"), kind))?;
     for (key, value) in &gang.attributes {
         word(field("attributes"), key)?;

@@ -84,6 +84,9 @@ pub struct Gang {
     /// The most workers on one node; none for as many as it takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_node: Option<u32>,
+    /// How its workers lie in groups, beside what `topology` says of them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Groups>,
 }
 
 /// Accelerators of one worker.
@@ -102,10 +105,22 @@ pub enum ChipRequest {
 /// Where the workers of a gang lie.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Topology {
-    /// Name of the level of the one domain that holds them all.
+    /// Name of the level of the one domain that holds them all, or [`INNERMOST`].
     pub level: String,
     /// Whether wider will do.
     pub strength: Strength,
+}
+
+/// Stands for the innermost level of a fleet, whatever its name there is.
+pub const INNERMOST: &str = "innermost";
+
+/// How the workers of a gang lie in groups: by rank, the first so many are one group, the next so many another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Groups {
+    /// Workers of one group; the gang's workers are a multiple of it.
+    pub workers: u32,
+    /// Name of the level of the one domain that holds a group, or [`INNERMOST`].
+    pub level: String,
 }
 
 /// Whether a topology request binds.

@@ -37,6 +37,7 @@ fn spec() -> Arc<TaskSpec> {
         world_size: 1,
         node_rank: 0,
         nodes: Arc::new([]),
+        domain: String::new(),
         port: 0,
         array: None,
         limit_ms: None,

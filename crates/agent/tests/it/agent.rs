@@ -77,6 +77,7 @@ fn gang(folder: &Folder, workers: u32, line: &str) -> TaskSpec {
         world_size: workers,
         node_rank: 0,
         nodes: Arc::new([NodeShare { name: "node-1".to_owned(), address: "127.0.0.1".to_owned(), workers }]),
+        domain: String::new(),
         port: 0,
         array: None,
         limit_ms: None,

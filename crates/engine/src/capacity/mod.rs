@@ -331,6 +331,17 @@ impl Capacity {
 
     /// The fullest cell of a kind at a level that can give `need` whole nodes, every cap above it included.
     pub fn fullest(&self, kind: NodeKindIx, level: LevelIx, need: u32) -> Option<CellIx> {
+        self.fullest_where(kind, level, need, |_| true)
+    }
+
+    /// The same among the cells that `will_do`.
+    pub fn fullest_where(
+        &self,
+        kind: NodeKindIx,
+        level: LevelIx,
+        need: u32,
+        will_do: impl Fn(CellIx) -> bool,
+    ) -> Option<CellIx> {
         let index = &self.kinds[kind.ix()].levels[level.ix()];
         let first = index.cells.start;
         let accept = |member| {
@@ -342,8 +353,12 @@ impl Capacity {
                 }
                 above = self.cells[above.ix()].parent;
             }
-            // The widest refusing domain refuses the most: go on behind its last cell of this level.
-            refused.map_or(Ok(()), |cell| Err(self.cells_within(kind, level, &self.nodes_of(cell)).end - first))
+            match refused {
+                // The widest refusing domain refuses the most: go on behind its last cell of this level.
+                Some(cell) => Err(self.cells_within(kind, level, &self.nodes_of(cell)).end - first),
+                None if will_do(CellIx(first + member)) => Ok(()),
+                None => Err(member + 1),
+            }
         };
         index.order.fullest(need, 0..index.cells.len() as u32, &index.open, accept).map(|member| CellIx(first + member))
     }
@@ -385,6 +400,26 @@ impl Capacity {
             }
         }
         CellIx(fits.unwrap_or(most).1)
+    }
+
+    /// How many groups of `nodes` whole nodes, each in one domain of a level, a cell can give; counted up to `enough`.
+    ///
+    /// Caps on the way limit nodes, domains of the level limit groups, and each is inside one other: so the least on
+    /// every way up, added, is what can be given.
+    pub fn groups_in(&self, cell: CellIx, nodes: u32, level: LevelIx, enough: u32) -> u32 {
+        let entry = &self.cells[cell.ix()];
+        let most = (self.usable[cell.ix()] / nodes).min(enough);
+        if entry.level >= level || most == 0 {
+            return most;
+        }
+        let mut groups = 0;
+        for child in entry.children.clone() {
+            groups += self.groups_in(CellIx(child), nodes, level, most - groups);
+            if groups >= most {
+                break;
+            }
+        }
+        groups
     }
 
     /// The lowest wholly free node of a kind in a range.

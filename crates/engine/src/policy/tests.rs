@@ -85,6 +85,7 @@ fn request(chips: ChipRequest, cores: u32) -> Request {
         kinds: vec![(NodeKindIx(0), 1)],
         topology: None,
         per_node: None,
+        groups: None,
     }
 }
 

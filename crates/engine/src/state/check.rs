@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_fleet::{LevelIx, NodeIx};
+use offtake_fleet::{DomainIx, NodeIx};
 use offtake_units::Timestamp;
-use offtake_workload::Strength;
 
 use super::{Phase, Stage, State, Work};
 use crate::capacity::{Capacity, Withheld};
@@ -114,22 +113,20 @@ impl State {
                 return Err(format!("job {} runs {workers} of {} workers", job.0, gang.workers));
             }
             let nodes = || slots.iter().flat_map(|slot| slot.nodes.numbers());
-            let level = match gang.topology {
-                Some((level, Strength::Required)) => level,
-                _ => LevelIx(0),
-            };
-            let mut around: Vec<_> = nodes()
-                .map(|node| {
-                    let mut domain = fleet.nodes[node as usize].domain;
-                    while fleet.domains[domain.ix()].level > level {
-                        domain = fleet.domains[domain.ix()].parent.unwrap_or(domain);
-                    }
-                    domain
-                })
-                .collect();
+            let level = gang.outer_level();
+            let mut around: Vec<_> = nodes().map(|node| fleet.around(NodeIx(node), level)).collect();
             around.dedup();
             if around.len() > 1 {
                 return Err(format!("job {} is spread over {around:?}", job.0));
+            }
+            let mut in_domains = BTreeMap::<DomainIx, u32>::new();
+            for (node, workers) in on_node {
+                let level = gang.groups.map_or(level, |(_, level)| level);
+                *in_domains.entry(fleet.around(NodeIx(node), level)).or_default() += workers;
+            }
+            let is_uneven = |workers: u32| gang.in_whole_groups(workers.into()) != u64::from(workers);
+            if let Some((domain, workers)) = in_domains.into_iter().find(|(_, workers)| is_uneven(*workers)) {
+                return Err(format!("job {} has {workers} workers, no whole groups, in {domain:?}", job.0));
             }
             let allowed = |node: u32| gang.kinds.iter().any(|(kind, _)| *kind == fleet.nodes[node as usize].kind);
             if let Some(node) = nodes().find(|node| !allowed(*node)) {

@@ -6,7 +6,7 @@ use offtake_units::{Duration, Ppm, Watts};
 use offtake_workload::{Gang, Job, Service, Strength, Tier};
 use proptest::prelude::*;
 
-use crate::support::{Engine, MIXED, fleet, gang, job, of, share, within};
+use crate::support::{Engine, MIXED, fleet, gang, grouped, job, of, share, within};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -50,10 +50,19 @@ fn gangs() -> impl Strategy<Value = Gang> {
     let topology = (level, prop_oneof![Just(Strength::Required), Just(Strength::Preferred)]);
     let any_gang = prop_oneof![3 => whole, 1 => (100u16..1000).prop_map(share), 1 => (2u32..6, 100u16..1000).prop_map(|(workers, milli)| Gang { workers, ..share(milli) })];
     let per_node = prop::option::weighted(0.3, 1u32..4);
-    (any_gang, kinds, topology, per_node).prop_map(|(gang, accelerators, (level, strength), per_node)| {
-        let gang = Gang { accelerators, per_node, ..gang };
-        level.map_or(gang.clone(), |level| within(gang, level, strength))
-    })
+    let groups = prop::option::weighted(0.3, (1u32..=4, prop_oneof![Just("rack"), Just("island")]));
+    (any_gang, kinds, topology, per_node, groups).prop_map(
+        |(gang, accelerators, (level, strength), per_node, groups)| {
+            let gang = Gang { accelerators, per_node, ..gang };
+            let gang = match groups {
+                Some((group, level)) => {
+                    grouped(Gang { workers: gang.workers.next_multiple_of(group), ..gang }, group, level)
+                }
+                None => gang,
+            };
+            level.map_or(gang.clone(), |level| within(gang, level, strength))
+        },
+    )
 }
 
 const TENANTS: [&str; 3] = ["web", "lab", "shop"];

@@ -5,3 +5,4 @@ mod invariants;
 mod life;
 mod preempt;
 mod support;
+mod topology;

@@ -9,7 +9,7 @@ use offtake_engine::{
 };
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Timestamp};
-use offtake_workload::{ChipRequest, Gang, Job, Strength, Tier, Topology};
+use offtake_workload::{ChipRequest, Gang, Groups, Job, Strength, Tier, Topology};
 
 /// Two sites: one of H100 in islands and racks with a rack cap, a site cap and two feeders; one of mixed nodes that hang
 /// directly below the site.
@@ -154,6 +154,10 @@ pub fn share(milli: u16) -> Gang {
 
 pub fn within(gang: Gang, level: &str, strength: Strength) -> Gang {
     Gang { topology: Some(Topology { level: level.to_owned(), strength }), ..gang }
+}
+
+pub fn grouped(gang: Gang, workers: u32, level: &str) -> Gang {
+    Gang { groups: Some(Groups { workers, level: level.to_owned() }), ..gang }
 }
 
 pub fn job(gangs: Vec<Gang>, seconds: Option<i64>) -> Job {

@@ -614,6 +614,11 @@ impl Core {
         Some(Order { task: id, want, signal: task.signal, spec })
     }
 
+    fn domain_of(&self, node: &str) -> String {
+        let fleet = self.state.fleet();
+        self.node_ix(node).map_or_else(String::new, |node| fleet.path(fleet.nodes[node.ix()].domain))
+    }
+
     /// None for a job that has nothing to run.
     fn task_spec(&self, record: &Record, id: TaskId, task: &super::records::Task) -> Option<TaskSpec> {
         let program = record.program()?;
@@ -648,6 +653,7 @@ impl Core {
             world_size: step.map_or(1, |step| step.world),
             node_rank: task.node_rank,
             nodes: step.map_or_else(|| Arc::from([]), |step| Arc::clone(&step.nodes)),
+            domain: self.domain_of(&task.node),
             port: port_of(id),
             array: program.array,
             limit_ms: record.spec.duration.map(Duration::as_millis),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use offtake_engine::{Policy, Preemption};
+use offtake_engine::{JobId, Phase, Policy, Preemption};
+use offtake_fleet::NodeIx;
 use offtake_protocol::agent::{
     Condition, Edition, EnergySource, Exit, Join, NodeDescription, Orders, Report, TaskEnd, TaskId, TaskPhase,
     TaskReport, VERSION, Want, WorkerEnd,
@@ -227,6 +228,33 @@ fn end(ranks: &[u32], exit: &Exit) -> TaskEnd {
 }
 
 const GANG: &str = r#"{"command": ["work"], "gangs": [{"workers": 2, "chips": 4, "cpu_milli": 1000}], "restarts": 1}"#;
+#[test]
+fn ranks_lie_in_the_order_of_the_placement() {
+    let mut world = World::new(&["d", "b", "a", "c"]);
+    let job = world.submit(r#"{"command": ["work"], "gangs": [{"workers": 8, "chips": 2, "cpu_milli": 1000}]}"#);
+    let mut found = Vec::new();
+    for node in ["a", "b", "c", "d"] {
+        for order in world.exchange(node).tasks {
+            let spec = order.spec.expect("a new task is described");
+            assert_eq!(spec.domain, world.core.state().fleet().sites[0].name);
+            assert_eq!(spec.nodes[spec.node_rank as usize].name, node, "its place among the nodes is its own");
+            found.extend(spec.workers.iter().map(|worker| (worker.rank, node.to_owned())));
+        }
+    }
+    found.sort();
+    let Some(Phase::Running { placement, .. }) = world.core.state().job(JobId(job)).map(|work| &work.phase) else {
+        unreachable!("the job has its nodes")
+    };
+    let fleet = world.core.state().fleet();
+    let placed: Vec<(u32, String)> = placement
+        .slots()
+        .flat_map(|slot| slot.nodes.numbers().flat_map(move |node| (0..slot.workers).map(move |_| NodeIx(node))))
+        .zip(0..)
+        .map(|(node, rank)| (rank, fleet.node_name(node)))
+        .collect();
+    assert_eq!(found, placed);
+}
+
 const ONE: &str = r#"{"command": ["work"]}"#;
 
 #[test]

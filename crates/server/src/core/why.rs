@@ -188,6 +188,10 @@ impl Core {
                 "it would fit on nodes that run one tenant's work at a time, now another's: {}",
                 self.name_some(nodes)
             ),
+            Obstacle::Scattered => {
+                "there is room for all of its workers, but not in the domains in which it requires them together"
+                    .to_owned()
+            }
             Obstacle::Room => "running work has what it needs".to_owned(),
         })
     }
@@ -246,9 +250,13 @@ fn describe_gang(gang: &Gang) -> String {
         Strength::Required => format!(", all in one {}", topology.level),
         Strength::Preferred => format!(", preferably in one {}", topology.level),
     });
+    let groups = gang
+        .groups
+        .as_ref()
+        .map_or_else(String::new, |groups| format!(", {} of them together in one {}", groups.workers, groups.level));
     let spread = gang.per_node.map_or_else(String::new, |most| format!(", at most {most} on a node"));
     let with = if gang.workers == 1 { "with" } else { "each with" };
-    format!("{} {with} {each}{memory}{of}{topology}{spread}", count(u64::from(gang.workers), "worker"))
+    format!("{} {with} {each}{memory}{of}{topology}{groups}{spread}", count(u64::from(gang.workers), "worker"))
 }
 
 fn cores(gang: &Gang) -> String {

@@ -8,7 +8,7 @@ use super::options::{Given, Options};
 use super::table::Key;
 use super::values::{self, GPUS_ALLOWED, Gpus, MEMORY_ALLOWED};
 use crate::check::{MOST_MEMORY, MOST_WORKERS};
-use crate::{Layout, WireGang, human};
+use crate::{INNERMOST, Layout, WireGang, human};
 
 /// The gang and what `srun` is told of it.
 #[derive(Debug)]
@@ -166,7 +166,24 @@ impl<'a> Asked<'a> {
             cpus_per_task: self.cpus_per_task.map(small),
         };
         let gang = self.gang(nodes, Worker { tasks: share, gpus }, notes)?;
-        Ok(Shape { gang: WireGang { per_node: Some(1), ..gang }, layout })
+        let segment = self.segment(nodes)?;
+        let gang = WireGang {
+            per_node: Some(1),
+            group_level: segment.map(|_| INNERMOST.to_owned()),
+            group_workers: segment,
+            ..gang
+        };
+        Ok(Shape { gang, layout })
+    }
+
+    /// The nodes of a segment, of which each lies in one domain of the innermost level.
+    fn segment(&self, nodes: u64) -> Result<Option<u32>, Error> {
+        let Some(given) = self.options.last(Key::Segment) else { return Ok(None) };
+        let segment = count(given)?;
+        if !nodes.is_multiple_of(segment) {
+            return Err(wrong(given, format!("a divisor of the {nodes} nodes of the job")));
+        }
+        Ok(Some(small(segment)))
     }
 
     fn gpus_of_a_node(&self, nodes: u64) -> Result<Option<u64>, Error> {
@@ -199,6 +216,9 @@ impl<'a> Asked<'a> {
 
     /// A worker is a task.
     fn by_task(&self, notes: &mut Vec<Note>) -> Result<Shape, Error> {
+        if let Some(given) = self.options.last(Key::Segment) {
+            return Err(wrong(given, "for jobs that say how many nodes with `--nodes`: a segment is counted in nodes"));
+        }
         let tasks = self.tasks.unwrap_or(1);
         let each = self.gpus_per_task.as_ref().map(|gpus| u64::from(gpus.count));
         let total = self.gpus.as_ref().map(|gpus| u64::from(gpus.count));

@@ -10,7 +10,7 @@ use crate::error::{TraceError, WriteError};
 use crate::input::{Column, InputError, Row, Table, write_row};
 use crate::{Strength, Tier, Workload};
 
-const COLUMNS: [Column; 21] = [
+const COLUMNS: [Column; 23] = [
     Column::required("name"),
     Column::required("tenant"),
     Column::required("submitted"),
@@ -29,12 +29,14 @@ const COLUMNS: [Column; 21] = [
     Column::optional("attributes"),
     Column::optional("topology_level"),
     Column::optional("topology_strength"),
+    Column::optional("group_workers"),
+    Column::optional("group_level"),
     // Read only to be refused with a reason; never written.
     Column::optional("workers_min"),
     Column::optional("workers_max"),
     Column::optional("torus"),
 ];
-const WRITTEN_COLUMNS: usize = 18;
+const WRITTEN_COLUMNS: usize = 20;
 
 pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(), TraceError> {
     into.column = flat_name;
@@ -80,6 +82,8 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         attributes,
         topology_level,
         topology_strength,
+        group_workers,
+        group_level,
         workers_min,
         workers_max,
         torus,
@@ -99,6 +103,8 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         attributes: pairs(row, attributes)?,
         topology_level: text(topology_level),
         topology_strength: strength(row, topology_strength)?,
+        group_workers: whole(group_workers)?,
+        group_level: text(group_level),
         torus: text(torus),
         per_node: None,
     };
@@ -200,6 +206,8 @@ pub fn write_csv(workload: &Workload, mut out: impl Write) -> Result<(), WriteEr
             attributes.join("|"),
             gang.topology_level.unwrap_or_default(),
             gang.topology_strength.map(strength_name).unwrap_or_default().to_owned(),
+            number(gang.group_workers),
+            gang.group_level.unwrap_or_default(),
         ];
         write_row(&mut out, fields.iter().map(String::as_str))?;
     }

@@ -13,7 +13,7 @@ use crate::check::Fault;
 use crate::error::{NotYet, TraceError};
 use crate::human::{self, DURATION_ALLOWED, SIZE_ALLOWED, TIMESTAMP_ALLOWED};
 use crate::input::{Place, excerpt};
-use crate::{Checkpoint, ChipRequest, Gang, Job, Service, Strength, Tier, Topology};
+use crate::{Checkpoint, ChipRequest, Gang, Groups, Job, Service, Strength, Tier, Topology};
 
 /// Why a written job, service or gang is none of ours.
 #[derive(Debug)]
@@ -116,6 +116,12 @@ pub struct WireGang {
     /// Whether wider will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology_strength: Option<Strength>,
+    /// Workers of one group; `workers` is a multiple of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_workers: Option<u32>,
+    /// The level of the one domain that holds a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_level: Option<String>,
     /// Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub torus: Option<String>,
@@ -237,6 +243,16 @@ impl WireGang {
                 return Err(Fault::new(field("topology_level"), "", allowed).into());
             }
         };
+        let groups = match (self.group_workers, self.group_level) {
+            (None, None) => None,
+            (Some(workers), Some(level)) => Some(Groups { workers, level }),
+            (Some(_), None) => {
+                return Err(Fault::new(field("group_level"), "", "the name of a level beside `group_workers`").into());
+            }
+            (None, Some(_)) => {
+                return Err(Fault::new(field("group_workers"), "", "a number beside `group_level`").into());
+            }
+        };
         Ok(Gang {
             workers: self.workers.unwrap_or(1),
             chips,
@@ -246,6 +262,7 @@ impl WireGang {
             attributes: self.attributes,
             topology,
             per_node: self.per_node,
+            groups,
         })
     }
 
@@ -266,6 +283,8 @@ impl WireGang {
             topology_level: gang.topology.as_ref().map(|topology| topology.level.clone()),
             topology_strength: gang.topology.as_ref().map(|topology| topology.strength),
             per_node: gang.per_node,
+            group_workers: gang.groups.as_ref().map(|groups| groups.workers),
+            group_level: gang.groups.as_ref().map(|groups| groups.level.clone()),
             ..Self::default()
         }
     }

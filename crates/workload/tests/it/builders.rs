@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Ppm, Timestamp};
-use offtake_workload::{Checkpoint, ChipRequest, Gang, Job, Service, Strength, Tier, Topology, Workload};
+use offtake_workload::{Checkpoint, ChipRequest, Gang, Groups, Job, Service, Strength, Tier, Topology, Workload};
 use proptest::prelude::*;
 
 const LAST_MS: i64 = 253_370_764_799_999;
@@ -55,8 +55,9 @@ pub fn gang() -> impl Strategy<Value = Gang> {
         proptest::collection::vec(word(), 0..3),
         proptest::collection::btree_map(word(), attribute, 0..3),
         topology,
+        proptest::option::of((1_u32..9, word())),
     )
-        .prop_map(|(workers, chips, cpu, memory, accelerators, attributes, topology)| Gang {
+        .prop_map(|(workers, chips, cpu, memory, accelerators, attributes, topology, groups)| Gang {
             workers,
             chips,
             cpu: CpuMilli::new(cpu),
@@ -64,8 +65,13 @@ pub fn gang() -> impl Strategy<Value = Gang> {
             accelerators,
             attributes,
             topology,
+            groups: groups.map(|(parts, level)| Groups { workers: workers / gcd(workers, parts), level }),
             ..Gang::default()
         })
+}
+
+const fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn job(most_gangs: usize) -> impl Strategy<Value = Job> {

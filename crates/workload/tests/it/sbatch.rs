@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::human::parse_timestamp;
 use offtake_workload::sbatch::{Options, Reading, Script, Surroundings};
-use offtake_workload::{Array, ChipRequest, JobText, Start, Submission, Tier};
+use offtake_workload::{Array, ChipRequest, Groups, INNERMOST, JobText, Start, Submission, Tier};
 
 fn surroundings() -> Surroundings {
     Surroundings {
@@ -135,6 +135,13 @@ fn shapes() {
 }
 
 #[test]
+fn segments_are_groups_in_the_innermost_domains() {
+    let gang = meant("-N 32 --segment=16 --gpus-per-node=4").job.gangs.remove(0);
+    assert_eq!(gang.groups, Some(Groups { workers: 16, level: INNERMOST.to_owned() }));
+    assert_eq!(meant("-N 32").job.gangs[0].groups, None);
+}
+
+#[test]
 fn layouts_for_srun() {
     for (directives, expected) in [
         ("", (None, None, None)),
@@ -229,6 +236,8 @@ fn what_is_told_of_options_that_do_nothing() {
 fn what_is_refused_says_what_to_do() {
     for (directives, part) in [
         ("-N 2-4", "`--nodes` is `2-4`; allowed is one number"),
+        ("-N 6 --segment=4", "`--segment` is `4`; allowed is a divisor of the 6 nodes"),
+        ("-n 8 --segment=4", "for jobs that say how many nodes with `--nodes`"),
         ("-N 0", "a whole number from 1 to 1000000"),
         ("-n x", "`--ntasks` is `x`"),
         ("-c 1.5", "`--cpus-per-task` is `1.5`"),
