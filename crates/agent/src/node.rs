@@ -14,6 +14,7 @@ use crate::isolation;
 use crate::power::Meters;
 use crate::run::Configuration;
 use crate::store::Store;
+use crate::supervisor::Launcher;
 
 /// A node, as its agent has it.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(crate) struct Node {
     pub found: Found,
     pub isolation: isolation::Node,
     pub store: Arc<Store>,
+    pub launcher: Launcher,
     pub shims: PathBuf,
     pub fingerprint: Option<String>,
     pub accounts: Accounts,

@@ -34,7 +34,7 @@ use crate::logs;
 use crate::node::Node;
 use crate::power::Meters;
 use crate::store::{Lock, Retention, Store};
-use crate::supervisor::boot_now_ms;
+use crate::supervisor::{Launcher, boot_now_ms};
 use crate::task::{Order, Task, adopt};
 
 /// How an agent is set up.
@@ -206,6 +206,7 @@ async fn begin(mut configuration: Configuration) -> Result<(Link, Node, Lock), A
         meters: Mutex::new(meters),
         accounts: Accounts::default(),
         unhealthy: watch::channel(None).0,
+        launcher: Launcher::new(configuration.exe.clone(), store.data().to_path_buf()),
         store: Arc::new(store),
         configuration,
         found,

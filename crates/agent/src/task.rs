@@ -31,7 +31,6 @@ use crate::power::{Meters, Part, Start as MeterStart};
 use crate::store::{file, make_passage, read, write, write_bytes};
 use crate::supervisor::{
     Cause, Command, Ended, Found, Handle, LogLimits, Status, StopPlan, Whom, WorkerLaunch, boot_now_ms, clean_up, find,
-    launch,
 };
 
 /// The most workers of a task. Each is two processes.
@@ -297,8 +296,7 @@ impl Task {
         let group = self.node.isolation.create(&group_name(self.id, spec), &limits);
         launch_of.group = group.map_err(|error| node_fault(error.to_string()))?;
         let folder = folder.join(spec.rank.to_string());
-        let handle =
-            launch(&folder, launch_of, &self.node.configuration.exe).map_err(|error| node_fault(error.to_string()))?;
+        let handle = self.node.launcher.launch(&folder, launch_of).map_err(|error| node_fault(error.to_string()))?;
         let stand = WorkerStand::Watched { handle: Some(handle), running_since_ms: None };
         Ok(Worker { spec: *spec, folder, stand })
     }

@@ -16,14 +16,13 @@ mod terminal;
 mod trace;
 mod up;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use offtake_client::ClientError;
 
-/// The word with which an agent starts the supervisor of a worker.
+/// The word with which an agent starts the process from which its workers' supervisors are forked.
 const SUPERVISE: &str = "supervise";
 
 /// One control plane for fleets of AI compute: chips, topology, megawatts, prices and tenants in one plan.
@@ -34,7 +33,9 @@ struct Cli {
     command: Command,
 }
 
+// Each is built when it is named: most commands end sooner than all of them could be built.
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Start a server and an agent for this machine, in one process
     Up(up::Arguments),
@@ -69,11 +70,9 @@ enum Command {
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
-    // A worker's supervisor lives as long as the worker: it starts before anything that costs time or memory.
-    if words.next().is_some_and(|word| word == SUPERVISE)
-        && let Some(folder) = words.next()
-    {
-        return offtake_agent::supervisor::supervise(Path::new(&folder));
+    // A worker's supervisor lives as long as the worker: it begins before anything that costs time or memory.
+    if words.next().is_some_and(|word| word == SUPERVISE) {
+        return offtake_agent::supervisor::serve_launches();
     }
     if let Some(shim) = shims::Shim::of(&program) {
         return end(shims::run(shim), shim.name());

@@ -34,7 +34,7 @@ pub enum Found {
 
 /// Finds out what became of the supervisor of the worker with this folder.
 ///
-/// A supervisor that [`super::launch`] has just started counts as one that never ran until it has written its first
+/// A supervisor that [`super::Launcher`] has just started counts as one that never ran until it has written its first
 /// line. That does no harm: when its folder is removed it leaves, and without a command it starts nothing.
 ///
 /// # Errors

@@ -1,23 +1,18 @@
-//! What a supervisor is told of its worker, and how an agent starts a supervisor.
+//! What a supervisor is told of its worker.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use serde::{Deserialize, Serialize};
 
-use super::handle::Handle;
 use super::wire::Whom;
 use crate::isolation::Group;
 
 /// File with the [`WorkerLaunch`], in the worker's folder.
 pub(super) const LAUNCH_FILE: &str = "worker.json";
-const COMPLAINTS_FILE: &str = "supervisor.log";
 
 /// Everything that a supervisor must know to run a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,64 +122,15 @@ pub struct StopPlan {
     pub grace_ms: u64,
 }
 
-/// A supervisor could not be started.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {what} {}: {source}", path.display())]
-pub struct LaunchError {
-    what: &'static str,
-    path: PathBuf,
-    source: io::Error,
-}
-
-/// Starts the supervisor of a worker as `exe supervise dir`, and connects to it. It soon tells [`super::Status::Prepared`],
-/// or how it failed. `dir` must exist, be absolute, be out of others' reach and belong to this worker alone; its entry in
-/// its own parent should be on disk already.
-///
-/// Call it within a tokio runtime, which also reaps the process when it ends. It takes about a millisecond.
-///
-/// # Errors
-/// If the launch cannot be written into `dir`, or `exe` cannot be executed.
-pub fn launch(dir: &Path, worker: &WorkerLaunch, exe: &Path) -> Result<Handle, LaunchError> {
-    if !dir.is_absolute() {
-        let source = io::Error::new(io::ErrorKind::InvalidInput, "the path is not absolute");
-        return Err(LaunchError { what: "use folder", path: dir.to_path_buf(), source });
-    }
-    let path = dir.join(LAUNCH_FILE);
+/// Writes what [`read`] reads.
+pub(super) fn write(dir: &Path, worker: &WorkerLaunch) -> io::Result<()> {
     // The environment holds the job's token: nobody else may read it.
-    let write = || {
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        serde_json::to_writer(io::BufWriter::new(file), worker)?;
-        Ok(())
-    };
-    write().map_err(|source| LaunchError { what: "write", path: path.clone(), source })?;
-
-    let path = dir.join(COMPLAINTS_FILE);
-    let open = || {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-        Ok((file.try_clone()?, file))
-    };
-    let (output, error) = open().map_err(|source| LaunchError { what: "open", path: path.clone(), source })?;
-
-    // Its standard input is the first connection, so there is nothing to wait or look for.
-    let start = || {
-        let (ours, theirs) = UnixStream::pair()?;
-        let child = tokio::process::Command::new(exe)
-            .arg("supervise")
-            .arg(dir)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(output)
-            .stderr(error)
-            .spawn()?;
-        // Dropped, it lives on, and tokio reaps it.
-        drop(child);
-        Handle::new(ours)
-    };
-    start().map_err(|source| LaunchError { what: "start", path: exe.to_path_buf(), source })
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(dir.join(LAUNCH_FILE))?;
+    file.write_all(&serde_json::to_vec(worker)?)
 }
 
-/// Reads what [`launch`] wrote.
+/// Reads what [`write`] wrote.
 pub(super) fn read(dir: &Path) -> io::Result<WorkerLaunch> {
     Ok(serde_json::from_slice(&fs::read(dir.join(LAUNCH_FILE))?)?)
 }

@@ -1,7 +1,7 @@
 //! The supervisor's process: a single thread that waits for its connections, its worker, its clock and its pipes.
 //!
-//! There is one of it beside each worker, so it is small and starts quickly: no runtime, no configuration, no log but
-//! its standard error.
+//! There is one of it beside each worker, so it is small and starts quickly, forked from a process that waits for that:
+//! no runtime, no configuration, no log but its standard error.
 
 use std::env;
 use std::fs::File;
@@ -45,10 +45,10 @@ const BUFFER: usize = 64 << 10;
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs as the supervisor of the worker with this folder, until nothing of the worker runs any more. To be called before
-/// the process has opened a file or started a thread. Its standard input is the launcher's connection.
+/// the process has opened a file or started a thread. Its standard input is the agent's connection.
 ///
 /// It fails only before the worker could have started.
-pub fn supervise(dir: &Path) -> ExitCode {
+pub(super) fn supervise(dir: &Path) -> ExitCode {
     spawn::close_inherited();
     match Shell::new(dir) {
         Ok(shell) => {
@@ -62,7 +62,7 @@ pub fn supervise(dir: &Path) -> ExitCode {
     }
 }
 
-fn complain(words: &str) {
+pub(super) fn complain(words: &str) {
     // There is nobody to tell that it cannot be told.
     let _ = writeln!(io::stderr(), "offtake supervise: {words}");
 }
@@ -100,8 +100,7 @@ impl Shell {
         env::set_current_dir(dir)?;
         let here = Path::new(".");
         let worker = launch::read(here)?;
-        // It fails where this is a session's leader already.
-        let _ = setsid();
+        setsid()?;
         set_child_subreaper(true)?;
         umask(OWN_UMASK);
         let signals = signals()?;
@@ -134,9 +133,7 @@ impl Shell {
             timer_at_ms: None,
             buffer: vec![0; BUFFER],
         };
-        if let Some(launcher) = launcher()? {
-            shell.admit(launcher, shell.unfit.is_none());
-        }
+        shell.admit(given_connection()?, shell.unfit.is_none());
         // The record's place in the folder must be on disk before the start is; by then it is, mostly while the agent
         // still waits for the other workers.
         if let Err(error) = File::open(here).and_then(|folder| folder.sync_all()) {
@@ -337,19 +334,22 @@ impl Shell {
             complain(&format!("cannot remove its control groups: {error}"));
         }
         let event = Event::Ended(ended.clone());
-        let mut committed = self.record.commit(&event);
+        let noted = self.record.note(&event);
+        // Told before it is on disk, as the next work may be waiting for that. Whoever hears it keeps it too; if the power
+        // goes before anybody has, the end is unknown, as it would be had the power gone a moment earlier.
         self.told = Status::Ended(ended);
-        while let Err(error) = committed {
-            // An agent that hears it can pass it on; if there is none, the disk must take it sooner or later.
+        self.tell();
+        let mut kept = noted.and_then(|()| self.record.sync());
+        while let Err(error) = kept {
+            // An agent that has heard it can pass it on; if there is none, the disk must take it sooner or later.
             complain(&format!("cannot write down how the worker ended: {error}"));
             if !self.connections.is_empty() {
                 break;
             }
             thread::sleep(RECORD_AGAIN);
             self.accept();
-            committed = self.record.commit(&event);
+            kept = self.record.commit(&event);
         }
-        self.tell();
     }
 
     fn carry(&mut self) {
@@ -457,13 +457,11 @@ impl Connection {
     }
 }
 
-/// The connection that the launcher gave as standard input; none when it gave none, as when somebody starts a supervisor
-/// by hand. Standard input is `/dev/null` afterwards.
-fn launcher() -> io::Result<Option<UnixStream>> {
+/// The connection that the agent gave as standard input, which is `/dev/null` afterwards.
+fn given_connection() -> io::Result<UnixStream> {
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let is_socket = stream.local_addr().is_ok();
     dup2_stdin(File::open("/dev/null")?)?;
-    Ok(is_socket.then_some(stream))
+    Ok(stream)
 }
 
 /// Signals come through a descriptor, and none of them ends the process. The worker gets them unblocked.

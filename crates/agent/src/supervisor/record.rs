@@ -99,6 +99,11 @@ impl Record {
     /// Adds an event, and returns once it is on disk.
     pub fn commit(&mut self, event: &Event) -> io::Result<()> {
         self.note(event)?;
+        self.sync()
+    }
+
+    /// Returns once all events are on disk.
+    pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 }

@@ -1,15 +1,18 @@
-//! What a supervisor does below what the compiler can check: closing descriptors that it inherited, what happens in the
-//! worker's process between fork and exec, and reaping. Nothing else is here.
-#![expect(unsafe_code, reason = "between fork and exec only calls that are safe in a signal handler may be made")]
+//! What a supervisor and its launcher do below what the compiler can check: closing descriptors that were inherited,
+//! forking and taking over descriptors, what happens in the worker's process between fork and exec, and reaping. Nothing
+//! else is here.
+#![expect(unsafe_code, reason = "the compiler cannot check what becomes of descriptors and processes")]
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
+use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
@@ -17,6 +20,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{RLIM_INFINITY, Resource as Rlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Pid, Uid, chdir, getpid, getppid, pipe2, setgid, setgroups, setsid, setuid, write};
 
@@ -91,6 +95,55 @@ pub(super) fn close_inherited() {
         // SAFETY: as above; the one of the folder itself is closed already, which is told and ignored.
         unsafe {
             libc::close(descriptor);
+        }
+    }
+}
+
+/// Whether children that end are nobody's to wait for, as is right for a launcher, or leave their status.
+pub(super) fn leave_children_to_the_system(leave: bool) {
+    let handler = if leave { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: neither is a function of ours. It cannot fail for a signal that can be caught.
+    unsafe {
+        libc::signal(libc::SIGCHLD, handler);
+    }
+}
+
+/// Forks; true in the new process. Only for a process with a single thread.
+pub(super) fn fork() -> io::Result<bool> {
+    // SAFETY: there is no other thread, which might hold a lock that the new process would wait for.
+    Ok(unsafe { nix::unistd::fork()? }.is_child())
+}
+
+/// What [`receive`] has received.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// So many bytes, and a descriptor.
+    Request(usize, OwnedFd),
+    /// The other end was closed.
+    Closed,
+}
+
+/// Waits for a message with a descriptor. A message without one is passed over.
+pub(super) fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut space = cmsg_space!([RawFd; 1]);
+    loop {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+            Err(Errno::EINTR) => continue,
+            message => message?,
+        };
+        if message.bytes == 0 {
+            return Ok(Received::Closed);
+        }
+        let descriptors = message.cmsgs()?.find_map(|control| match control {
+            ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+            _ => None,
+        });
+        if let Some(descriptor) = descriptors {
+            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+            let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+            return Ok(Received::Request(message.bytes, descriptor));
         }
     }
 }

@@ -387,12 +387,11 @@ async fn a_task_that_cannot_be_read_is_ended() {
 
 /// The supervisor of the worker with this folder.
 fn supervisor_of(worker: &Path) -> Pid {
-    let folder = worker.canonicalize().expect("there").display().to_string();
-    let wanted = format!("supervise\0{folder}\0");
+    let folder = worker.canonicalize().expect("there");
     let all = fs::read_dir("/proc").expect("readable").flatten();
     let mut pids = all.filter_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
-        fs::read_to_string(entry.path().join("cmdline")).ok()?.ends_with(&wanted).then_some(pid)
+        (fs::read_link(entry.path().join("cwd")).ok()? == folder).then_some(pid)
     });
     Pid::from_raw(pids.next().expect("it lives"))
 }

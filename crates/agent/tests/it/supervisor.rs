@@ -7,14 +7,14 @@ use std::process::{Command as Process, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use offtake_agent::supervisor::{
-    Cause, Command, Credentials, Found, Handle, LogLimits, Resource, ResourceLimit, Status, StopPlan, Whom,
-    boot_now_ms, clean_up, find, launch, log_end, log_read,
+    Cause, Command, Credentials, Found, Handle, Launcher, LogLimits, Resource, ResourceLimit, Status, StopPlan, Whom,
+    boot_now_ms, clean_up, find, log_end, log_read,
 };
 use offtake_protocol::agent::{Exit, Stream};
 
 use crate::support::{
-    Folder, end, is_root, next, output, prepare, run, script, sleepers, start, supervisor_program, unique, until,
-    worker,
+    Folder, end, is_root, launch, next, output, prepare, run, script, sleepers, start, supervisor_program, unique,
+    until, worker,
 };
 
 /// Why a worker was not started.
@@ -95,7 +95,7 @@ async fn output_that_cannot_be_opened_is_told_before_anything_starts() {
     let folder = Folder::new();
     let mut worker = worker(folder.path(), &["true"]);
     worker.output = Some("nowhere/out.txt".into());
-    let mut handle = launch(folder.path(), &worker, &supervisor_program()).expect("a supervisor");
+    let mut handle = launch(folder.path(), &worker);
     let told = handle.next().await.expect("a whole connection");
     assert!(matches!(&told, Some(Status::Ended(_))), "it prepared: {told:?}");
     let Found::Ended(ended) = find(folder.path()).expect("found") else { unreachable!("it has ended") };
@@ -139,6 +139,33 @@ async fn a_supervisor_outlives_its_launcher_and_is_found_again() {
     let ended = end(&mut handle).await;
     assert_eq!(ended.exit, Exit::Status(5));
     assert_eq!(find(folder.path()).expect("found"), Found::Ended(ended));
+}
+
+#[tokio::test]
+async fn a_launcher_that_was_killed_is_replaced_and_its_supervisors_live_on() {
+    let launcher_of = |pid: Pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
+        Pid::from_raw(parent.trim().parse().expect("a number"))
+    };
+    let folders = [Folder::new(), Folder::new()];
+    let launcher = Launcher::new(supervisor_program(), folders[0].path().to_path_buf());
+    let mut handles = Vec::new();
+    let mut killed = Vec::new();
+    for folder in &folders {
+        let mut handle = launcher.launch(folder.path(), &script(folder.path(), "exit 4")).expect("one");
+        assert_eq!(next(&mut handle).await, Status::Prepared);
+        let process = launcher_of(supervisor_pid(folder));
+        kill(process, Signal::SIGKILL).expect("killed");
+        until("it is dead", || launcher_of(supervisor_pid(folder)) != process).await;
+        handles.push(handle);
+        killed.push(process);
+    }
+    assert_ne!(killed[0], killed[1]);
+    for mut handle in handles {
+        handle.send(&Command::Go).await.expect("sent");
+        assert_eq!(end(&mut handle).await.exit, Exit::Status(4));
+    }
 }
 
 #[tokio::test]
@@ -197,7 +224,7 @@ async fn a_worker_is_taken_on_once() {
     let folder = Folder::new();
     let worker = script(folder.path(), "echo ran");
     let mut first = prepare(folder.path(), &worker).await;
-    let mut second = launch(folder.path(), &worker, &supervisor_program()).expect("a process");
+    let mut second = launch(folder.path(), &worker);
     let _ = second.send(&Command::Go).await;
     assert_eq!(second.next().await.unwrap_or(None), None, "the second leaves");
 
@@ -205,7 +232,7 @@ async fn a_worker_is_taken_on_once() {
         first.send(&Command::Go).await.expect("sent");
     }
     assert_eq!(end(&mut first).await.exit, Exit::Status(0));
-    let mut third = launch(folder.path(), &worker, &supervisor_program()).expect("a process");
+    let mut third = launch(folder.path(), &worker);
     let _ = third.send(&Command::Go).await;
     assert_eq!(third.next().await.unwrap_or(None), None, "nor is it taken on after its end");
     assert_eq!(output(folder.path()), "ran\n");
@@ -386,7 +413,7 @@ async fn a_worker_runs_as_its_user_and_writes_as_its_user() {
     let folder = Folder::new();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("set");
     worker.output = Some(folder.path().join("out.txt"));
-    let mut handle = launch(folder.path(), &worker, &supervisor_program()).expect("a supervisor");
+    let mut handle = launch(folder.path(), &worker);
     let ended = end(&mut handle).await;
     let reason = refusal(ended.exit);
     assert!(reason.contains("Permission denied"), "{reason}");

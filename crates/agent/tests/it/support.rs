@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
 use offtake_agent::supervisor::{
-    Command, Ended, Handle, LogLimits, Status, StopPlan, WorkerLaunch, boot_now_ms, launch, log_read,
+    Command, Ended, Handle, Launcher, LogLimits, Status, StopPlan, WorkerLaunch, boot_now_ms, log_read,
 };
 use offtake_protocol::agent::Stream;
 
@@ -99,9 +99,14 @@ pub fn script(folder: &Path, text: &str) -> WorkerLaunch {
     worker(folder, &["sh", "-c", text])
 }
 
+/// Starts a supervisor. Its launcher ends at once.
+pub fn launch(folder: &Path, worker: &WorkerLaunch) -> Handle {
+    Launcher::new(supervisor_program(), folder.to_path_buf()).launch(folder, worker).expect("a supervisor")
+}
+
 /// Starts a supervisor, and waits until it has prepared.
 pub async fn prepare(folder: &Path, worker: &WorkerLaunch) -> Handle {
-    let mut handle = launch(folder, worker, &supervisor_program()).expect("a supervisor");
+    let mut handle = launch(folder, worker);
     assert_eq!(next(&mut handle).await, Status::Prepared);
     handle
 }
@@ -132,7 +137,7 @@ pub async fn end(handle: &mut Handle) -> Ended {
 
 /// Runs a worker from its beginning to its end.
 pub async fn run(folder: &Path, worker: &WorkerLaunch) -> Ended {
-    let mut handle = launch(folder, worker, &supervisor_program()).expect("a supervisor");
+    let mut handle = launch(folder, worker);
     handle.send(&Command::Go).await.expect("sent");
     end(&mut handle).await
 }

@@ -42,6 +42,7 @@ impl Common {
 }
 
 #[derive(Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Run a program as a job: its output live, its receipt at the end, its exit code
     Run(run::Arguments),

@@ -147,7 +147,7 @@ fn nothing_acknowledged_is_lost_and_nothing_runs_twice() {
                 let wants_supervisor = other < 13;
                 let mut found = host.processes();
                 found.retain(|process| match wants_supervisor {
-                    true => process.is_supervisor(),
+                    true => process.is_supervisor() || process.is_launcher(),
                     false => process.environment.lines().any(|line| line == MARKER),
                 });
                 let Some(process) =

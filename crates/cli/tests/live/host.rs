@@ -324,12 +324,19 @@ pub struct Process {
     pub words: String,
     /// Its surroundings, line by line.
     pub environment: String,
+    /// Where it works.
+    pub directory: PathBuf,
 }
 
 impl Process {
-    /// The supervisor of a worker.
+    /// The supervisor of a worker, which works in the worker's folder.
     pub fn is_supervisor(&self) -> bool {
-        self.words.contains(" supervise ")
+        self.words.contains(" supervise ") && !self.is_launcher()
+    }
+
+    /// The process from which an agent has its supervisors forked; they have its words.
+    pub fn is_launcher(&self) -> bool {
+        self.words.contains(" supervise ") && self.directory == Path::new("/")
     }
 
     /// The value of a variable of its surroundings.
@@ -352,6 +359,7 @@ pub fn processes(marker: &str) -> Vec<Process> {
         pid,
         words: text(pid, "cmdline", " "),
         environment: text(pid, "environ", "\n"),
+        directory: std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default(),
     });
     found.filter(|process| process.words.contains(marker) || process.environment.contains(marker)).collect()
 }
