@@ -174,6 +174,9 @@ impl Place {
                 ("cpuset", unified) => {
                     if !unified {
                         copy_memory_nodes(&self.folder, folder)?;
+                        // The groups above balance load. If this one says that it does too, the kernel works out all its
+                        // scheduling domains anew when its cores are set, and when it goes.
+                        let _ = fs::write(folder.join("cpuset.sched_load_balance"), "0");
                     }
                     set(folder, "cpuset.cpus", &list(&limits.cpus))?;
                 }
