@@ -34,7 +34,7 @@ pub struct Arguments {
     logging: Logging,
 }
 
-/// What an agent says and does of its node.
+// What an agent says and does of its node.
 #[derive(Args, Default)]
 pub struct Node {
     /// The node's name [default: the host's]

@@ -19,7 +19,7 @@ use crate::terminal::BadInput;
 /// The name of a server's socket in its folder.
 pub const SOCKET: &str = "server.sock";
 
-/// Which server.
+// Which server.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Choice {
     /// Speak to the server of this context

@@ -33,7 +33,8 @@ struct Cli {
     command: Command,
 }
 
-// Each is built when it is named: most commands end sooner than all of them could be built.
+// Each is built when it is named, as building all takes a good part of a short command's time. What is flattened into
+// them has plain comments: its documentation would be taken for that of the command.
 #[derive(Subcommand)]
 #[command(defer = true)]
 enum Command {

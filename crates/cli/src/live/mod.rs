@@ -25,7 +25,7 @@ use crate::connection::{Connection, block_on};
 use crate::context::Choice;
 use crate::identity::JobName;
 
-/// What all commands that speak to a server have.
+// What all commands that speak to a server have.
 #[derive(Args)]
 pub struct Common {
     #[command(flatten)]
