@@ -14,13 +14,15 @@ use crate::place::{Placing, ShapeIx, fits};
 use crate::plan::earliest_start;
 use crate::policy::Queue as Discipline;
 use crate::preempt;
-use crate::queue::{Blocked, LaneIx, Turn, Waiting};
+use crate::queue::{Blocked, Lane, LaneIx, Turn, Waiting};
 use crate::request::Shape;
-use crate::state::{Hold, Phase, State, kinds_of, standing};
+use crate::state::{Hold, Phase, State, kinds_of};
 
 /// Decides everything that can be decided at `now`; appends what it decided to `facts`, and has applied it.
 pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     state.advance(now);
+    state.rank_tenants();
+    state.notice_the_late();
     admit(state, facts);
     preempt::look_again(state);
     scale(state, facts);
@@ -69,14 +71,13 @@ fn scale(state: &mut State, facts: &mut Vec<Fact>) {
 /// Strict order: whoever is first and does not fit holds everybody up.
 fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
     wake_due(state);
-    while let Some(lane) = state.queue.head() {
+    while let Some(lane) = state.head_lane() {
         if state.queue.lane(lane).parked.is_some() {
             return;
         }
         if !try_first(state, lane, facts) && !try_first_hold(state, lane, facts) {
             preempt::make_room(state, lane, facts);
-            let why = blocked_by(state, lane);
-            state.queue.park(lane, why);
+            park(state, lane);
         }
     }
 }
@@ -88,7 +89,7 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
         while state.holds_stale {
             keep_holds(state, facts);
         }
-        let Some(lane) = state.queue.next() else { return };
+        let Some(lane) = state.next_lane() else { return };
         let entry = state.queue.lane(lane);
         let (key, only_freed) = (entry.key, entry.only_freed);
         let may = |state: &State, held| !only_freed || state.freed_helps(key, held);
@@ -97,11 +98,17 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
             || (may(state, true) && try_under_holds(state, lane, facts));
         if !progress {
             preempt::make_room(state, lane, facts);
-            let why = blocked_by(state, lane);
-            state.queue.park(lane, why);
+            park(state, lane);
             state.holds_stale |= lacks_hold(state, lane);
         }
     }
+}
+
+/// A lane waits until something happens that could help it.
+fn park(state: &mut State, lane: LaneIx) {
+    let why = blocked_by(state, lane);
+    state.queue.park(lane, why);
+    state.await_quota(lane);
 }
 
 /// Jobs whose holds have begun are tried.
@@ -140,9 +147,13 @@ fn begin(state: &mut State, facts: &mut Vec<Fact>, job: JobId, placement: Arc<Pl
 }
 
 pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
+    if state.is_full(job, shape_ix) {
+        return None;
+    }
+    let allowance = state.allowance(job);
     state.see_as(job);
     let State { capacity, policy, scores, mix, .. } = state;
-    Placing::new(capacity, policy, scores, mix, job).place(shape_ix, shape)
+    Placing::new(capacity, policy, scores, mix, job, allowance).place(shape_ix, shape)
 }
 
 /// Places the first job of a lane where its hold said once it can.
@@ -240,6 +251,9 @@ fn trial_until(state: &mut State, lane: LaneIx, until: Timestamp) -> Option<(Job
 
 /// Why the first job of a lane waits.
 fn blocked_by(state: &State, lane: LaneIx) -> Blocked {
+    if let Some(why) = state.not_allowed(lane) {
+        return why;
+    }
     let shape = state.shape(state.queue.lane(lane).key.shape);
     let needy = shape.gangs.iter().flat_map(|gang| gang.kinds.iter().map(move |(kind, _)| (gang, *kind)));
     for (gang, kind) in needy {
@@ -250,26 +264,31 @@ fn blocked_by(state: &State, lane: LaneIx) -> Blocked {
     Blocked::Room
 }
 
-/// Whether the first job of a parked lane should have a hold: fewer before it than may have one hold nodes of each kind
-/// that it may use.
+/// Whether the first job of a parked lane should have a hold: it waits for more than quota, and fewer before it than may
+/// have one hold nodes of each kind that it may use.
 fn lacks_hold(state: &State, lane: LaneIx) -> bool {
     let entry = state.queue.lane(lane);
     let Some(first) = entry.first() else { return false };
-    if state.start_unknown.contains(&first.job) {
+    if state.start_unknown.contains(&first.job) || waits_for_quota(entry) {
         return false;
     }
-    let mine = standing(entry);
+    let mine = state.standing(lane);
     let before: Vec<ShapeIx> = state
         .holds
         .iter()
         .filter(|hold| state.standing_of(hold.job).is_some_and(|other| other <= mine))
         .filter_map(|hold| state.pending_shape(hold.job))
         .collect();
-    let most = state.policy.backfill.holds as usize;
+    let most = state.policy.most_holds();
     kinds_of(state.shape(entry.key.shape)).all(|kind| {
         let on_kind = |shape: &&ShapeIx| kinds_of(state.shape(**shape)).any(|other| other == kind);
         before.iter().filter(on_kind).count() < most
     })
+}
+
+/// Whether jobs of a parked lane wait for quota, so that nothing is kept for them.
+const fn waits_for_quota(lane: &Lane) -> bool {
+    matches!(lane.parked, Some(Blocked::Quota(_) | Blocked::Limit))
 }
 
 /// Sees to it that the first blocked jobs have their holds, as far as their turn has come.
@@ -299,16 +318,17 @@ fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
 /// The blocked jobs that should hold capacity and do not: on each kind of node so many of the first in order, those
 /// left out whose start nobody can tell.
 fn lacking(state: &State) -> Vec<(JobId, ShapeIx)> {
-    let most = state.policy.backfill.holds as usize;
-    let next = state.queue.next().map(|lane| standing(state.queue.lane(lane)));
+    let most = state.policy.most_holds();
+    let next = state.next_lane().map(|lane| state.standing(lane));
     let mut held = vec![0; state.fleet().node_kinds.len()];
     let mut found = Vec::new();
     let mut begun = BinaryHeap::new();
     let mut rests = Vec::new();
-    let mut lanes = state.queue.parked_in_order().peekable();
+    let is_parked = |lane: &LaneIx| state.queue.lane(*lane).parked.is_some();
+    let mut lanes = state.lanes_in_order().filter(is_parked).peekable();
     loop {
         // Lanes come in the order of their first jobs; a lane's next job waits among those of the others.
-        let first = lanes.peek().map(|lane| standing(state.queue.lane(*lane)));
+        let first = lanes.peek().map(|lane| state.standing(*lane));
         let (order, rest) = match (begun.peek().copied(), first) {
             (Some(Reverse((order, rest))), first) if first.is_none_or(|first| order < first) => {
                 begun.pop();
@@ -329,7 +349,7 @@ fn lacking(state: &State) -> Vec<(JobId, ShapeIx)> {
         let kinds: BTreeSet<NodeKindIx> = kinds_of(state.shape(lane.key.shape)).collect();
         if state.hold_of(waiting.job).is_none() {
             let lacks = kinds.iter().all(|kind| held[kind.ix()] < most);
-            if !lacks || state.start_unknown.contains(&waiting.job) {
+            if !lacks || state.start_unknown.contains(&waiting.job) || waits_for_quota(lane) {
                 // The same goes for those behind it.
                 continue;
             }
@@ -337,7 +357,7 @@ fn lacking(state: &State) -> Vec<(JobId, ShapeIx)> {
         }
         kinds.iter().for_each(|kind| held[kind.ix()] += 1);
         if let Some(after) = jobs.peek() {
-            begun.push(Reverse(((lane.key.tier, after.turn), rest)));
+            begun.push(Reverse((state.standing_in(lane.key, after), rest)));
         }
     }
     found
@@ -357,7 +377,7 @@ fn yielding(
     let end = work.expected_end(start);
     let mine = state.standing_of(job);
     let is_behind = |hold: &Hold| state.standing_of(hold.job) > mine && !state.is_being_emptied(hold);
-    let most = state.policy.backfill.holds as usize;
+    let most = state.policy.most_holds();
     let mut released: BTreeSet<JobId> = state
         .holds
         .iter()

@@ -176,6 +176,7 @@ pub struct Placed {
 impl State {
     /// Why a job waits, or why it is where it is; nothing for one that is not known. The state is the same afterwards.
     pub fn explain(&mut self, job: JobId) -> Option<Explanation> {
+        self.rank_tenants();
         self.see_as(job);
         Some(match &self.job(job)?.phase {
             Phase::Refused(refusal) => Explanation::Refused(refusal.clone()),
@@ -209,11 +210,11 @@ impl State {
 
     fn why_waiting(&mut self, job: JobId, shape: ShapeIx) -> Option<Waiting> {
         let needs = self.needs(shape);
-        let (_, turn) = self.standing_of(job)?;
+        let turn = self.job(job)?.turn;
         let lane = self.queue.lane(self.lane_of(shape, &self.job(job)?.spec)?);
         let (before, first) = (lane.before(turn), lane.first());
         let head = match self.policy.queue {
-            Discipline::Fifo => self.queue.head().and_then(|head| self.queue.lane(head).first()),
+            Discipline::Fifo => self.head_lane().and_then(|head| self.queue.lane(head).first()),
             Discipline::Backfill => first,
         };
         let mut obstacles = Vec::new();

@@ -9,11 +9,12 @@
 
 mod groups;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use offtake_fleet::{DomainIx, LevelIx, NodeIx, NodeKindIx};
+use offtake_fleet::{DomainIx, Fleet, LevelIx, NodeIx, NodeKindIx};
 use offtake_units::ChipMilli;
 use offtake_workload::rng::Rng;
 use offtake_workload::{ChipRequest, Strength};
@@ -95,6 +96,40 @@ struct Candidate {
     level: ChipMilli,
 }
 
+/// Thousandths of chips that a job may take, by accelerator kind; of none, any number.
+#[derive(Clone, Debug, Default)]
+pub struct Allowance(Vec<u64>);
+
+impl Allowance {
+    /// Of each kind so many.
+    pub fn of(kinds: impl Iterator<Item = u64>) -> Self {
+        let left: Vec<u64> = kinds.collect();
+        Self(if left.iter().all(|milli| *milli == u64::MAX) { Vec::new() } else { left })
+    }
+
+    /// A gang on those of its kinds of which enough is left.
+    fn narrow<'g>(&self, gang: &'g Request, fleet: &Fleet) -> Cow<'g, Request> {
+        let needed = gang.chip_milli();
+        let allowed = |kind: &(NodeKindIx, u32)| {
+            let accelerator = fleet.node_kinds[kind.0.ix()].accelerator;
+            accelerator.and_then(|ix| self.0.get(ix.ix())).is_none_or(|left| *left >= needed)
+        };
+        if needed == 0 || gang.kinds.iter().all(allowed) {
+            return Cow::Borrowed(gang);
+        }
+        let kinds = gang.kinds.iter().copied().filter(allowed).collect();
+        Cow::Owned(Request { kinds, ..gang.clone() })
+    }
+
+    fn spend(&mut self, gang: &Request, slots: &[Slot], fleet: &Fleet) {
+        let kind = slots.first().map(|slot| fleet.nodes[slot.nodes.first.ix()].kind);
+        let accelerator = kind.and_then(|kind| fleet.node_kinds[kind.ix()].accelerator);
+        if let Some(left) = accelerator.and_then(|ix| self.0.get_mut(ix.ix())) {
+            *left = left.saturating_sub(gang.chip_milli());
+        }
+    }
+}
+
 /// One attempt to place a job.
 pub struct Placing<'a> {
     /// Where it is placed; holds the placement once it succeeded.
@@ -107,6 +142,8 @@ pub struct Placing<'a> {
     pub mix: &'a Mix,
     /// The job, for what is drawn at random.
     pub job: JobId,
+    /// What its tenant's quota leaves to it.
+    allowance: Allowance,
     /// The shape whose scores are kept: one of a single worker, which are the many.
     scored: Option<ShapeIx>,
     /// Where the job draws from, once it does.
@@ -126,8 +163,9 @@ impl<'a> Placing<'a> {
         scores: &'a mut Scores,
         mix: &'a Mix,
         job: JobId,
+        allowance: Allowance,
     ) -> Self {
-        Self { capacity, policy, scores, mix, job, scored: None, random: None, on_node: BTreeMap::new() }
+        Self { capacity, policy, scores, mix, job, allowance, scored: None, random: None, on_node: BTreeMap::new() }
     }
 
     /// Places all gangs of a shape and occupies their nodes, or changes nothing.
@@ -136,9 +174,11 @@ impl<'a> Placing<'a> {
         self.scored = (shape.gangs.len() == 1 && shape.gangs[0].workers == 1).then_some(shape_ix);
         for gang in &shape.gangs {
             let mut slots = Vec::new();
-            let placed = self.place_gang(gang, &mut slots);
+            let gang = self.allowance.narrow(gang, self.capacity.fleet());
+            let placed = self.place_gang(&gang, &mut slots);
             self.offer_full();
             if placed {
+                self.allowance.spend(&gang, &slots, self.capacity.fleet());
                 placement.gangs.push(slots);
             } else {
                 debug_assert!(slots.is_empty(), "a gang that does not fit leaves nothing behind");
@@ -155,7 +195,8 @@ impl<'a> Placing<'a> {
     pub fn place_alone(&mut self, gang: &Request) -> Option<Vec<Slot>> {
         let mut slots = Vec::new();
         self.scored = None;
-        let placed = self.place_gang(gang, &mut slots);
+        let gang = self.allowance.narrow(gang, self.capacity.fleet());
+        let placed = self.place_gang(&gang, &mut slots);
         self.offer_full();
         placed.then_some(slots)
     }

@@ -3,7 +3,7 @@
 //! Candidates are found by *counting*: ends of running work are looked at in order, and per domain the workers that
 //! would find whole chips there are added up; until they are enough in some domain nothing has to be tried. Only then
 //! the work that leaves that domain is taken out, the job placed, and all put back. Where chips alone do not tell (parts
-//! of a chip, hosts, several gangs, caps) running work is taken out end by end, and the job tried at each.
+//! of a chip, hosts, several gangs, caps, quota) running work is taken out end by end, and the job tried at each.
 //!
 //! Holds of jobs that stand before this one are in the way while they overlap; those of others are not.
 
@@ -42,7 +42,7 @@ pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -
         return Some(found);
     }
     match search.shape.gangs.as_slice() {
-        [gang] if gang.whole_chips() > 0 && !capped => search.by_counting(state, gang),
+        [gang] if gang.whole_chips() > 0 && !capped && !state.waits_for_quota(job) => search.by_counting(state, gang),
         _ => search.by_trying(state),
     }
 }

@@ -1,11 +1,12 @@
-//! Waiting work. Jobs of one shape and tier wait in one *lane*, and where nodes run work of one tenant at a time those of
-//! one tenant; a lane whose first job does not fit is parked until something happens that could help exactly that shape,
+//! Waiting work. Jobs of one shape and tier wait in one *lane*, and where tenants stand apart those of one tenant and
+//! priority; a lane whose first job does not fit is parked until something happens that could help exactly that shape,
 //! so that a pass costs what changed and not what waits.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use offtake_fleet::NodeKindIx;
-use offtake_units::Duration;
+use offtake_fleet::{AcceleratorKindIx, NodeKindIx};
+use offtake_units::{Duration, Timestamp};
 use offtake_workload::Tier;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -13,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::capacity::LimitIx;
 use crate::fact::JobId;
 use crate::place::ShapeIx;
-use crate::tenancy::TenantIx;
+use crate::tenants::TenantIx;
 
 /// A waiting job's place in the order of submission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Turn(pub u64);
 
@@ -32,6 +33,10 @@ pub enum Blocked {
     Room,
     /// A cap leaves too little power where there would be room.
     Power(LimitIx),
+    /// Its tenant has no quota left for the accelerator kinds that it may use, of which this is one.
+    Quota(AcceleratorKindIx),
+    /// Its tenant, or one above it, has as much running as it may.
+    Limit,
     /// It would delay the job that capacity is held for, or comes after it.
     Behind(JobId),
 }
@@ -43,6 +48,8 @@ pub struct Waiting {
     pub turn: Turn,
     /// The job.
     pub job: JobId,
+    /// Since when it is there; jobs that come later have later turns.
+    pub asked: Timestamp,
     /// How long it will run; [`Duration`] of `i64::MAX` when nobody knows.
     pub duration: Duration,
 }
@@ -54,8 +61,10 @@ pub struct LaneKey {
     pub shape: ShapeIx,
     /// Their tier.
     pub tier: Tier,
-    /// Their tenant; none while all nodes run work of several at one time.
+    /// Their tenant; none while tenants do not stand apart.
     pub tenant: Option<TenantIx>,
+    /// Their priority within the tenant; zero where that does not matter.
+    pub priority: i32,
 }
 
 /// The waiting jobs of one kind, in the order of their turns.
@@ -157,15 +166,48 @@ impl Lane {
     }
 }
 
+/// Lanes by where they stand.
+#[derive(Clone, Debug, Default)]
+struct Standings {
+    /// By tier and the turn of their first job.
+    by_turn: BTreeSet<(Tier, Turn, LaneIx)>,
+    /// By tier and tenant, there by priority and turn; only where the order of tenants matters.
+    by_tenant: Option<[BTreeMap<TenantIx, TenantLanes>; 4]>,
+}
+
+/// A tenant's lanes of one tier, the highest priority and the earliest turn first.
+pub type TenantLanes = BTreeSet<(Reverse<i32>, Turn, LaneIx)>;
+
+impl Standings {
+    fn insert(&mut self, key: LaneKey, turn: Turn, lane: LaneIx) {
+        self.by_turn.insert((key.tier, turn, lane));
+        if let (Some(tiers), Some(tenant)) = (&mut self.by_tenant, key.tenant) {
+            tiers[key.tier as usize].entry(tenant).or_default().insert((Reverse(key.priority), turn, lane));
+        }
+    }
+
+    fn remove(&mut self, key: LaneKey, turn: Turn, lane: LaneIx) {
+        self.by_turn.remove(&(key.tier, turn, lane));
+        if let (Some(tiers), Some(tenant)) = (&mut self.by_tenant, key.tenant)
+            && let Some(lanes) = tiers[key.tier as usize].get_mut(&tenant)
+        {
+            lanes.remove(&(Reverse(key.priority), turn, lane));
+            if lanes.is_empty() {
+                tiers[key.tier as usize].remove(&tenant);
+            }
+        }
+    }
+}
+
 /// All waiting work.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
     lanes: Vec<Lane>,
     by_key: FxHashMap<LaneKey, LaneIx>,
-    /// Lanes with jobs that are not parked, by tier and the turn of their first job.
-    ready: BTreeSet<(Tier, Turn, LaneIx)>,
+    /// Lanes with jobs that are not parked.
+    ready: Standings,
     /// Lanes with jobs, parked or not.
-    waiting: BTreeSet<(Tier, Turn, LaneIx)>,
+    waiting: Standings,
     /// Lanes by the node kinds that their shape may use.
     on_kind: Vec<Vec<LaneIx>>,
     jobs: u64,
@@ -174,9 +216,10 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue for a fleet of so many node kinds.
-    pub fn new(kinds: usize) -> Self {
-        Self { on_kind: vec![Vec::new(); kinds], ..Self::default() }
+    /// An empty queue for a fleet of so many node kinds; it may keep the lanes of each tenant in order.
+    pub fn new(kinds: usize, by_tenant: bool) -> Self {
+        let standings = || Standings { by_tenant: by_tenant.then(Default::default), ..Standings::default() };
+        Self { on_kind: vec![Vec::new(); kinds], ready: standings(), waiting: standings(), ..Self::default() }
     }
 
     /// Number of waiting jobs.
@@ -204,19 +247,25 @@ impl Queue {
         self.by_key.get(&key).copied()
     }
 
-    /// The lane to try next: the strongest tier, then the earliest turn.
-    pub fn next(&self) -> Option<LaneIx> {
-        self.ready.first().map(|(_, _, lane)| *lane)
+    /// Lanes to be tried, the strongest tier and the earliest turn first.
+    pub fn ready(&self) -> impl Iterator<Item = LaneIx> + '_ {
+        self.ready.by_turn.iter().map(|(_, _, lane)| *lane)
     }
 
-    /// The lane of the job that has waited longest in the strongest tier, parked or not.
-    pub fn head(&self) -> Option<LaneIx> {
-        self.waiting.first().map(|(_, _, lane)| *lane)
+    /// The tenants with lanes of a tier to be tried, and those lanes.
+    pub fn ready_of(&self, tier: Tier) -> impl Iterator<Item = (TenantIx, &TenantLanes)> {
+        of_tier(&self.ready, tier)
     }
 
-    /// Parked lanes with jobs, the strongest tier and the earliest turn first.
-    pub fn parked_in_order(&self) -> impl Iterator<Item = LaneIx> + '_ {
-        self.in_order().filter(|lane| self.lane(*lane).parked.is_some())
+    /// The tenants with lanes of a tier, parked or not, and those lanes.
+    pub fn waiting_of(&self, tier: Tier) -> impl Iterator<Item = (TenantIx, &TenantLanes)> {
+        of_tier(&self.waiting, tier)
+    }
+
+    /// Lanes of a tier with jobs of a turn on, parked or not, the earliest turn first.
+    pub fn in_turn(&self, tier: Tier, from: Turn) -> impl Iterator<Item = LaneIx> + '_ {
+        let ends = (tier, from, LaneIx(0))..=(tier, Turn(u64::MAX), LaneIx(u32::MAX));
+        self.waiting.by_turn.range(ends).map(|(_, _, lane)| *lane)
     }
 
     /// Parked lanes with jobs whose shape may use a node kind.
@@ -237,7 +286,6 @@ impl Queue {
             Some(lane) => *lane,
             None => self.add_lane(key, kinds),
         };
-        let tier = key.tier;
         let entry = &mut self.lanes[lane.0 as usize];
         let first = entry.first().map(|first| first.turn);
         entry.insert(waiting);
@@ -245,14 +293,14 @@ impl Queue {
             // While nobody waited, nothing was told to the lane; and who comes before all others may need a hold.
             (entry.parked, entry.only_freed) = (None, false);
             if let Some(first) = first {
-                self.waiting.remove(&(tier, first, lane));
-                self.ready.remove(&(tier, first, lane));
+                self.waiting.remove(key, first, lane);
+                self.ready.remove(key, first, lane);
             }
-            self.waiting.insert((tier, waiting.turn, lane));
-            self.ready.insert((tier, waiting.turn, lane));
+            self.waiting.insert(key, waiting.turn, lane);
+            self.ready.insert(key, waiting.turn, lane);
         }
         self.jobs += 1;
-        self.chip_milli[tier as usize] += chip_milli;
+        self.chip_milli[key.tier as usize] += chip_milli;
         lane
     }
 
@@ -279,20 +327,20 @@ impl Queue {
         if first != Some(turn) {
             return;
         }
-        let (tier, parked, next) = (entry.key.tier, entry.parked.is_some(), entry.first().map(|job| job.turn));
-        self.ready.remove(&(tier, turn, lane));
-        self.waiting.remove(&(tier, turn, lane));
+        let (key, parked, next) = (entry.key, entry.parked.is_some(), entry.first().map(|job| job.turn));
+        self.ready.remove(key, turn, lane);
+        self.waiting.remove(key, turn, lane);
         if let Some(next) = next {
-            self.waiting.insert((tier, next, lane));
+            self.waiting.insert(key, next, lane);
             if !parked {
-                self.ready.insert((tier, next, lane));
+                self.ready.insert(key, next, lane);
             }
         }
     }
 
     /// Lanes with jobs, the strongest tier and the earliest turn first.
     pub fn in_order(&self) -> impl Iterator<Item = LaneIx> + '_ {
-        self.waiting.iter().map(|(_, _, lane)| *lane)
+        self.waiting.by_turn.iter().map(|(_, _, lane)| *lane)
     }
 
     /// Parks a lane until it is woken.
@@ -300,7 +348,7 @@ impl Queue {
         let entry = &mut self.lanes[lane.0 as usize];
         entry.parked = Some(why);
         if let Some(first) = entry.first() {
-            self.ready.remove(&(entry.key.tier, first.turn, lane));
+            self.ready.remove(entry.key, first.turn, lane);
         }
     }
 
@@ -321,9 +369,14 @@ impl Queue {
             entry.only_freed &= only_freed;
         }
         if let Some(first) = entry.first() {
-            self.ready.insert((entry.key.tier, first.turn, lane));
+            self.ready.insert(entry.key, first.turn, lane);
         }
     }
+}
+
+fn of_tier(standings: &Standings, tier: Tier) -> impl Iterator<Item = (TenantIx, &TenantLanes)> {
+    let tenants = standings.by_tenant.as_ref().map(|tiers| &tiers[tier as usize]);
+    tenants.into_iter().flatten().map(|(tenant, lanes)| (*tenant, lanes))
 }
 
 #[cfg(test)]
@@ -332,12 +385,12 @@ mod tests {
 
     use super::*;
 
-    const KEY: LaneKey = LaneKey { shape: ShapeIx(0), tier: Tier::Standard, tenant: None };
+    const KEY: LaneKey = LaneKey { shape: ShapeIx(0), tier: Tier::Standard, tenant: None, priority: 0 };
 
     proptest! {
         #[test]
         fn a_lane_keeps_its_turns_and_finds_the_first_short_enough(ops in prop::collection::vec((0u8..3, 0i64..50), 1..600)) {
-            let mut queue = Queue::new(1);
+            let mut queue = Queue::new(1, false);
             let mut truth: Vec<Waiting> = Vec::new();
             let mut gone: Vec<Waiting> = Vec::new();
             let mut lane = None;
@@ -348,7 +401,7 @@ mod tests {
                     1 if !gone.is_empty() => Some(gone.swap_remove(number as usize % gone.len())),
                     _ => {
                         let duration = Duration::from_secs(number);
-                        Some(Waiting { turn: Turn(turn as u64), job: JobId(turn as u64), duration })
+                        Some(Waiting { turn: Turn(turn as u64), job: JobId(turn as u64), asked: Timestamp::EPOCH, duration })
                     }
                 };
                 if let Some(waiting) = pushed {
@@ -367,17 +420,18 @@ mod tests {
                 let before = truth.iter().filter(|job| job.turn < Turn(number as u64)).count();
                 prop_assert_eq!(queue.lane(lane).before(Turn(number as u64)), before as u64);
                 prop_assert_eq!(queue.jobs(), truth.len() as u64);
-                prop_assert_eq!(queue.next().is_some(), !truth.is_empty());
-                prop_assert_eq!(queue.ready.first().map(|(_, turn, _)| *turn), truth.first().map(|job| job.turn));
-                prop_assert_eq!(queue.waiting.len(), usize::from(!truth.is_empty()));
+                prop_assert_eq!(queue.ready().next().is_some(), !truth.is_empty());
+                prop_assert_eq!(queue.ready.by_turn.first().map(|(_, turn, _)| *turn), truth.first().map(|job| job.turn));
+                prop_assert_eq!(queue.waiting.by_turn.len(), usize::from(!truth.is_empty()));
             }
         }
 
         #[test]
         fn a_long_lane_is_split_where_many_come_back(order in Just((0..1000u64).collect::<Vec<_>>()).prop_shuffle()) {
-            let mut queue = Queue::new(1);
+            let mut queue = Queue::new(1, false);
             for turn in &order {
-                let waiting = Waiting { turn: Turn(*turn), job: JobId(*turn), duration: Duration::from_secs(1) };
+                let (asked, duration) = (Timestamp::EPOCH, Duration::from_secs(1));
+                let waiting = Waiting { turn: Turn(*turn), job: JobId(*turn), asked, duration };
                 queue.push(KEY, waiting, 1000, std::iter::empty());
             }
             let lane = &queue.lanes[0];

@@ -1,11 +1,12 @@
 //! Requests as the engine sees them: names resolved against the fleet, so that equal requests are one *shape*.
 
-use offtake_fleet::{Fleet, LevelIx, NodeKind, NodeKindIx};
+use offtake_fleet::{AcceleratorKindIx, Fleet, LevelIx, NodeKind, NodeKindIx};
 use offtake_units::{ChipMilli, CpuMilli, Mebibytes};
 use offtake_workload::{ChipRequest, Gang, INNERMOST, Strength};
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::Take;
+use crate::tenants::Counted;
 
 /// What a job asks for, all of its gangs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +44,25 @@ impl Shape {
     pub fn resolve(gangs: &[Gang], fleet: &Fleet) -> Result<Self, Refusal> {
         let gangs = gangs.iter().map(|gang| Request::resolve(gang, fleet)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { gangs })
+    }
+
+    /// The chips of all gangs in thousandths.
+    pub fn chip_milli(&self) -> u64 {
+        self.gangs.iter().map(Request::chip_milli).sum()
+    }
+
+    /// The most that it could take of each accelerator kind, in thousandths of a chip.
+    pub fn chips_by_accelerator(&self, fleet: &Fleet) -> Vec<(AcceleratorKindIx, u64)> {
+        let mut needs: Vec<(AcceleratorKindIx, u64)> = Vec::new();
+        for gang in &self.gangs {
+            for kind in gang.accelerators(fleet) {
+                match needs.iter_mut().find(|(other, _)| *other == kind) {
+                    Some((_, milli)) => *milli += gang.chip_milli(),
+                    None => needs.push((kind, gang.chip_milli())),
+                }
+            }
+        }
+        needs
     }
 }
 
@@ -116,6 +136,16 @@ pub enum Refusal {
         group_level: String,
         /// Workers, in whole groups, that the largest domain takes.
         most: u64,
+    },
+    /// The tenant, or one above it, lets as much wait as it may.
+    #[error("tenant `{tenant}` may have {limit} {words}, and has no room for this job: wait until some have started", words = counted.words())]
+    OverLimit {
+        /// Whose limit; empty for that of all tenants together.
+        tenant: String,
+        /// What it counts.
+        counted: Counted,
+        /// The most.
+        limit: u32,
     },
     /// Caps leave too little power for the gang, even when nothing else runs.
     #[error("no {level} can power {workers} workers under its caps, even when nothing else runs")]
@@ -217,6 +247,20 @@ impl Request {
     /// Of workers that one domain of the level of groups has room for, those that make whole groups.
     pub fn in_whole_groups(&self, workers: u64) -> u64 {
         self.groups.map_or(workers, |(group, _)| workers - workers % u64::from(group))
+    }
+
+    /// The chips of all workers in thousandths.
+    pub fn chip_milli(&self) -> u64 {
+        u64::from(self.workers) * self.chips.milli()
+    }
+
+    /// The accelerator kinds of which it may take chips.
+    pub fn accelerators(&self, fleet: &Fleet) -> Vec<AcceleratorKindIx> {
+        let kinds = self.kinds.iter().filter(|_| self.chips != ChipRequest::None);
+        let mut found: Vec<_> = kinds.filter_map(|(kind, _)| fleet.node_kinds[kind.ix()].accelerator).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// Whole chips of one worker.

@@ -4,7 +4,7 @@
 //! must be the same everywhere. Numbers are fixed-point with 32 bits after the point (`_q32`).
 
 /// One, with 32 bits after the point.
-pub(crate) const ONE_Q32: u64 = 1 << 32;
+pub const ONE_Q32: u64 = 1 << 32;
 
 const LN_2_Q32: u128 = 2_977_044_472;
 
@@ -97,7 +97,7 @@ pub(crate) fn minus_ln_q32(bits: u64) -> u64 {
 }
 
 /// `number` times 2 to the power `exponent_q32`, or `most` where that is less.
-pub(crate) fn times_power_of_2(number: u64, exponent_q32: i64, most: u64) -> u64 {
+pub fn times_power_of_2(number: u64, exponent_q32: i64, most: u64) -> u64 {
     let fraction = (exponent_q32 & (ONE_Q32 as i64 - 1)) as u64;
     let whole = exponent_q32 >> 32;
     let mut factor_q62: u128 = 1 << 62;

@@ -8,7 +8,7 @@
 pub mod check;
 mod error;
 mod file;
-mod fixed;
+pub mod fixed;
 pub mod hostlist;
 pub mod human;
 pub mod input;

@@ -27,6 +27,9 @@ pub struct Job {
     pub tenant: String,
     /// Who may displace whom.
     pub tier: Tier,
+    /// Its standing among the waiting jobs of its tenant, where the policy asks for it; the highest goes first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
     /// When it is submitted.
     pub submitted: Timestamp,
     /// How long it runs once it is placed; none when its end is not known, in which case it never counts as future
@@ -43,6 +46,11 @@ pub struct Job {
     /// What its workers execute; none in a trace and in a simulation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<Arc<Program>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// Work that stays: replicas that follow a demand curve.

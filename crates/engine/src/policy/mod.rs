@@ -11,6 +11,7 @@ mod dotprod;
 mod fgd;
 mod mix;
 mod offtake;
+mod order;
 mod packing;
 mod preemption;
 pub mod random;
@@ -20,6 +21,7 @@ mod room;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 
 use offtake_fleet::NodeKind;
 use offtake_units::ChipMilli;
@@ -27,6 +29,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::capacity::FreeVector;
 use crate::request::Request;
+use crate::tenants::TenantTree;
+
+pub use order::{Factors, Fairness, Multifactor, Order};
 
 pub use mix::{Counts, Mix, MixImage};
 pub use preemption::Preemption;
@@ -47,6 +52,22 @@ pub struct Policy {
     /// When weaker work is stopped for stronger work; never where this is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemption: Option<Preemption>,
+    /// Who goes first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub order: Order,
+    /// What counts in a share, and how long anybody waits behind others of the same tier.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fairness: Fairness,
+    /// The weights of [`Order::Multifactor`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub multifactor: Multifactor,
+    /// Tenants with weights, quotas and limits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tenants: Arc<TenantTree>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for Policy {
@@ -57,6 +78,10 @@ impl Default for Policy {
             seed: 0,
             backfill: Backfill::default(),
             preemption: None,
+            order: Order::default(),
+            fairness: Fairness::default(),
+            multifactor: Multifactor::default(),
+            tenants: Arc::default(),
         }
     }
 }
@@ -109,16 +134,18 @@ pub enum Packing {
 }
 
 /// The policies that have a name.
-const NAMED: [(&str, Queue, Packing); 9] = [
-    ("fifo", Queue::Fifo, Packing::FirstFit),
-    ("backfill", Queue::Backfill, Packing::FirstFit),
-    ("random", Queue::Backfill, Packing::Random),
-    ("dotprod", Queue::Backfill, Packing::DotProd),
-    ("clustering", Queue::Backfill, Packing::Clustering),
-    ("packing", Queue::Backfill, Packing::Packing),
-    ("bestfit", Queue::Backfill, Packing::BestFit),
-    ("fgd", Queue::Backfill, Packing::Fgd),
-    ("offtake", Queue::Backfill, Packing::Offtake),
+const NAMED: [(&str, Queue, Packing, Order); 11] = [
+    ("fifo", Queue::Fifo, Packing::FirstFit, Order::Turn),
+    ("backfill", Queue::Backfill, Packing::FirstFit, Order::Turn),
+    ("random", Queue::Backfill, Packing::Random, Order::Turn),
+    ("dotprod", Queue::Backfill, Packing::DotProd, Order::Turn),
+    ("clustering", Queue::Backfill, Packing::Clustering, Order::Turn),
+    ("packing", Queue::Backfill, Packing::Packing, Order::Turn),
+    ("bestfit", Queue::Backfill, Packing::BestFit, Order::Turn),
+    ("fgd", Queue::Backfill, Packing::Fgd, Order::Turn),
+    ("offtake", Queue::Backfill, Packing::Offtake, Order::Turn),
+    ("multifactor", Queue::Backfill, Packing::FirstFit, Order::Multifactor),
+    ("cohort", Queue::Backfill, Packing::FirstFit, Order::Cohort),
 ];
 
 impl Policy {
@@ -135,23 +162,30 @@ impl Policy {
 
     /// The policy of a name.
     pub fn named(name: &str, seed: u64) -> Option<Self> {
-        let (_, queue, packing) = NAMED.iter().find(|(known, ..)| *known == name)?;
-        Some(Self { queue: *queue, packing: *packing, seed, ..Self::default() })
+        let (_, queue, packing, order) = NAMED.iter().find(|(known, ..)| *known == name)?;
+        Some(Self { queue: *queue, packing: *packing, seed, order: *order, ..Self::default() })
     }
 
     /// Its name; none for a combination that has none.
     pub fn name(&self) -> Option<&'static str> {
-        let (name, ..) = NAMED.iter().find(|(_, queue, packing)| (*queue, *packing) == (self.queue, self.packing))?;
-        (self.backfill == Backfill::default()).then_some(name)
+        Self::NAMES.into_iter().find(|name| Self::named(name, self.seed).as_ref() == Some(self))
+    }
+
+    /// How many blocked jobs may hold capacity on one kind of node.
+    pub fn most_holds(&self) -> usize {
+        if self.order == Order::Cohort { 0 } else { self.backfill.holds as usize }
     }
 }
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = NAMED.iter().find(|(_, queue, packing)| (*queue, *packing) == (self.queue, self.packing));
-        match known {
+        let like = |(_, queue, packing, order): &&(&str, Queue, Packing, Order)| {
+            (*queue, *packing, *order) == (self.queue, self.packing, self.order)
+        };
+        match NAMED.iter().find(like) {
             Some((name, ..)) => f.write_str(name)?,
-            None => write!(f, "{:?} with {:?}", self.queue, self.packing)?,
+            None if self.order == Order::Turn => write!(f, "{:?} with {:?}", self.queue, self.packing)?,
+            None => write!(f, "{:?} with {:?} by {:?}", self.queue, self.packing, self.order)?,
         }
         match self.backfill.holds {
             holds if holds == Backfill::default().holds => Ok(()),

@@ -103,9 +103,9 @@ pub fn make_room(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) {
 /// Whom to stop for a waiting job, and whose holds it takes over; the state is the same afterwards.
 pub(crate) fn plan(state: &mut State, job: JobId) -> Option<(Plan, Vec<JobId>)> {
     let shape = state.pending_shape(job)?;
-    let (tier, _) = state.standing_of(job)?;
+    let tier = state.job(job)?.spec.tier;
     let own_start = state.holds().iter().find(|hold| hold.job == job).map(|hold| hold.start);
-    let is_weaker = |other| state.standing_of(other).is_some_and(|(other, _)| other > tier);
+    let is_weaker = |other| state.job(other).is_some_and(|work| work.spec.tier > tier);
     let held = state.holds().iter().map(|hold| hold.job);
     let lifted: BTreeSet<JobId> = held.filter(|other| *other == job || is_weaker(*other)).collect();
     state.lay_holds(|hold| !lifted.contains(&hold.job));

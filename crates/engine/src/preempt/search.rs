@@ -134,8 +134,9 @@ impl<'a> Search<'a> {
     }
 
     fn place_alone(&mut self, gang: &Request) -> Option<Vec<crate::fact::Slot>> {
+        let allowance = self.state.allowance(self.job);
         let State { capacity, policy, scores, mix, .. } = &mut *self.state;
-        Placing::new(capacity, policy, scores, mix, self.job).place_alone(gang)
+        Placing::new(capacity, policy, scores, mix, self.job, allowance).place_alone(gang)
     }
 
     // Taking out and putting back.

@@ -11,7 +11,7 @@ use crate::capacity::{Capacity, Withheld};
 use crate::displaceable::Displaceable;
 use crate::fact::{JobId, Placement};
 use crate::place::ShapeIx;
-use crate::tenancy::Tenancy;
+use crate::tenants::{Tenancy, Tenants};
 
 impl State {
     /// The physical account, and who works where, made anew from the running work and the holds.
@@ -28,7 +28,9 @@ impl State {
                     truth.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips));
                 }
             }
-            tenancy.enter(&mut truth, &work.spec.tenant, placement);
+            if let Some(tenant) = self.tenants.known(&work.spec.tenant).filter(|_| !tenancy.is_empty()) {
+                tenancy.enter(&mut truth, tenant, placement);
+            }
         }
         for node in self.holds.iter().flat_map(|hold| &hold.nodes).flat_map(|range| range.numbers()) {
             truth.withhold(NodeIx(node), Withheld::Held);
@@ -82,6 +84,9 @@ impl State {
         if self.tenancy != tenancy {
             return Err(format!("who works where differs: {:?}, recounted {tenancy:?}", self.tenancy));
         }
+        if let Some(difference) = self.tenants.difference(&self.recounted_tenants()) {
+            return Err(difference);
+        }
         if let Some(node) = tenancy.fault() {
             return Err(format!("work of several tenants has come together on the single-tenant node {}", node.0));
         }
@@ -93,6 +98,15 @@ impl State {
             return Err("the totals of running and waiting work are wrong".to_owned());
         }
         Ok(())
+    }
+
+    /// What tenants have and let wait, made anew from the work that is there.
+    fn recounted_tenants(&self) -> Tenants {
+        let mut truth = self.tenants.without_work();
+        if truth.is_active() {
+            self.count_all_in(&mut truth);
+        }
+        truth
     }
 
     /// Gangs are whole, in the domain that they require, on kinds and chips that they may use.
@@ -143,8 +157,10 @@ impl State {
         let services: Vec<_> = self.services.iter().map(|(id, state)| (id, state.wanted, &state.replicas)).collect();
         let holds: Vec<_> =
             self.holds.iter().map(|hold| (hold.job, hold.start, hold.end, &hold.nodes, &hold.extra)).collect();
-        let rest =
-            ((self.now, self.ended, &self.ledger, &self.policy), (&self.conditions, &self.caps, self.tenancy.image()));
+        let rest = (
+            (self.now, self.ended, &self.ledger, &self.policy),
+            (&self.conditions, &self.caps, self.tenancy.image(), self.tenants.image(self.fleet())),
+        );
         format!("{jobs:?}\n{services:?}\n{holds:?}\n{rest:?}\n{:?}", self.capacity.limits())
     }
 }

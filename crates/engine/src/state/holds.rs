@@ -117,7 +117,7 @@ impl State {
 
     /// Occupies a job's placement if nodes and caps have room for it now, or changes nothing.
     pub(crate) fn settle(&mut self, job: JobId, shape: ShapeIx, placement: &Placement) -> bool {
-        if !self.admits(job, placement) {
+        if !self.admits(job, placement) || !self.is_allowed(job, shape, placement) {
             return false;
         }
         let limits = self.capacity.limits();

@@ -21,7 +21,7 @@ use crate::policy::{Counts, Mix, MixImage, Policy};
 use crate::preempt::Unhelped;
 use crate::queue::{Blocked, Lane, LaneKey, Turn};
 use crate::request::{Refusal, Shape};
-use crate::tenancy::{Tenancy, TenancyImage};
+use crate::tenants::{Tenancy, TenancyImage, TenantImage};
 
 /// A state as data.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct Image {
     caps: BTreeMap<LimitIx, Watts>,
     #[serde(default, skip_serializing_if = "TenancyImage::is_empty")]
     tenancy: TenancyImage,
+    /// In the order in which they were met.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tenants: Vec<TenantImage>,
     /// By position.
     shapes: Vec<ShapeImage>,
     mix: MixImage,
@@ -60,6 +63,9 @@ struct JobImage {
     job: JobId,
     spec: Arc<Job>,
     turn: Turn,
+    /// When it came; what it says itself where nobody noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<Timestamp>,
     attempts: u32,
     phase: PhaseImage,
 }
@@ -80,6 +86,8 @@ struct Remembered {
     lanes: Vec<LaneImage>,
     freed: Option<Vec<NodeRange>>,
     holds_stale: bool,
+    #[serde(default)]
+    late_before: Turn,
     start_unknown: BTreeSet<JobId>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unhelped: BTreeMap<JobId, Timestamp>,
@@ -89,11 +97,18 @@ struct Remembered {
 struct LaneImage {
     shape: ShapeIx,
     tier: Tier,
-    /// Where nodes run work of one tenant at a time.
+    /// Where tenants stand apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    priority: i32,
     parked: Option<Blocked>,
     only_freed: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// An image that does not hold together: it was damaged, or written by something else.
@@ -129,6 +144,7 @@ impl State {
             conditions: self.conditions.clone(),
             caps: self.caps.clone(),
             tenancy: self.tenancy.image(),
+            tenants: self.tenants.image(self.fleet()),
             shapes: shapes.collect(),
             mix: self.mix.image(),
             jobs,
@@ -147,6 +163,7 @@ impl State {
             shape: lane.key.shape,
             tier: lane.key.tier,
             tenant: tenant(lane),
+            priority: lane.key.priority,
             parked: lane.parked,
             only_freed: lane.only_freed,
         });
@@ -154,6 +171,7 @@ impl State {
             lanes: lanes.filter(|lane| lane.parked.is_some() || lane.only_freed).collect(),
             freed: self.freed.clone(),
             holds_stale: self.holds_stale,
+            late_before: self.late_before,
             start_unknown: self.start_unknown.clone(),
             unhelped: self.unhelped.image().clone(),
         }
@@ -165,6 +183,7 @@ impl State {
     /// [`Unfit`] when the image contradicts itself.
     pub fn restore(image: Image) -> Result<Self, Unfit> {
         let mut state = Self { policy: image.policy.clone(), ..Self::default() };
+        state.tenants.meet(&image.tenants);
         state.load(&image.fleet);
         for gangs in image.shapes.iter().map(|shape| &shape.gangs) {
             state.shape_of_running(gangs)?;
@@ -176,13 +195,18 @@ impl State {
         let counts = image.shapes.iter().map(|shape| shape.counts).collect();
         state.take_in(image, counts)?;
         for lane in remembered.lanes {
-            let tenant = lane.tenant.and_then(|tenant| state.tenancy.known(&tenant));
-            if let Some(place) = state.queue.lane_of(LaneKey { shape: lane.shape, tier: lane.tier, tenant }) {
+            let tenant = lane.tenant.and_then(|tenant| state.tenants.known(&tenant));
+            let key = LaneKey { shape: lane.shape, tier: lane.tier, tenant, priority: lane.priority };
+            if let Some(place) = state.queue.lane_of(key) {
                 state.queue.recall(place, lane.parked, lane.only_freed);
+                if lane.parked.is_some() {
+                    state.await_quota(place);
+                }
             }
         }
         state.freed = remembered.freed;
         state.holds_stale = remembered.holds_stale;
+        state.late_before = remembered.late_before;
         state.start_unknown = remembered.start_unknown;
         state.unhelped = Unhelped::restore(remembered.unhelped);
         Ok(state)
@@ -194,6 +218,7 @@ impl State {
         let before = Arc::clone(self.fleet());
         let Some(image) = self.image().on(&before, fleet) else { return };
         let mut state = Self { policy: image.policy.clone(), ..Self::default() };
+        state.tenants.meet(&image.tenants);
         state.load(fleet);
         image.caps.iter().for_each(|(cap, watts)| state.capacity.set_cap(*cap, *watts));
         // Shapes that can no longer run are forgotten, and who asks for one is refused; two may have become one.
@@ -224,6 +249,8 @@ impl State {
         for job in image.jobs {
             self.take_in_job(job)?;
         }
+        let fleet = Arc::clone(self.fleet());
+        self.tenants.recall(image.tenants, &fleet);
         if let Some(node) = self.tenancy.fault() {
             return Err(Unfit(format!("who works on the single-tenant node {} is not clear", node.0)));
         }
@@ -253,7 +280,11 @@ impl State {
     }
 
     fn take_in_job(&mut self, image: JobImage) -> Result<(), Unfit> {
-        let JobImage { job, spec, turn, attempts, phase } = image;
+        let JobImage { job, spec, turn, asked, attempts, phase } = image;
+        let asked = asked.unwrap_or(spec.submitted);
+        if self.tenants_stand_apart() {
+            self.tenants.number(&spec.tenant);
+        }
         let waits_as = |state: &mut Self, phase: fn(ShapeIx) -> Phase| match state.intern(&spec.gangs) {
             Ok(shape) => phase(shape),
             Err(refusal) => Phase::Refused(refusal),
@@ -265,7 +296,10 @@ impl State {
             PhaseImage::Running { placement, placed, since, ends, stage } => {
                 let shape = self.shape_of_running(&spec.gangs)?;
                 self.occupy_checked(job, shape, &placement)?;
-                self.tenancy.enter(&mut self.capacity, &spec.tenant, &placement);
+                if !self.tenancy.is_empty() {
+                    let tenant = self.tenants.number(&spec.tenant);
+                    self.tenancy.enter(&mut self.capacity, tenant, &placement);
+                }
                 let fleet = self.capacity.fleet();
                 self.displaceable.enter(fleet, job, &spec, &self.shapes[shape.ix()], &placement);
                 if ends != Timestamp::NEVER {
@@ -279,10 +313,11 @@ impl State {
         };
         match &phase {
             Phase::Refused(_) => self.to_reject.push_back(job),
-            Phase::Pending(shape) => self.enqueue(job, &spec, turn, *shape),
+            Phase::Pending(shape) => self.enqueue(job, &spec, turn, asked, *shape),
             Phase::Held(_) | Phase::Running { .. } => {}
         }
-        self.jobs.insert(job, Work { spec, turn, attempts, phase });
+        self.jobs.insert(job, Work { spec, turn, asked, attempts, phase });
+        self.count_in(job);
         Ok(())
     }
 
@@ -336,7 +371,8 @@ impl JobImage {
                 stage: *stage,
             },
         };
-        Self { job, spec: Arc::clone(&work.spec), turn: work.turn, attempts: work.attempts, phase }
+        let (turn, asked, attempts) = (work.turn, Some(work.asked), work.attempts);
+        Self { job, spec: Arc::clone(&work.spec), turn, asked, attempts, phase }
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use offtake_units::{Duration, Timestamp};
-use offtake_workload::{Gang, Job, Service, Tier};
+use offtake_workload::{Gang, Job, Service};
 
-use super::{Phase, ServiceState, Stage, State, Work, kinds_of};
+use super::{Hold, Phase, ServiceState, Stage, State, Work, kinds_of};
 use crate::admission::admit;
 use crate::fact::{JobId, Placement, ServiceId, StopReason};
 use crate::place::ShapeIx;
-use crate::queue::{LaneKey, Turn, Waiting};
+use crate::policy::Order;
+use crate::queue::{Turn, Waiting};
 use crate::request::{Refusal, Shape};
 
 /// What a job had while it ran.
@@ -30,12 +31,18 @@ impl State {
         }
         let turn = Turn(self.next_turn);
         self.next_turn += 1;
-        let phase = match self.intern(&spec.gangs) {
+        if self.tenants_stand_apart() {
+            self.tenants.number(&spec.tenant);
+        }
+        // Replicas were let in with their service.
+        let may_wait = if job.is_replica() { Ok(()) } else { self.lets_wait(&spec) };
+        let phase = match self.intern(&spec.gangs).and_then(|shape| may_wait.map(|()| shape)) {
             Ok(shape) => {
                 if self.mix.learn(self.policy.packing, shape, self.now, &self.shapes) {
                     self.scores.clear();
                 }
-                self.enqueue(job, &spec, turn, shape);
+                self.enqueue(job, &spec, turn, self.now, shape);
+                self.count_waiting(&spec, true);
                 Phase::Pending(shape)
             }
             Err(refusal) => {
@@ -43,15 +50,14 @@ impl State {
                 Phase::Refused(refusal)
             }
         };
-        self.jobs.insert(job, Work { spec, turn, attempts: 0, phase });
+        self.jobs.insert(job, Work { spec, turn, asked: self.now, attempts: 0, phase });
     }
 
-    pub(super) fn enqueue(&mut self, job: JobId, spec: &Job, turn: Turn, shape: ShapeIx) {
+    pub(super) fn enqueue(&mut self, job: JobId, spec: &Job, turn: Turn, asked: Timestamp, shape: ShapeIx) {
         let duration = spec.duration.unwrap_or(Duration::from_millis(i64::MAX));
-        let tenant = self.tenancy.number(&spec.tenant);
         let lane = self.queue.push(
-            LaneKey { shape, tier: spec.tier, tenant },
-            Waiting { turn, job, duration },
+            self.lane_key(shape, spec),
+            Waiting { turn, job, asked, duration },
             spec.chip_milli(),
             kinds_of(&self.shapes[shape.ix()]),
         );
@@ -61,10 +67,14 @@ impl State {
             self.queue.wake(lane, false);
         }
         // One behind others may be among those that holds are kept for.
-        let most = self.policy.backfill.holds as usize;
+        let most = self.policy.most_holds();
+        // Between two passes, shares are not known.
+        let may_stand_before = |hold: &Hold| match self.policy.order {
+            Order::Turn => self.jobs.get(&hold.job).is_some_and(|work| (work.spec.tier, work.turn) > (spec.tier, turn)),
+            _ => true,
+        };
         self.holds_stale |= most > 1
-            && (self.holds.len() < most * self.fleet().node_kinds.len()
-                || self.holds.iter().any(|hold| self.standing_of(hold.job) > Some((spec.tier, turn))));
+            && (self.holds.len() < most * self.fleet().node_kinds.len() || self.holds.iter().any(may_stand_before));
     }
 
     /// The shape of gangs that start together.
@@ -144,11 +154,6 @@ impl State {
         }
     }
 
-    /// The standing of a waiting job among all: the strongest tier, then the earliest turn.
-    pub(crate) fn standing_of(&self, job: JobId) -> Option<(Tier, Turn)> {
-        self.jobs.get(&job).map(|work| (work.spec.tier, work.turn))
-    }
-
     /// A waiting job leaves its lane, and gives up what is held for it.
     fn leave_lane(&mut self, job: JobId, shape: ShapeIx, spec: &Job, turn: Turn) {
         self.start_unknown.remove(&job);
@@ -172,8 +177,8 @@ impl State {
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Held(shape) = work.phase else { return };
         work.phase = Phase::Pending(shape);
-        let (spec, turn) = (Arc::clone(&work.spec), work.turn);
-        self.enqueue(job, &spec, turn, shape);
+        let (spec, turn, asked) = (Arc::clone(&work.spec), work.turn, work.asked);
+        self.enqueue(job, &spec, turn, asked, shape);
     }
 
     // Jobs run.
@@ -217,15 +222,20 @@ impl State {
         if ends != Timestamp::NEVER {
             self.ends.insert((ends, job));
         }
-        let chip_milli = work.spec.chip_milli();
-        self.ledger.take_chips(work.spec.tier, chip_milli);
-        let tenant = self.tenancy.known(&work.spec.tenant);
-        if let Some(lane) = self.queue.lane_of(LaneKey { shape, tier: work.spec.tier, tenant }) {
-            self.queue.remove(lane, work.turn, chip_milli);
+        let (spec, turn) = (Arc::clone(&work.spec), work.turn);
+        let chip_milli = spec.chip_milli();
+        self.ledger.take_chips(spec.tier, chip_milli);
+        if let Some(lane) = self.lane_of(shape, &spec) {
+            self.queue.remove(lane, turn, chip_milli);
         }
-        self.tenancy.enter(&mut self.capacity, &work.spec.tenant, placement);
+        if !self.tenancy.is_empty() {
+            let tenant = self.tenants.number(&spec.tenant);
+            self.tenancy.enter(&mut self.capacity, tenant, placement);
+        }
         let fleet = self.capacity.fleet();
-        self.displaceable.enter(fleet, job, &work.spec, &self.shapes[shape.ix()], placement);
+        self.displaceable.enter(fleet, job, &spec, &self.shapes[shape.ix()], placement);
+        self.count_waiting(&spec, false);
+        self.count_running(&spec, shape, placement);
         self.outlast(shape, placement, |start| ends > start, true);
     }
 
@@ -278,6 +288,7 @@ impl State {
         if let Phase::Running { placement, placed, ends, .. } = phase {
             let lost_since = saved_until.map_or(placed, |saved| saved.clamp(placed, self.now.max(placed)));
             self.give_back(job, &spec, &Run { shape, placement, placed: lost_since, ends }, false);
+            self.count_waiting(&spec, true);
         }
         if !held {
             self.release(job);
@@ -291,8 +302,11 @@ impl State {
         let Some(work) = self.jobs.remove(&job) else { return false };
         match work.phase {
             Phase::Refused(_) => self.to_reject.retain(|other| *other != job),
-            Phase::Held(_) => {}
-            Phase::Pending(shape) => self.leave_lane(job, shape, &work.spec, work.turn),
+            Phase::Held(_) => self.count_waiting(&work.spec, false),
+            Phase::Pending(shape) => {
+                self.count_waiting(&work.spec, false);
+                self.leave_lane(job, shape, &work.spec, work.turn);
+            }
             Phase::Running { shape, placement, placed, ends, .. } => {
                 self.give_back(job, &work.spec, &Run { shape, placement, placed, ends }, survived);
             }
@@ -314,10 +328,14 @@ impl State {
             self.ledger.lose(spec.chip_milli(), *placed, self.now);
         }
         self.vacate(*shape, placement);
-        self.tenancy.leave(&mut self.capacity, &spec.tenant, placement);
-        self.tenancy.settle();
+        if !self.tenancy.is_empty() {
+            let tenant = self.tenants.number(&spec.tenant);
+            self.tenancy.leave(&mut self.capacity, tenant, placement);
+            self.tenancy.settle();
+        }
         let fleet = self.capacity.fleet();
         self.displaceable.leave(fleet, job, spec, &self.shapes[shape.ix()], placement);
+        self.count_gone(spec, *shape, placement);
         self.outlast(*shape, placement, |start| ends > start, false);
         self.ripen(placement);
         self.wake_on(placement);

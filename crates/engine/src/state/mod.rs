@@ -5,6 +5,8 @@ mod holds;
 mod image;
 mod jobs;
 mod nodes;
+mod order;
+mod quota;
 mod tenants;
 mod wake;
 
@@ -14,7 +16,7 @@ use std::sync::Arc;
 
 use offtake_fleet::{Fleet, NodeIx, NodeKindIx};
 use offtake_units::{Timestamp, Watts};
-use offtake_workload::{Gang, Job, Service, Tier};
+use offtake_workload::{Gang, Job, Service};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
@@ -25,9 +27,9 @@ use crate::ledger::Ledger;
 use crate::place::{Scores, ShapeIx};
 use crate::policy::{Mix, Policy};
 use crate::preempt::Unhelped;
-use crate::queue::{Blocked, Lane, Queue, Turn};
+use crate::queue::{Blocked, Queue, Turn};
 use crate::request::{Refusal, Shape};
-use crate::tenancy::Tenancy;
+use crate::tenants::{Tenancy, Tenants};
 
 pub use holds::Hold;
 pub use image::{Image, Unfit};
@@ -40,6 +42,8 @@ pub struct Work {
     pub spec: Arc<Job>,
     /// Its place in the order of submission.
     pub turn: Turn,
+    /// When it came.
+    pub asked: Timestamp,
     /// How often it has been placed.
     pub attempts: u32,
     /// Where it stands.
@@ -124,6 +128,8 @@ pub struct State {
     kept: FxHashMap<u32, u32>,
     /// Whether a blocked job may lack its hold.
     pub(crate) holds_stale: bool,
+    /// All with an earlier turn had waited too long at the last pass, as far as their lane's first goes.
+    pub(crate) late_before: Turn,
     /// Nodes given back since the last pass; none when they are too many to tell.
     pub(crate) freed: Option<Vec<NodeRange>>,
     /// Blocked jobs whose start nobody can tell: they wait for work without an expected end.
@@ -140,6 +146,8 @@ pub struct State {
     caps: BTreeMap<LimitIx, Watts>,
     /// Nodes that run work of one tenant at a time, and whose.
     pub(crate) tenancy: Tenancy,
+    /// Who pays: what each has had and may have.
+    pub(crate) tenants: Tenants,
     shapes: Vec<Arc<Shape>>,
     by_shape: FxHashMap<Arc<Shape>, ShapeIx>,
     shape_ids: FxHashMap<Vec<Gang>, Result<ShapeIx, Refusal>>,
@@ -167,6 +175,7 @@ impl Default for State {
             holds: Vec::new(),
             kept: FxHashMap::default(),
             holds_stale: false,
+            late_before: Turn(0),
             freed: Some(Vec::new()),
             start_unknown: BTreeSet::new(),
             unhelped: Unhelped::default(),
@@ -176,6 +185,7 @@ impl Default for State {
             conditions: BTreeMap::new(),
             caps: BTreeMap::new(),
             tenancy: Tenancy::default(),
+            tenants: Tenants::default(),
             shapes: Vec::new(),
             by_shape: FxHashMap::default(),
             shape_ids: FxHashMap::default(),
@@ -302,14 +312,7 @@ impl State {
     fn apply_event(&mut self, event: &Event) {
         match event {
             Event::FleetLoaded { .. } => {}
-            Event::PolicySet { policy } => {
-                self.policy = policy.clone();
-                self.scores.clear();
-                self.mix.derive(policy.packing, &self.shapes);
-                if policy.packing.keeps_sizes() != self.capacity.keeps_sizes() {
-                    self.capacity = self.recounted().0;
-                }
-            }
+            Event::PolicySet { policy } => self.set_policy(policy),
             Event::JobSubmitted { job, spec } => self.submit(*job, Arc::clone(spec)),
             Event::JobRejected { job, .. } => {
                 self.jobs.remove(job);
@@ -367,16 +370,36 @@ impl State {
         }
     }
 
+    fn set_policy(&mut self, policy: &Policy) {
+        let before = std::mem::replace(&mut self.policy, policy.clone());
+        self.scores.clear();
+        self.mix.derive(policy.packing, &self.shapes);
+        if policy.packing.keeps_sizes() != self.capacity.keeps_sizes() {
+            self.capacity = self.recounted().0;
+        }
+        if policy.order != before.order || policy.fairness != before.fairness || policy.tenants != before.tenants {
+            self.declare_tenants();
+            if self.tenants_stand_apart() {
+                self.number_tenants();
+            }
+            self.queue_anew();
+            // They were planned for whoever stood first.
+            self.replan_holds(|_, _| true);
+            self.start_unknown.clear();
+        }
+    }
+
     fn load(&mut self, fleet: &Arc<Fleet>) {
         self.tenancy = Tenancy::default();
         self.ledger = Ledger::new(fleet);
         self.displaceable = Displaceable::new(fleet);
-        self.queue = Queue::new(fleet.node_kinds.len());
+        self.queue = self.empty_queue(fleet.node_kinds.len());
         self.mix = Mix::new(fleet);
         self.capacity = Capacity::new(Arc::clone(fleet));
         if self.policy.packing.keeps_sizes() {
             self.capacity.keep_sizes();
         }
+        self.declare_tenants();
     }
 }
 
@@ -384,7 +407,12 @@ pub(crate) fn kinds_of(shape: &Shape) -> impl Iterator<Item = NodeKindIx> + '_ {
     shape.gangs.iter().flat_map(|gang| gang.kinds.iter().map(|(kind, _)| *kind))
 }
 
-/// The standing of a lane's first job.
-pub(crate) fn standing(lane: &Lane) -> (Tier, Turn) {
-    (lane.key.tier, lane.first().map_or(Turn(u64::MAX), |first| first.turn))
+impl Phase {
+    /// The shape of a job that waits, is on hold or runs.
+    pub(crate) const fn shape(&self) -> Option<ShapeIx> {
+        match self {
+            Self::Refused(_) => None,
+            Self::Pending(shape) | Self::Held(shape) | Self::Running { shape, .. } => Some(*shape),
+        }
+    }
 }

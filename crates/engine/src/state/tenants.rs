@@ -1,14 +1,17 @@
-//! Single-tenant nodes: they are told, and who may use them now.
+//! Tenants that stand apart: in lanes of their own, and on single-tenant nodes.
 
 use std::sync::Arc;
 
 use offtake_fleet::NodeIx;
+use offtake_units::Timestamp;
 use offtake_workload::Job;
 
 use super::{Phase, State};
 use crate::fact::{JobId, NodeRange, Placement};
 use crate::place::ShapeIx;
+use crate::policy::Order;
 use crate::queue::{LaneIx, LaneKey, Queue, Turn};
+use crate::tenants::TenantIx;
 
 impl State {
     /// Whether a node may run work of several tenants at one time.
@@ -21,7 +24,7 @@ impl State {
         if node.ix() >= self.fleet().nodes.len() || shared == self.is_shared(node) {
             return;
         }
-        let were_shared = self.tenancy.is_empty();
+        let were_apart = self.tenants_stand_apart();
         if shared {
             self.tenancy.open(&mut self.capacity, node);
         } else {
@@ -32,12 +35,15 @@ impl State {
                 };
                 let slots = placement.into_iter().flat_map(|placement| placement.slots());
                 let here = slots.filter(move |slot| slot.nodes.numbers().contains(&node.0));
-                here.map(|_| work.spec.tenant.as_str())
+                here.map(|_| (work.turn, work.spec.tenant.as_str()))
             });
-            self.tenancy.close(&mut self.capacity, node, at_work);
+            let mut at_work: Vec<_> = at_work.collect();
+            at_work.sort_unstable();
+            let at_work: Vec<TenantIx> = at_work.into_iter().map(|(_, tenant)| self.tenants.number(tenant)).collect();
+            self.tenancy.close(&mut self.capacity, node, at_work.into_iter());
+            self.number_tenants();
         }
-        // Whether lanes are of one tenant each.
-        if self.tenancy.is_empty() != were_shared {
+        if self.tenants_stand_apart() != were_apart {
             self.queue_anew();
         }
         // They were planned with others' work there, or without.
@@ -49,24 +55,51 @@ impl State {
         }
     }
 
+    /// Gives a number to the tenant of every job that is known, in the order in which those came.
+    pub(super) fn number_tenants(&mut self) {
+        let mut met: Vec<(Turn, &str)> =
+            self.jobs.values().map(|work| (work.turn, work.spec.tenant.as_str())).collect();
+        met.sort_unstable();
+        for (_, tenant) in met {
+            self.tenants.number(tenant);
+        }
+    }
+
     /// Puts all waiting jobs into their lanes again, in the order of their turns; each lane is tried anew.
-    fn queue_anew(&mut self) {
-        let mut waiting: Vec<(Turn, JobId, ShapeIx, Arc<Job>)> = Vec::new();
+    pub(super) fn queue_anew(&mut self) {
+        let mut waiting: Vec<(Turn, Timestamp, JobId, ShapeIx, Arc<Job>)> = Vec::new();
         for (job, work) in &self.jobs {
             if let Phase::Pending(shape) = work.phase {
-                waiting.push((work.turn, *job, shape, Arc::clone(&work.spec)));
+                waiting.push((work.turn, work.asked, *job, shape, Arc::clone(&work.spec)));
             }
         }
         waiting.sort_unstable_by_key(|(turn, ..)| *turn);
-        self.queue = Queue::new(self.fleet().node_kinds.len());
-        for (turn, job, shape, spec) in waiting {
-            self.enqueue(job, &spec, turn, shape);
+        self.queue = self.empty_queue(self.fleet().node_kinds.len());
+        for (turn, asked, job, shape, spec) in waiting {
+            self.enqueue(job, &spec, turn, asked, shape);
         }
+    }
+
+    /// A queue for a fleet of so many node kinds, as the order of the policy needs it.
+    pub(super) fn empty_queue(&self, kinds: usize) -> Queue {
+        Queue::new(kinds, self.policy.order == Order::FairShare)
+    }
+
+    /// Whether lanes are of one tenant each.
+    pub(super) fn tenants_stand_apart(&self) -> bool {
+        !self.tenancy.is_empty() || self.tenants.is_active() || self.policy.order.tells_tenants_apart()
+    }
+
+    /// What a job of a shape has in common with others of its lane.
+    pub(crate) fn lane_key(&self, shape: ShapeIx, spec: &Job) -> LaneKey {
+        let tenant = if self.tenants_stand_apart() { self.tenants.known(&spec.tenant) } else { None };
+        let priority = if self.policy.order.tells_tenants_apart() { spec.priority } else { 0 };
+        LaneKey { shape, tier: spec.tier, tenant, priority }
     }
 
     /// The lane in which a job of a shape waits, if any of its kind ever did.
     pub(crate) fn lane_of(&self, shape: ShapeIx, spec: &Job) -> Option<LaneIx> {
-        self.queue.lane_of(LaneKey { shape, tier: spec.tier, tenant: self.tenancy.known(&spec.tenant) })
+        self.queue.lane_of(self.lane_key(shape, spec))
     }
 
     /// Whether a job that asks for the same may wait: false where none such does.
@@ -78,9 +111,9 @@ impl State {
     /// From now on the account shows what a job's tenant may use.
     pub(crate) fn see_as(&mut self, job: JobId) {
         if !self.tenancy.is_empty()
-            && let Some(work) = self.jobs.get(&job)
+            && let Some(tenant) = self.jobs.get(&job).and_then(|work| self.tenants.known(&work.spec.tenant))
         {
-            self.tenancy.see_as(&mut self.capacity, &work.spec.tenant);
+            self.tenancy.see_as(&mut self.capacity, tenant);
         }
     }
 
@@ -89,26 +122,28 @@ impl State {
         if self.tenancy.is_empty() {
             return true;
         }
-        let tenant = self.jobs.get(&job).and_then(|work| self.tenancy.known(&work.spec.tenant));
+        let tenant = self.jobs.get(&job).and_then(|work| self.tenants.known(&work.spec.tenant));
         let mut nodes = placement.slots().flat_map(|slot| slot.nodes.numbers()).map(NodeIx);
         nodes.all(|node| self.tenancy.admits(node, tenant))
     }
 
-    /// A running job, taken out for a trial, is back on its single-tenant nodes.
+    /// A running job, taken out for a trial, is back on its single-tenant nodes and uses its quota.
     pub(crate) fn enter(&mut self, job: JobId, placement: &Placement) {
         if !self.tenancy.is_empty()
-            && let Some(work) = self.jobs.get(&job)
+            && let Some(tenant) = self.jobs.get(&job).and_then(|work| self.tenants.known(&work.spec.tenant))
         {
-            self.tenancy.enter(&mut self.capacity, &work.spec.tenant, placement);
+            self.tenancy.enter(&mut self.capacity, tenant, placement);
         }
+        self.try_quota(job, placement, true);
     }
 
-    /// A running job leaves its single-tenant nodes for a trial.
+    /// A running job leaves its single-tenant nodes and its quota for a trial.
     pub(crate) fn leave(&mut self, job: JobId, placement: &Placement) {
         if !self.tenancy.is_empty()
-            && let Some(work) = self.jobs.get(&job)
+            && let Some(tenant) = self.jobs.get(&job).and_then(|work| self.tenants.known(&work.spec.tenant))
         {
-            self.tenancy.leave(&mut self.capacity, &work.spec.tenant, placement);
+            self.tenancy.leave(&mut self.capacity, tenant, placement);
         }
+        self.try_quota(job, placement, false);
     }
 }

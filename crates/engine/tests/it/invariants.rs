@@ -1,6 +1,12 @@
 //! Whatever is asked: no cap is broken, no chip is given twice, gangs are whole, and the fold of the journal is the state.
 
-use offtake_engine::{Backfill, Event, JobId, LimitIx, Policy, Preemption, ServiceId, StopReason};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use offtake_engine::{
+    Backfill, Event, Fairness, JobId, LimitIx, Limits, Order, Policy, Preemption, Quota, ServiceId, StopReason, Tenant,
+    TenantTree,
+};
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{Duration, Ppm, Watts};
 use offtake_workload::{Gang, Job, Service, Strength, Tier};
@@ -32,6 +38,8 @@ enum Step {
     /// So many racks, small nodes and hosts. More small nodes move the names of those after them, which a server never
     /// does: that changes the fleet only where no work is in the way.
     Grow(u32, u32, u32),
+    /// Another policy: one without tenants, or one with.
+    Policy(Option<Order>),
     Restore,
     Explain,
 }
@@ -86,6 +94,10 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn orders() -> impl Strategy<Value = Order> {
+    prop_oneof![Just(Order::FairShare), Just(Order::Multifactor), Just(Order::Cohort), Just(Order::Turn)]
+}
+
 /// Everything that can happen to jobs, nodes, caps and the fleet itself.
 fn eventful() -> impl Strategy<Value = Step> {
     let (job, node) = (0u64..40, 0u32..30);
@@ -104,6 +116,7 @@ fn eventful() -> impl Strategy<Value = Step> {
         4 => (node, prop::bool::weighted(0.3)).prop_map(|(node, shared)| Step::Share(node, shared)),
         3 => (0u32..3, prop_oneof![Just(100i64), 20i64..200]).prop_map(|(cap, percent)| Step::Cap(cap, percent)),
         2 => (4u32..6, 5u32..7, 2u32..5).prop_map(|(racks, small, hosts)| Step::Grow(racks, small, hosts)),
+        1 => prop::option::weighted(0.8, orders()).prop_map(Step::Policy),
         1 => Just(Step::Restore),
         1 => Just(Step::Explain),
     ]
@@ -124,6 +137,26 @@ fn run_preempting(policy: &str, steps: Vec<Step>) {
 fn run_with_holds(policy: &str, holds: u32, steps: Vec<Step>) {
     let policy = Policy::named(policy, 7).expect("the test's policy exists");
     run_under(Policy { backfill: Backfill { holds }, ..policy }, steps);
+}
+
+/// Tenants of the steps in a tree, with quotas and limits that bind.
+fn with_tenants(order: Order) -> Policy {
+    let h100 = |nominal, borrowing_limit, lending_limit| {
+        BTreeMap::from([("h100".to_owned(), Quota { nominal, borrowing_limit, lending_limit })])
+    };
+    let parent = Some("staff".to_owned());
+    let tenants = BTreeMap::from([
+        ("staff".to_owned(), Tenant { weight: 3, quota: h100(8, None, Some(20)), ..Tenant::default() }),
+        ("web".to_owned(), Tenant { parent: parent.clone(), quota: h100(12, Some(4), None), ..Tenant::default() }),
+        ("lab".to_owned(), Tenant { parent, weight: 2, quota: h100(4, Some(30), Some(2)), ..Tenant::default() }),
+    ]);
+    let limits = Limits { running_jobs: Some(12), pending_jobs: Some(25), ..Limits::default() };
+    let tree = TenantTree { tenants, limits, ..TenantTree::default() };
+    let half_life = Duration::from_secs(60);
+    let fairness = Fairness { half_life, ageing: Some(Duration::from_secs(300)) };
+    let named = Policy::named("offtake", 7).expect("the test's policy exists");
+    let backfill = Backfill { holds: 1 + order as u32 };
+    Policy { order, fairness, backfill, tenants: Arc::new(tree), ..named }
 }
 
 fn run_under(policy: Policy, steps: Vec<Step>) {
@@ -173,6 +206,10 @@ fn run_under(policy: Policy, steps: Vec<Step>) {
             }
             Step::Grow(racks, small, hosts) => {
                 engine.tell(Event::FleetChanged { fleet: grown(racks, small, hosts) });
+            }
+            Step::Policy(order) => {
+                let policy = order.map_or_else(|| Policy::named("fgd", 7).expect("it has a name"), with_tenants);
+                engine.tell(Event::PolicySet { policy });
             }
             Step::Restore => engine.restore(),
             Step::Explain => engine.explain_all(),
@@ -294,6 +331,16 @@ proptest! {
     #[test]
     fn hold_on_eventful_days_under_clustering(steps in prop::collection::vec(eventful(), 1..80)) {
         run("clustering", steps);
+    }
+
+    #[test]
+    fn hold_on_eventful_days_with_tenants(order in orders(), steps in prop::collection::vec(eventful(), 1..80)) {
+        run_under(with_tenants(order), steps);
+    }
+
+    #[test]
+    fn hold_with_tenants(order in orders(), steps in prop::collection::vec(steps(), 1..60)) {
+        run_under(with_tenants(order), steps);
     }
 
     #[test]

@@ -5,4 +5,5 @@ mod invariants;
 mod life;
 mod preempt;
 mod support;
+mod tenants;
 mod topology;

@@ -8,15 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use offtake_fleet::NodeIx;
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use super::TenantIx;
 use crate::capacity::{Capacity, Withheld};
 use crate::fact::Placement;
-
-/// A tenant by number; given while some node is single-tenant, and told apart only: no decision depends on its order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TenantIx(u32);
 
 /// The single-tenant nodes, and whose work is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,9 +21,8 @@ pub struct Tenancy {
     nodes: BTreeMap<NodeIx, BTreeMap<TenantIx, u32>>,
     /// Nodes that became single-tenant while several tenants were at work there, and still are.
     mixed: BTreeSet<NodeIx>,
-    numbers: FxHashMap<String, TenantIx>,
     /// Per tenant the nodes on which it alone is at work.
-    alone: Vec<BTreeSet<NodeIx>>,
+    alone: BTreeMap<TenantIx, BTreeSet<NodeIx>>,
     /// Who sees the account.
     seen_by: Option<TenantIx>,
 }
@@ -69,7 +64,7 @@ impl Tenancy {
     /// The same nodes, seen by the same tenant, with nobody at work.
     pub fn without_work(&self) -> Self {
         let nodes = self.nodes.keys().map(|node| (*node, BTreeMap::new())).collect();
-        Self { nodes, alone: vec![BTreeSet::new(); self.alone.len()], ..self.clone() }
+        Self { nodes, alone: BTreeMap::new(), ..self.clone() }
     }
 
     /// Whether no node is single-tenant.
@@ -80,25 +75,6 @@ impl Tenancy {
     /// Whether a node is single-tenant.
     pub fn is_single(&self, node: NodeIx) -> bool {
         self.nodes.contains_key(&node)
-    }
-
-    /// The number of a tenant, given when it is first asked for; none while no node is single-tenant.
-    pub fn number(&mut self, tenant: &str) -> Option<TenantIx> {
-        if self.is_empty() {
-            return None;
-        }
-        if let Some(known) = self.numbers.get(tenant) {
-            return Some(*known);
-        }
-        let number = TenantIx(self.alone.len() as u32);
-        self.alone.push(BTreeSet::new());
-        self.numbers.insert(tenant.to_owned(), number);
-        Some(number)
-    }
-
-    /// The number of a tenant that has one.
-    pub fn known(&self, tenant: &str) -> Option<TenantIx> {
-        if self.is_empty() { None } else { self.numbers.get(tenant).copied() }
     }
 
     /// Whether work of a tenant may come to a node: nobody else's is there.
@@ -112,32 +88,36 @@ impl Tenancy {
     }
 
     /// From now on a tenant sees the account.
-    pub fn see_as(&mut self, capacity: &mut Capacity, tenant: &str) {
-        let Some(tenant) = self.number(tenant) else { return };
+    pub fn see_as(&mut self, capacity: &mut Capacity, tenant: TenantIx) {
         let before = self.seen_by.replace(tenant);
         if before == Some(tenant) {
             return;
         }
         if let Some(before) = before {
-            self.alone[before.0 as usize].iter().for_each(|node| capacity.withhold(*node, Withheld::Tenant));
+            self.alone_at(before).for_each(|node| capacity.withhold(node, Withheld::Tenant));
         }
-        self.alone[tenant.0 as usize].iter().for_each(|node| capacity.offer(*node, Withheld::Tenant));
+        self.alone_at(tenant).for_each(|node| capacity.offer(node, Withheld::Tenant));
+    }
+
+    /// The nodes on which a tenant alone is at work.
+    fn alone_at(&self, tenant: TenantIx) -> impl Iterator<Item = NodeIx> + '_ {
+        self.alone.get(&tenant).into_iter().flatten().copied()
     }
 
     /// Work of a tenant comes.
-    pub fn enter(&mut self, capacity: &mut Capacity, tenant: &str, placement: &Placement) {
+    pub fn enter(&mut self, capacity: &mut Capacity, tenant: TenantIx, placement: &Placement) {
         self.change_all(capacity, tenant, placement, |slots| slots + 1);
     }
 
     /// Work of a tenant goes.
-    pub fn leave(&mut self, capacity: &mut Capacity, tenant: &str, placement: &Placement) {
+    pub fn leave(&mut self, capacity: &mut Capacity, tenant: TenantIx, placement: &Placement) {
         self.change_all(capacity, tenant, placement, |slots| slots.saturating_sub(1));
     }
 
     fn change_all(
         &mut self,
         capacity: &mut Capacity,
-        tenant: &str,
+        tenant: TenantIx,
         placement: &Placement,
         change: impl Fn(u32) -> u32 + Copy,
     ) {
@@ -145,9 +125,7 @@ impl Tenancy {
             return;
         }
         for node in placement.slots().flat_map(|slot| slot.nodes.numbers()).map(NodeIx) {
-            if self.is_single(node)
-                && let Some(tenant) = self.number(tenant)
-            {
+            if self.is_single(node) {
                 self.change(capacity, node, tenant, change);
             }
         }
@@ -164,10 +142,10 @@ impl Tenancy {
         let after = alone(at_work);
         if before != after {
             if let Some(before) = before {
-                self.alone[before.0 as usize].remove(&node);
+                self.no_longer_alone(before, node);
             }
             if let Some(after) = after {
-                self.alone[after.0 as usize].insert(node);
+                self.alone.entry(after).or_default().insert(node);
             }
         }
         if self.admits(node, self.seen_by) {
@@ -177,14 +155,20 @@ impl Tenancy {
         }
     }
 
+    fn no_longer_alone(&mut self, tenant: TenantIx, node: NodeIx) {
+        let Some(nodes) = self.alone.get_mut(&tenant) else { return };
+        nodes.remove(&node);
+        if nodes.is_empty() {
+            self.alone.remove(&tenant);
+        }
+    }
+
     /// A node becomes single-tenant; `at_work` names the tenants that have work there, once for each slot. All of it
     /// stays; of several tenants all but one have to go before more comes.
-    pub fn close<'a>(&mut self, capacity: &mut Capacity, node: NodeIx, at_work: impl Iterator<Item = &'a str>) {
+    pub fn close(&mut self, capacity: &mut Capacity, node: NodeIx, at_work: impl Iterator<Item = TenantIx>) {
         self.nodes.insert(node, BTreeMap::new());
         for tenant in at_work {
-            if let Some(tenant) = self.number(tenant) {
-                self.change(capacity, node, tenant, |slots| slots + 1);
-            }
+            self.change(capacity, node, tenant, |slots| slots + 1);
         }
         if self.nodes.get(&node).is_some_and(|at_work| at_work.len() > 1) {
             self.mixed.insert(node);
@@ -195,9 +179,10 @@ impl Tenancy {
     pub fn open(&mut self, capacity: &mut Capacity, node: NodeIx) {
         self.nodes.remove(&node);
         self.mixed.remove(&node);
-        for nodes in &mut self.alone {
+        self.alone.retain(|_, nodes| {
             nodes.remove(&node);
-        }
+            !nodes.is_empty()
+        });
         capacity.offer(node, Withheld::Tenant);
         if self.is_empty() {
             *self = Self::default();

@@ -1,0 +1,236 @@
+//! What tenants may run: quota and limits on the path of placement, and who is woken when some comes back.
+
+use std::sync::Arc;
+
+use offtake_fleet::AcceleratorKindIx;
+use offtake_workload::Job;
+
+use super::{Phase, State, Work};
+use crate::fact::{JobId, Placement};
+use crate::place::{Allowance, ShapeIx};
+use crate::queue::{Blocked, LaneIx};
+use crate::request::Refusal;
+use crate::tenants::{Footprint, TenantIx, TenantView, Tenants};
+
+impl State {
+    /// Takes over tenants as the policy declares them now.
+    pub(super) fn declare_tenants(&mut self) {
+        let fleet = Arc::clone(self.fleet());
+        self.tenants.declare(&self.policy, &fleet, self.now);
+        if self.tenants.is_active() {
+            let mut tenants = std::mem::take(&mut self.tenants);
+            self.count_all_in(&mut tenants);
+            self.tenants = tenants;
+        }
+    }
+
+    /// Counts a job at its tenant, as it waits or runs.
+    pub(super) fn count_in(&mut self, job: JobId) {
+        let Some(work) = self.jobs.get(&job).filter(|_| self.tenants.is_active()) else { return };
+        let spec = Arc::clone(&work.spec);
+        match &work.phase {
+            Phase::Refused(_) => {}
+            Phase::Pending(_) | Phase::Held(_) => self.count_waiting(&spec, true),
+            Phase::Running { shape, placement, .. } => {
+                let footprint = self.footprint(*shape, placement);
+                let tenant = self.tenants.number(&spec.tenant);
+                self.tenants.enter(tenant, &footprint, self.now);
+            }
+        }
+    }
+
+    pub(super) fn footprint(&self, shape: ShapeIx, placement: &Placement) -> Footprint {
+        Footprint::of(self.shape(shape), placement, self.fleet())
+    }
+
+    /// A job waits, on hold or not, or no longer does.
+    pub(super) fn count_waiting(&mut self, spec: &Job, comes: bool) {
+        if self.tenants.is_active() {
+            let tenant = self.tenants.number(&spec.tenant);
+            self.tenants.wait(tenant, spec.chip_milli(), comes);
+        }
+    }
+
+    /// A job runs.
+    pub(super) fn count_running(&mut self, spec: &Job, shape: ShapeIx, placement: &Placement) {
+        if self.tenants.is_active() {
+            let footprint = self.footprint(shape, placement);
+            let tenant = self.tenants.number(&spec.tenant);
+            self.tenants.enter(tenant, &footprint, self.now);
+        }
+    }
+
+    /// A job runs no more; lanes that its quota can help are woken.
+    pub(super) fn count_gone(&mut self, spec: &Job, shape: ShapeIx, placement: &Placement) {
+        if self.tenants.is_active() {
+            let footprint = self.footprint(shape, placement);
+            let tenant = self.tenants.number(&spec.tenant);
+            self.tenants.leave(tenant, &footprint, self.now);
+            let helped = self.tenants.helped(tenant, &footprint);
+            helped.into_iter().for_each(|lane| self.queue.wake(lane, false));
+        }
+    }
+
+    /// A running job, taken out for a trial, uses quota again, or uses none.
+    pub(super) fn try_quota(&mut self, job: JobId, placement: &Placement, comes: bool) {
+        let Some(work) = self.jobs.get(&job).filter(|_| self.tenants.is_active()) else { return };
+        let (Some(shape), Some(tenant)) = (work.phase.shape(), self.tenants.known(&work.spec.tenant)) else { return };
+        let footprint = self.footprint(shape, placement);
+        if comes {
+            self.tenants.take(tenant, &footprint);
+        } else {
+            self.tenants.give(tenant, &footprint);
+        }
+    }
+
+    /// The tenant of a job, where tenants matter.
+    fn tenant_of(&self, job: JobId) -> Option<TenantIx> {
+        let work = self.jobs.get(&job).filter(|_| self.tenants.is_active())?;
+        self.tenants.known(&work.spec.tenant)
+    }
+
+    /// Whether a limit leaves no room for a job of a shape.
+    pub(crate) fn is_full(&self, job: JobId, shape: ShapeIx) -> bool {
+        let tenant = self.tenant_of(job);
+        tenant.is_some_and(|tenant| self.tenants.full(tenant, self.shape(shape).chip_milli()).is_some())
+    }
+
+    /// What a job may take of each accelerator kind.
+    pub(crate) fn allowance(&self, job: JobId) -> Allowance {
+        let Some(tenant) = self.tenant_of(job) else { return Allowance::default() };
+        let kinds = (0..self.fleet().accelerators.len() as u32).map(AcceleratorKindIx);
+        Allowance::of(kinds.map(|kind| self.tenants.available(tenant, kind)))
+    }
+
+    /// Whether quota and limits leave room for a job where it is to run.
+    pub(super) fn is_allowed(&self, job: JobId, shape: ShapeIx, placement: &Placement) -> bool {
+        let Some(tenant) = self.tenant_of(job) else { return true };
+        let footprint = self.footprint(shape, placement);
+        let has = |(kind, milli): &(AcceleratorKindIx, u64)| self.tenants.available(tenant, *kind) >= *milli;
+        footprint.chips.iter().all(has) && self.tenants.full(tenant, footprint.chip_milli()).is_none()
+    }
+
+    /// Why quota or limits keep the first job of a lane from running anywhere, if they do.
+    pub(crate) fn not_allowed(&self, lane: LaneIx) -> Option<Blocked> {
+        let key = self.queue.lane(lane).key;
+        self.short_of_quota(key.tenant.filter(|_| self.tenants.is_active())?, key.shape)
+    }
+
+    /// Whether quota or limits keep a job from running anywhere.
+    pub(crate) fn waits_for_quota(&self, job: JobId) -> bool {
+        let shape = self.jobs.get(&job).and_then(|work| work.phase.shape());
+        let short = self.tenant_of(job).zip(shape).and_then(|(tenant, shape)| self.short_of_quota(tenant, shape));
+        short.is_some()
+    }
+
+    fn short_of_quota(&self, tenant: TenantIx, shape: ShapeIx) -> Option<Blocked> {
+        let shape = self.shape(shape);
+        if self.tenants.full(tenant, shape.chip_milli()).is_some() {
+            return Some(Blocked::Limit);
+        }
+        let needs = shape.chips_by_accelerator(self.fleet());
+        let is_short = |kind: AcceleratorKindIx| {
+            let need = needs.iter().find(|(other, _)| *other == kind).map_or(0, |(_, milli)| *milli);
+            self.tenants.available(tenant, kind) < need
+        };
+        let stuck = shape.gangs.iter().map(|gang| gang.accelerators(self.fleet()));
+        let stuck = stuck.filter(|kinds| kinds.iter().all(|kind| is_short(*kind)));
+        stuck.flatten().next().map(Blocked::Quota)
+    }
+
+    /// A lane that was parked is woken when quota or a limit that it needs comes back, whatever else it waits for.
+    pub(crate) fn await_quota(&mut self, lane: LaneIx) {
+        let key = self.queue.lane(lane).key;
+        let Some(tenant) = key.tenant.filter(|_| self.tenants.is_active()) else { return };
+        let shape = Arc::clone(self.shape(key.shape));
+        if let Some(full) = self.tenants.full(tenant, shape.chip_milli()) {
+            self.tenants.waiting.await_limit(full.tenant, lane);
+        }
+        for (kind, milli) in shape.chips_by_accelerator(self.fleet()) {
+            if self.tenants.available(tenant, kind) < milli {
+                // The least that helps: of several gangs each may go elsewhere but one.
+                let least = shape.gangs.iter().map(|gang| gang.chip_milli()).filter(|milli| *milli > 0).min();
+                self.tenants.waiting.await_quota(kind, tenant, least.unwrap_or(milli), lane);
+            }
+        }
+    }
+
+    /// Whether a tenant may let one more job wait.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn lets_wait(&self, spec: &Job) -> Result<(), Refusal> {
+        if !self.tenants.is_active() {
+            return Ok(());
+        }
+        // Whom nobody has met yet hangs below the root.
+        let tenant = self.tenants.known(&spec.tenant).unwrap_or_default();
+        let Some(full) = self.tenants.full_of_waiting(tenant, spec.chip_milli()) else { return Ok(()) };
+        Err(Refusal::OverLimit {
+            tenant: self.tenants.name(full.tenant).to_owned(),
+            counted: full.counted,
+            limit: full.limit,
+        })
+    }
+
+    /// Tenants and what each has: the root first, each before those below it.
+    pub fn tenants(&self) -> Vec<TenantView> {
+        let mut tenants = self.tenants.clone();
+        if !tenants.is_active() {
+            // Nobody counts what nobody asks for.
+            tenants.declare_as(&self.policy, self.fleet(), self.now, true);
+            self.count_all_in(&mut tenants);
+        }
+        tenants.rank_at(self.now);
+        tenants.view()
+    }
+
+    /// Counts all work in as it waits or runs, in the order in which it came.
+    pub(super) fn count_all_in(&self, tenants: &mut Tenants) {
+        let mut all: Vec<&Work> = self.jobs.values().collect();
+        all.sort_unstable_by_key(|work| work.turn);
+        for work in all {
+            let tenant = tenants.number(&work.spec.tenant);
+            match &work.phase {
+                Phase::Refused(_) => {}
+                Phase::Pending(_) | Phase::Held(_) => tenants.wait(tenant, work.spec.chip_milli(), true),
+                Phase::Running { shape, placement, .. } => {
+                    tenants.enter(tenant, &self.footprint(*shape, placement), self.now);
+                }
+            }
+        }
+    }
+
+    // Who borrows, for whoever wants it back.
+
+    /// Thousandths of chips of a kind that a tenant uses beyond what it and those below it have.
+    pub fn borrows(&self, tenant: &str, kind: AcceleratorKindIx) -> u64 {
+        let known = self.tenants.known(tenant).filter(|_| self.tenants.is_under_quota(kind));
+        known.map_or(0, |tenant| self.tenants.account(tenant, kind).borrowed())
+    }
+
+    /// Thousandths of chips of a kind that one tenant could be made to give back to another: what it, and each tenant
+    /// above it that is not also above the other, has borrowed.
+    pub fn reclaimable(&self, of: &str, by: &str, kind: AcceleratorKindIx) -> u64 {
+        match (self.tenants.known(of), self.tenants.known(by)) {
+            (Some(of), Some(by)) => self.tenants.reclaimable(of, by, kind),
+            _ => 0,
+        }
+    }
+
+    /// Whether a waiting job would stay within what its tenant, and those below that, have of some accelerator kind that
+    /// it may use: then what others borrowed may be reclaimed for it. False for kinds that are not under quota.
+    pub fn within_nominal(&self, job: JobId, kind: AcceleratorKindIx) -> bool {
+        let (Some(tenant), Some(shape)) =
+            (self.tenant_of(job), self.jobs.get(&job).and_then(|work| work.phase.shape()))
+        else {
+            return false;
+        };
+        let needs = self.shape(shape).chips_by_accelerator(self.fleet());
+        let need = needs.iter().find(|(other, _)| *other == kind);
+        need.is_some_and(|(_, milli)| {
+            let account = self.tenants.is_under_quota(kind).then(|| self.tenants.account(tenant, kind));
+            account.is_some_and(|account| account.used + milli <= account.subtree)
+        })
+    }
+}
