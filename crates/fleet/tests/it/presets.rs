@@ -39,7 +39,7 @@ fn every_preset_reads_and_states_its_draw_truly() {
         let shown = show::text(&fleet);
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
     }
-    assert_eq!(count, 7);
+    assert_eq!(count, 8);
 }
 
 #[test]
