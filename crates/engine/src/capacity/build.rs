@@ -135,13 +135,16 @@ impl Capacity {
 
     fn add_nodes(&mut self) {
         let fleet = Arc::clone(&self.fleet);
+        // Wholly free nodes of a kind are one class.
+        let mut classes = vec![None; fleet.node_kinds.len()];
         for (number, node) in fleet.nodes.iter().enumerate() {
             let kind = fleet.kind(*node);
             let cell = self
                 .cell_of(node.domain, node.kind)
                 .expect("number_cells makes a cell for every kind that a domain has a node of");
-            let empty = self.kinds[node.kind.ix()].empty.clone();
-            let class = self.classes.intern(empty, |_| Draw::default());
+            let class = *classes[node.kind.ix()].get_or_insert_with(|| {
+                self.classes.intern(self.kinds[node.kind.ix()].empty.clone(), |_| Draw::default())
+            });
             self.classes.enter(class, number as u32, true);
             self.kinds[node.kind.ix()].add_free(number as u32);
             self.nodes.push(NodeState {

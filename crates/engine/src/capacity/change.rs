@@ -368,11 +368,15 @@ impl Capacity {
 
     /// Compares with an account that was built anew from the same work; names the first difference.
     pub fn difference(&self, truth: &Self) -> Option<String> {
+        // Classes that were found alike, here and there.
+        let mut alike = None;
         for node in 0..self.nodes.len() as u32 {
             let (here, there) = (self.class_of(NodeIx(node)), truth.class_of(NodeIx(node)));
-            if here.vector != there.vector {
+            let pair = (self.class_ix(NodeIx(node)), truth.class_ix(NodeIx(node)));
+            if alike != Some(pair) && here.vector != there.vector {
                 return Some(format!("node {node} has {:?} left, recounted {:?}", here.vector, there.vector));
             }
+            alike = Some(pair);
             let index = &self.kinds[here.vector.kind.ix()];
             if self.nodes[node as usize].withheld != truth.nodes[node as usize].withheld {
                 return Some(format!("node {node} is withheld in one account only"));

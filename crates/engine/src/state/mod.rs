@@ -237,8 +237,9 @@ impl State {
 
     /// Free chips on nodes that are kept for blocked jobs, in thousandths.
     pub fn held_chip_milli(&self) -> u64 {
-        let nodes = self.holds.iter().flat_map(|hold| &hold.nodes).flat_map(|range| range.numbers());
-        nodes.map(|node| u64::from(self.capacity.class_of(NodeIx(node)).vector.whole) * 1000).sum()
+        let ranges = self.holds.iter().flat_map(|hold| &hold.nodes).flat_map(|range| range.numbers());
+        let nodes: BTreeSet<u32> = ranges.collect();
+        nodes.into_iter().map(|node| u64::from(self.capacity.class_of(NodeIx(node)).vector.whole) * 1000).sum()
     }
 
     /// Capacity kept for blocked jobs.

@@ -55,7 +55,9 @@ impl State {
         match (was_out, is_out) {
             (false, true) => {
                 self.capacity.withhold(node, Withheld::Out);
-                self.replan_holds(|_, held| held == node);
+                if self.capacity.is_withheld(node, Withheld::Held) {
+                    self.replan_holds(|_, held| held == node);
+                }
             }
             (true, false) => {
                 self.capacity.offer(node, Withheld::Out);

@@ -336,10 +336,11 @@ fn is_false(value: &bool) -> bool {
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// Joined into one script, in this order: each part uses those before it.
-const SCRIPTS: [&str; 8] = [
+const SCRIPTS: [&str; 9] = [
     include_str!("base.js"),
     include_str!("answer.js"),
     include_str!("timeline.js"),
+    include_str!("goodput.js"),
     include_str!("waits.js"),
     include_str!("policies.js"),
     include_str!("fleet.js"),

@@ -36,9 +36,20 @@ function comparison() {
     ]],
     ['Use of the chips', [
       row('allocated', '% of chip-time', (s) => s.allocation_pct, one, 'more'),
-      row('goodput', '% of allocated', (s) => s.goodput_pct, one, 'more'),
+      row('goodput', '% of allocated', (s) => s.goodput_pct, (v) => number(v, 2), 'more'),
+      row('effective training time', '% of time since submission', (s) => s.ettr_pct, one, 'more'),
+      row('lost to rework', 'chip-h', (s) => s.chip_hours.rework, asCount, 'less'),
+      row('lost to restarts', 'chip-h', (s) => s.chip_hours.restart, asCount, 'less'),
+      row('lost to checkpoints', 'chip-h', (s) => s.chip_hours.checkpoints, asCount, 'less'),
+      row('lost to slow nodes', 'chip-h', (s) => s.chip_hours.slowness, asCount, 'less'),
+      row('kept for blocked jobs', 'chip-h', (s) => s.chip_hours.held, asCount),
       row('fragmentation', '% of chip-time', (s) => s.fragmentation_pct, (v) => number(v, 2), 'less'),
     ]],
+    ['Tenants and tiers', [
+      row('fairness', 'Jain index', (s) => s.jain_index, (v) => number(v, 3), 'more'),
+      row('deadlines met', '% of those due', (s) => s.deadlines_met_pct, one, 'more'),
+      ...TIERS.flatMap((tier, i) => ['p50', 'p95'].map((at) => row(tier + ' ' + at + ' wait', '', (s) => (s.tier_waits[i] && s.tier_waits[i].jobs ? s.tier_waits[i][at + '_s'] : null), duration, 'less'))),
+    ].filter((r) => any(r.read))],
     ['Power and money', [
       row('peak power', 'MW', (s) => s.peak_mw, three),
       row('cap breaches', '', (s) => s.cap_breaches, asCount, 'less'),
