@@ -152,7 +152,15 @@ pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: Jo
     }
     let allowance = state.allowance(job);
     state.see_as(job);
+    let spread = state.spread_of(job, shape);
     let State { capacity, policy, scores, mix, .. } = state;
+    for domain in spread {
+        let placing = Placing::new(capacity, policy, scores, mix, job, allowance.clone());
+        let inside = placing.inside(domain).place(shape_ix, shape);
+        if inside.is_some() {
+            return inside;
+        }
+    }
     Placing::new(capacity, policy, scores, mix, job, allowance).place(shape_ix, shape)
 }
 

@@ -75,6 +75,13 @@ pub enum Event {
         /// Where.
         placement: Arc<Placement>,
     },
+    /// Nodes that stood by have taken the places of others of a running job, which stand by from now on.
+    NodesSwapped {
+        /// The job.
+        job: JobId,
+        /// Each node that worked, and the spare that works in its place.
+        swaps: Vec<(NodeIx, NodeIx)>,
+    },
     /// All workers of a placed job run. Its time limit counts from here.
     JobStarted {
         /// The job.
@@ -252,8 +259,11 @@ pub enum StopReason {
 /// Where a job's gangs run, in the order of the gangs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// Each gang's slots.
+    /// Each gang's slots, in the order of their nodes; those of the nodes that stand by included.
     pub gangs: Vec<Vec<Slot>>,
+    /// Each gang's nodes that stand by, ascending; nothing where no gang asks for any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spares: Vec<Vec<NodeIx>>,
 }
 
 /// Nodes side by side that each run the same number of workers on the same chips.

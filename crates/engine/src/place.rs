@@ -8,6 +8,7 @@
 //! in rank as neighbours in the network.
 
 mod groups;
+mod spares;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -150,6 +151,8 @@ pub struct Placing<'a> {
     random: Option<Rng>,
     /// Workers by node of the gang that is being placed, where it limits them.
     on_node: BTreeMap<u32, u32>,
+    /// The domain in which all must lie; none for the whole fleet.
+    inside: Option<DomainIx>,
 }
 
 /// Where a worker may go: anywhere, or the nodes of one domain.
@@ -165,12 +168,18 @@ impl<'a> Placing<'a> {
         job: JobId,
         allowance: Allowance,
     ) -> Self {
-        Self { capacity, policy, scores, mix, job, allowance, scored: None, random: None, on_node: BTreeMap::new() }
+        let (scored, random, on_node, inside) = (None, None, BTreeMap::new(), None);
+        Self { capacity, policy, scores, mix, job, allowance, scored, random, on_node, inside }
+    }
+
+    /// The same attempt, with all workers in one domain.
+    pub fn inside(self, domain: DomainIx) -> Self {
+        Self { inside: Some(domain), ..self }
     }
 
     /// Places all gangs of a shape and occupies their nodes, or changes nothing.
     pub fn place(&mut self, shape_ix: ShapeIx, shape: &Shape) -> Option<Placement> {
-        let mut placement = Placement { gangs: Vec::with_capacity(shape.gangs.len()) };
+        let mut placement = Placement { gangs: Vec::with_capacity(shape.gangs.len()), spares: Vec::new() };
         self.scored = (shape.gangs.len() == 1 && shape.gangs[0].workers == 1).then_some(shape_ix);
         for gang in &shape.gangs {
             let mut slots = Vec::new();
@@ -187,6 +196,11 @@ impl<'a> Placing<'a> {
                 }
                 return None;
             }
+        }
+        if shape.gangs.iter().any(|gang| gang.spares > 0) {
+            let fleet = self.capacity.fleet();
+            let gangs = shape.gangs.iter().zip(&placement.gangs);
+            placement.spares = gangs.map(|(gang, slots)| spares::of(fleet, gang, slots)).collect();
         }
         Some(placement)
     }
@@ -207,14 +221,15 @@ impl<'a> Placing<'a> {
 
     fn place_gang(&mut self, gang: &Request, slots: &mut Vec<Slot>) -> bool {
         if gang.workers == 1 {
-            return self.pack(gang, 1, None, slots);
+            return self.pack(gang, 1, self.inside, slots);
         }
         let (innermost, outermost) = match gang.topology {
             None => (0, 0),
             Some((level, Strength::Required)) => (level.0, level.0),
             Some((level, Strength::Preferred)) => (level.0, 0),
         };
-        let placed = (outermost..=innermost)
+        let least = self.inside.map_or(0, |domain| self.capacity.fleet().domains[domain.ix()].level.0);
+        let placed = (outermost.max(least)..=innermost.max(least))
             .rev()
             .map(LevelIx)
             .any(|level| self.place_whole_nodes(gang, level, slots) || self.place_anywhere(gang, level, slots));
@@ -237,7 +252,7 @@ impl<'a> Placing<'a> {
             let (full, rest) = (gang.workers / per_node, gang.workers % per_node);
             let needs = if rest == 0 { full..=full } else { full..=full + 1 };
             for need in needs.filter(|need| *need > 0) {
-                let Some(cell) = self.capacity.fullest(*kind, level, need) else { break };
+                let Some(cell) = self.fullest_where(*kind, level, need, |_| true) else { break };
                 if self.take_nodes(cell, full, gang, *per_node, slots)
                     && (rest == 0 || {
                         let domain = self.capacity.cell(cell).domain;
@@ -250,6 +265,18 @@ impl<'a> Placing<'a> {
             }
         }
         false
+    }
+
+    /// The fullest cell that will do, in the domain that the attempt is for.
+    fn fullest_where(
+        &self,
+        kind: NodeKindIx,
+        level: LevelIx,
+        need: u32,
+        will_do: impl Fn(CellIx) -> bool,
+    ) -> Option<CellIx> {
+        let nodes = self.inside.map(|domain| self.capacity.fleet().domains[domain.ix()].nodes.clone());
+        self.capacity.fullest_where(kind, level, need, nodes, will_do)
     }
 
     fn undo(&mut self, gang: &Request, slots: &mut Vec<Slot>) {
@@ -431,6 +458,9 @@ impl<'a> Placing<'a> {
 
     /// Puts workers wherever the nodes of one domain have room, as many together as possible, on one accelerator kind.
     fn place_anywhere(&mut self, gang: &Request, level: LevelIx, slots: &mut Vec<Slot>) -> bool {
+        if gang.spares > 0 {
+            return false;
+        }
         let chips = gang.whole_chips();
         let fleet = Arc::clone(self.capacity.fleet());
         let accelerator = |kind: NodeKindIx| match gang.chips {
@@ -457,8 +487,9 @@ impl<'a> Placing<'a> {
             }
             let request = Request { kinds, ..gang.clone() };
             let mut domains = Vec::new();
-            for site in 0..fleet.sites.len() as u32 {
-                self.domains_with_room(&request, DomainIx(site), level, &mut domains);
+            let around = self.inside.map_or(0..fleet.sites.len() as u32, |domain| domain.0..domain.0 + 1);
+            for domain in around {
+                self.domains_with_room(&request, DomainIx(domain), level, &mut domains);
             }
             domains.sort_unstable();
             for (_, domain) in domains {

@@ -18,7 +18,7 @@ pub struct Shape {
 /// What one gang asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
-    /// Number of workers.
+    /// Number of workers, those that stand by included.
     pub workers: u32,
     /// Accelerators of one worker.
     pub chips: ChipRequest,
@@ -34,6 +34,8 @@ pub struct Request {
     pub per_node: Option<u32>,
     /// Workers of one group, and the level at which one domain must hold them; none where the workers are one group.
     pub groups: Option<(u32, LevelIx)>,
+    /// Of the workers of a group, or else of all, those that stand by.
+    pub spares: u32,
 }
 
 impl Shape {
@@ -111,6 +113,17 @@ pub enum Refusal {
         workers: u32,
         /// Workers of a group.
         group: u32,
+    },
+    /// Workers and those that stand by do not each make whole nodes.
+    #[error(
+        "{workers} workers and {spares} spares do not each fill whole nodes of any kind; ask for multiples of what \
+         a node takes"
+    )]
+    UnevenSpares {
+        /// Workers of a group, or of the gang.
+        workers: u32,
+        /// Workers that stand by beside them.
+        spares: u32,
     },
     /// The level of its groups is wider than that of the whole gang.
     #[error("groups by {level} are wider than the one {within} that is to hold them all; name a level inside it")]
@@ -201,20 +214,31 @@ impl Request {
         if kinds.is_empty() {
             return Err(Refusal::NoSuchNode { worker: describe_worker(gang), reason: why_no_kind(gang, fleet) });
         }
+        let (room, own) = (gang.room(), groups.map_or(gang.workers, |(group, _)| group));
+        if gang.spares > 0 {
+            let whole = matches!(gang.chips, ChipRequest::Whole(_));
+            kinds.retain(|(_, per_node)| {
+                whole && own.is_multiple_of(*per_node) && gang.spares.is_multiple_of(*per_node)
+            });
+            if kinds.is_empty() {
+                return Err(Refusal::UnevenSpares { workers: own, spares: gang.spares });
+            }
+        }
         // A gang of one group is a gang that must lie in the domain of one.
         let (groups, topology) = match groups {
             Some((group, level)) if group >= gang.workers => (None, Some((level, Strength::Required))),
-            groups => (groups, topology),
+            groups => (groups.map(|(group, level)| (group + gang.spares, level)), topology),
         };
         Ok(Self {
-            workers: gang.workers,
+            workers: room,
             chips: gang.chips,
             cpu: gang.cpu,
             memory: gang.memory,
             kinds,
             topology,
-            per_node: gang.per_node.filter(|most| *most < gang.workers),
+            per_node: gang.per_node.filter(|most| *most < room),
             groups,
+            spares: gang.spares,
         })
     }
 

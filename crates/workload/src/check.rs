@@ -91,6 +91,7 @@ pub fn service(service: &Service) -> Result<(), Fault> {
     if service.minimum > service.maximum {
         return Err(Fault::new("minimum", service.minimum, format!("0 to `maximum`, {}", service.maximum)));
     }
+    service.spread.iter().try_for_each(|level| word("spread".to_owned(), level))?;
     if service.demand.len() != 24 {
         let given = format!("{} values", service.demand.len());
         return Err(Fault::new("demand_ppm", given, "24 values, one for each hour of the day in UTC"));
@@ -134,6 +135,15 @@ pub fn gang(prefix: &str, gang: &Gang) -> Result<(), Fault> {
             return Err(Fault::new(field("group_workers"), groups.workers, allowed));
         }
         word(field("group_level"), &groups.level)?;
+    }
+    if gang.spares > 0 {
+        if !matches!(gang.chips, ChipRequest::Whole(_)) {
+            return Err(Fault::new(field("spares"), gang.spares, "none for workers without whole chips"));
+        }
+        if gang.spares > MOST_WORKERS || gang.room() > MOST_WORKERS {
+            let allowed = format!("what makes no more than {MOST_WORKERS} workers in all");
+            return Err(Fault::new(field("spares"), gang.spares, allowed));
+        }
     }
     gang.accelerators.iter().try_for_each(|kind| word(field("accelerators"), kind))?;
     for (key, value) in &gang.attributes {

@@ -70,6 +70,12 @@ pub struct Service {
     pub maximum: u32,
     /// Share of `maximum` wanted in each hour of the day, UTC; 24 values.
     pub demand: Vec<Ppm>,
+    /// Name of the level over whose domains its replicas are spread, as evenly as there is room; anywhere without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<String>,
+    /// The most wanted replicas that may be down at one time by our own will; any number without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption_budget: Option<u32>,
 }
 
 /// A set of equal workers that start together or not at all.
@@ -95,6 +101,10 @@ pub struct Gang {
     /// How its workers lie in groups, beside what `topology` says of them all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub groups: Option<Groups>,
+    /// Workers more that stand by, in each group or, without groups, in the gang: whole nodes beside its own, placed with
+    /// it and idle, to take the place of nodes that are lost.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub spares: u32,
 }
 
 /// Accelerators of one worker.
@@ -184,10 +194,21 @@ impl ChipRequest {
 }
 
 impl Gang {
-    /// The chips of all workers in thousandths.
-    pub fn chip_milli(&self) -> u64 {
-        u64::from(self.workers) * self.chips.milli()
+    /// Workers for whom there is room: those that work, and those that stand by.
+    pub fn room(&self) -> u32 {
+        let parts = self.groups.as_ref().map_or(1, |groups| self.workers / groups.workers.max(1));
+        self.workers.saturating_add(self.spares.saturating_mul(parts))
     }
+
+    /// The chips of all workers in thousandths, of those that stand by too.
+    pub fn chip_milli(&self) -> u64 {
+        u64::from(self.room()) * self.chips.milli()
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+const fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Job {

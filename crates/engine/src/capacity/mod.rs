@@ -331,15 +331,16 @@ impl Capacity {
 
     /// The fullest cell of a kind at a level that can give `need` whole nodes, every cap above it included.
     pub fn fullest(&self, kind: NodeKindIx, level: LevelIx, need: u32) -> Option<CellIx> {
-        self.fullest_where(kind, level, need, |_| true)
+        self.fullest_where(kind, level, need, None, |_| true)
     }
 
-    /// The same among the cells that `will_do`.
+    /// The same among the cells that `will_do`, of domains inside a range of nodes where one is given.
     pub fn fullest_where(
         &self,
         kind: NodeKindIx,
         level: LevelIx,
         need: u32,
+        inside: Option<Range<u32>>,
         will_do: impl Fn(CellIx) -> bool,
     ) -> Option<CellIx> {
         let index = &self.kinds[kind.ix()].levels[level.ix()];
@@ -360,7 +361,11 @@ impl Capacity {
                 None => Err(member + 1),
             }
         };
-        index.order.fullest(need, 0..index.cells.len() as u32, &index.open, accept).map(|member| CellIx(first + member))
+        let cells = inside.map_or(index.cells.clone(), |nodes| self.cells_within(kind, level, &nodes));
+        index
+            .order
+            .fullest(need, cells.start - first..cells.end - first, &index.open, accept)
+            .map(|member| CellIx(first + member))
     }
 
     /// The cells of a kind at a level whose domains lie in a range of nodes.

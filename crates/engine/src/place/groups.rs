@@ -33,7 +33,7 @@ impl Placing<'_> {
         };
         let (count, nodes) = (gang.workers / group, group / per_node);
         let enough = |cell| self.capacity.groups_in(cell, nodes, inner, count) >= count;
-        let Some(cell) = self.capacity.fullest_where(kind, level, count * nodes, enough) else { return false };
+        let Some(cell) = self.fullest_where(kind, level, count * nodes, enough) else { return false };
         let placed = self.take_groups(cell, count, Whole { nodes, per_node, level: inner }, gang, slots);
         if !placed {
             self.undo(gang, slots);

@@ -86,6 +86,7 @@ fn request(chips: ChipRequest, cores: u32) -> Request {
         topology: None,
         per_node: None,
         groups: None,
+        spares: 0,
     }
 }
 

@@ -162,13 +162,12 @@ impl State {
         self.displaceable.below(tier).filter_map(victim).collect()
     }
 
-    /// Running replicas above the minimum of their services, the youngest.
+    /// Running replicas above the minimum of their services and within their disruption budgets, the youngest.
     fn surplus_replicas(&self) -> BTreeSet<JobId> {
         let mut surplus = BTreeSet::new();
         for service in self.services.values() {
-            let runs = |job: &&JobId| matches!(self.job(**job).map(|work| &work.phase), Some(Phase::Running { .. }));
-            let running: Vec<JobId> = service.replicas.iter().filter(runs).copied().collect();
-            surplus.extend(running.iter().skip(service.spec.minimum as usize));
+            let up = service.replicas.iter().filter(|job| self.is_up(**job)).copied();
+            surplus.extend(up.skip((service.spec.minimum as usize).max(service.least_up())));
         }
         surplus
     }

@@ -112,7 +112,7 @@ impl State {
     /// Gangs are whole, in the domain that they require, on kinds and chips that they may use.
     fn check_placement(&self, job: JobId, work: &Work, shape: ShapeIx, placement: &Placement) -> Result<(), String> {
         let fleet = self.fleet();
-        for (gang, slots) in self.shape(shape).gangs.iter().zip(&placement.gangs) {
+        for (place, (gang, slots)) in self.shape(shape).gangs.iter().zip(&placement.gangs).enumerate() {
             let mut on_node = BTreeMap::<u32, u32>::new();
             for slot in slots {
                 slot.nodes.numbers().for_each(|node| *on_node.entry(node).or_default() += slot.workers);
@@ -125,6 +125,12 @@ impl State {
             let workers: u32 = slots.iter().map(|slot| slot.workers * slot.nodes.count).sum();
             if workers != gang.workers || placement.gangs.len() != work.spec.gangs.len() {
                 return Err(format!("job {} runs {workers} of {} workers", job.0, gang.workers));
+            }
+            let spares = placement.spares_of(place);
+            let standing: u32 = spares.iter().filter_map(|node| on_node.get(&node.0)).sum();
+            let parts = gang.groups.map_or(1, |(group, _)| gang.workers / group);
+            if standing != gang.spares * parts {
+                return Err(format!("of job {} {standing} workers stand by, not {}", job.0, gang.spares * parts));
             }
             let nodes = || slots.iter().flat_map(|slot| slot.nodes.numbers());
             let level = gang.outer_level();

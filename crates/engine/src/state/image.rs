@@ -425,6 +425,11 @@ impl Placement {
             }
             gangs.push(renumbered);
         }
-        Some(Self { gangs })
+        let mut spares = self.spares.clone();
+        for node in spares.iter_mut().flatten() {
+            *node = numbers[node.ix()]?;
+        }
+        spares.iter_mut().for_each(|nodes| nodes.sort_unstable());
+        Some(Self { gangs, spares })
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use offtake_fleet::NodeIx;
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::{Gang, Job, Service};
 
@@ -258,6 +259,15 @@ impl State {
         self.ends.remove(&(before, job));
         self.ends.insert((after, job));
         self.outlast(shape, &placement, |start| before <= start && start < after, true);
+    }
+
+    /// Spares of a running job take the places of other nodes of it.
+    pub(super) fn swap(&mut self, job: JobId, swaps: &[(NodeIx, NodeIx)]) {
+        if let Some(Phase::Running { placement, .. }) = self.jobs.get_mut(&job).map(|work| &mut work.phase)
+            && let Some(swapped) = placement.swapped(swaps)
+        {
+            *placement = Arc::new(swapped);
+        }
     }
 
     pub(super) fn stopping(&mut self, job: JobId, reason: StopReason) {

@@ -7,6 +7,7 @@ mod jobs;
 mod nodes;
 mod order;
 mod quota;
+mod services;
 mod tenants;
 mod wake;
 
@@ -326,6 +327,7 @@ impl State {
                     self.start(*job, placement);
                 }
             }
+            Event::NodesSwapped { job, swaps } => self.swap(*job, swaps),
             Event::JobStarted { job } => self.started(*job),
             Event::JobStopping { job, reason } => self.stopping(*job, *reason),
             Event::JobRequeued { job, saved_until, held } => self.requeue(*job, *saved_until, *held),

@@ -9,7 +9,7 @@ use offtake_engine::{
 };
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{Duration, Ppm, Watts};
-use offtake_workload::{Gang, Job, Service, Strength, Tier};
+use offtake_workload::{ChipRequest, Gang, Job, Service, Strength, Tier};
 use proptest::prelude::*;
 
 use crate::support::{Engine, MIXED, fleet, gang, grouped, job, of, share, within};
@@ -42,6 +42,8 @@ enum Step {
     Policy(Option<Order>),
     Restore,
     Explain,
+    /// Nodes of a job change places with its spares, where it has some.
+    Swap(u64, u32),
 }
 
 /// The fleet with so many racks in the north and so many small nodes and hosts in the south.
@@ -68,6 +70,9 @@ fn gangs() -> impl Strategy<Value = Gang> {
                 }
                 None => gang,
             };
+            // Some have spares, of these some a number that makes no whole nodes.
+            let has_spares = gang.workers % 4 == 0 && matches!(gang.chips, ChipRequest::Whole(_));
+            let gang = Gang { spares: u32::from(has_spares), ..gang };
             level.map_or(gang.clone(), |level| within(gang, level, strength))
         },
     )
@@ -119,6 +124,7 @@ fn eventful() -> impl Strategy<Value = Step> {
         1 => prop::option::weighted(0.8, orders()).prop_map(Step::Policy),
         1 => Just(Step::Restore),
         1 => Just(Step::Explain),
+        3 => (0u64..40, 0u32..30).prop_map(|(job, node)| Step::Swap(job, node)),
     ]
 }
 
@@ -169,6 +175,8 @@ fn run_under(policy: Policy, steps: Vec<Step>) {
         minimum: 1,
         maximum: 8,
         demand: vec![Ppm::ONE; 24],
+        spread: Some("rack".to_owned()),
+        disruption_budget: Some(1),
     };
     engine.tell(Event::ServiceSubmitted { service: ServiceId(0), spec: std::sync::Arc::new(spec) });
     for step in steps {
@@ -213,6 +221,12 @@ fn run_under(policy: Policy, steps: Vec<Step>) {
             }
             Step::Restore => engine.restore(),
             Step::Explain => engine.explain_all(),
+            Step::Swap(job, node) => {
+                let job = JobId(job);
+                if let Some(swaps) = engine.state.spares_for(job, &[NodeIx(node)]) {
+                    engine.tell(Event::NodesSwapped { job, swaps });
+                }
+            }
         }
         engine.decide();
     }

@@ -177,6 +177,7 @@ fn a_service_keeps_its_minimum() {
         minimum: 2,
         maximum: 4,
         demand: vec![Ppm::ONE; 24],
+        ..Service::default()
     };
     engine.tell(Event::ServiceSubmitted { service: ServiceId(0), spec: std::sync::Arc::new(spec) });
     engine.tell(Event::ServiceScaled { service: ServiceId(0), replicas: 4 });

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{Event, Explanation, Obstacle, Phase};
+use offtake_engine::{Event, Explanation, Obstacle, Phase, ServiceId, StopReason};
 use offtake_fleet::{Fleet, LevelIx, NodeIx};
-use offtake_workload::{ChipRequest, Gang, Strength};
+use offtake_units::Ppm;
+use offtake_workload::{ChipRequest, Gang, Service, Strength};
 use proptest::prelude::*;
 
 use crate::support::{Engine, ISLANDS, fleet, gang, grouped, job, within};
@@ -122,6 +123,85 @@ fn groups_leave_islands_whole_where_they_can() {
     let threes = engine.submit(job(vec![grouped(gang(6, 4), 3, "island")], None));
     engine.pass(0);
     assert!(engine.runs(threes));
+}
+
+#[test]
+fn spares_lie_beside_the_gang_and_take_the_place_of_what_is_lost() {
+    let mut engine = Engine::new(racks(&[vec![3, 3], vec![3, 3]]), "offtake");
+    let asks = Gang { spares: 1, ..grouped(gang(4, 4), 2, "island") };
+    let training = engine.submit(job(vec![asks.clone()], Some(100)));
+    engine.pass(0);
+    let placed = |engine: &Engine| match engine.state.job(training).map(|work| &work.phase) {
+        Some(Phase::Running { placement, .. }) => Arc::clone(placement),
+        other => unreachable!("the job runs: {other:?}"),
+    };
+    let before = placed(&engine);
+    assert_eq!(before.spares, [[NodeIx(2), NodeIx(5)]], "one in each island");
+    assert_eq!(before.working(0).iter().map(|slot| slot.nodes.numbers()).collect::<Vec<_>>(), [0..2, 3..5]);
+    assert_eq!(engine.state.ledger().chip_milli_in_use.iter().sum::<u64>(), 6 * 4000, "what stands by is its own");
+    engine.tell(Event::NodeLost { node: NodeIx(4) });
+    let swaps = engine.state.spares_for(training, &[NodeIx(4)]).expect("a spare is there");
+    assert_eq!(swaps, [(NodeIx(4), NodeIx(5))]);
+    assert_eq!(engine.state.spares_for(training, &[NodeIx(3), NodeIx(4)]), None, "one spare is not enough for two");
+    assert_eq!(engine.state.spares_for(training, &[NodeIx(2)]), Some(vec![]), "what stands by needs no spare");
+    engine.tell(Event::NodesSwapped { job: training, swaps });
+    let after = placed(&engine);
+    assert_eq!(after.spares, [[NodeIx(2), NodeIx(4)]]);
+    assert_eq!(after.working(0).iter().map(|slot| slot.nodes.numbers()).collect::<Vec<_>>(), [0..2, 3..4, 5..6]);
+    for swaps in [vec![(NodeIx(0), NodeIx(9))], vec![(NodeIx(9), NodeIx(2))], vec![(NodeIx(2), NodeIx(4))]] {
+        engine.tell(Event::NodesSwapped { job: training, swaps });
+        assert_eq!(placed(&engine), after, "what cannot be changes nothing");
+    }
+    assert_eq!(engine.state.spares_for(training, &[NodeIx(3)]), None, "the spare of that island is lost");
+    engine.tell(Event::NodeReturned { node: NodeIx(4) });
+    assert_eq!(engine.state.spares_for(training, &[NodeIx(3)]), Some(vec![(NodeIx(3), NodeIx(4))]));
+    engine.restore();
+    assert_eq!(engine.folded().essence(), engine.state.essence());
+    engine.pass(100);
+    assert_eq!(engine.state.ledger().chip_milli_in_use, [0; 4]);
+    let uneven = Gang { spares: 1, ..gang(4, 2) };
+    assert_eq!(
+        engine.state.placeable(&[uneven]).expect_err("two workers fill a node").to_string(),
+        "4 workers and 1 spares do not each fill whole nodes of any kind; ask for multiples of what a node takes"
+    );
+}
+
+#[test]
+fn replicas_are_spread_and_a_budget_keeps_them_up() {
+    let mut engine = Engine::new(racks(&[vec![3, 3], vec![2], vec![1]]), "offtake");
+    let spec = Service {
+        name: "chat".to_owned(),
+        tenant: "web".to_owned(),
+        replica: gang(1, 4),
+        minimum: 6,
+        maximum: 8,
+        demand: vec![Ppm::ONE; 24],
+        spread: Some("rack".to_owned()),
+        disruption_budget: Some(1),
+        ..Service::default()
+    };
+    engine.tell(Event::ServiceSubmitted { service: ServiceId(0), spec: Arc::new(spec) });
+    engine.pass(0);
+    let in_racks = |engine: &Engine| {
+        let fleet = engine.state.fleet();
+        let mut racks = BTreeMap::<u32, u32>::new();
+        for (job, _) in engine.state.jobs() {
+            for node in engine.nodes(job) {
+                *racks.entry(fleet.around(node.first, LevelIx(1)).0).or_default() += 1;
+            }
+        }
+        racks.into_values().collect::<Vec<_>>()
+    };
+    assert_eq!(in_racks(&engine), [3, 2, 1], "as evenly as there is room");
+    let replicas: Vec<_> = engine.state.jobs().into_iter().map(|(job, _)| job).collect();
+    assert!(replicas.iter().all(|replica| engine.state.may_disrupt(*replica)));
+    engine.tell(Event::JobStopping { job: replicas[0], reason: StopReason::Requeued });
+    assert!(!engine.state.may_disrupt(replicas[1]), "one is down already");
+    assert!(engine.state.may_disrupt(replicas[0]), "that one is no longer up");
+    engine.tell(Event::JobRequeued { job: replicas[0], saved_until: None, held: false });
+    engine.pass(1);
+    assert!(engine.state.may_disrupt(replicas[1]), "it is up again");
+    assert_eq!(in_racks(&engine), [3, 2, 1]);
 }
 
 #[test]

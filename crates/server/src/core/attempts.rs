@@ -424,8 +424,8 @@ fn attempt_of(record: Option<&Record>) -> Option<&Attempt> {
 /// A placement node by node: workers get their ranks in the order of the nodes, which is that of the topology.
 fn shares(spec: &Job, placement: &Placement, names: &[Arc<str>]) -> Arc<[Share]> {
     let mut by_node: BTreeMap<NodeIx, Vec<u64>> = BTreeMap::new();
-    for (gang, slots) in spec.gangs.iter().zip(&placement.gangs) {
-        for slot in slots {
+    for (place, gang) in spec.gangs.iter().enumerate() {
+        for slot in placement.working(place) {
             let each = split(slot.chips, slot.workers, gang.chips);
             for node in slot.nodes.numbers() {
                 by_node.entry(NodeIx(node)).or_default().extend_from_slice(&each);

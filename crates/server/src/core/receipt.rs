@@ -74,8 +74,8 @@ impl Core {
         let fleet = self.state.fleet();
         let span = until - attempt.started.unwrap_or(attempt.placed);
         let mut watt_ppm: i128 = 0;
-        for (gang, slots) in record.spec.gangs.iter().zip(&attempt.placement.gangs) {
-            for slot in slots {
+        for (place, gang) in record.spec.gangs.iter().enumerate() {
+            for slot in attempt.placement.working(place) {
                 let Some(node) = fleet.nodes.get(slot.nodes.first.ix()) else { continue };
                 let kind = fleet.kind(*node);
                 let operating = fleet.accelerator(kind).map_or(Watts::ZERO, |chip| chip.operating);

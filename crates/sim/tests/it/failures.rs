@@ -134,6 +134,7 @@ fn busy(failures: Option<FailureModel>) -> Setup {
         minimum: 1,
         maximum: 3,
         demand: (0..24).map(|hour| Ppm::new(hour * 41_000)).collect(),
+        ..Service::default()
     }));
     setup
 }

@@ -10,7 +10,7 @@ use crate::error::{TraceError, WriteError};
 use crate::input::{Column, InputError, Row, Table, write_row};
 use crate::{Strength, Tier, Workload};
 
-const COLUMNS: [Column; 23] = [
+const COLUMNS: [Column; 24] = [
     Column::required("name"),
     Column::required("tenant"),
     Column::required("submitted"),
@@ -31,12 +31,13 @@ const COLUMNS: [Column; 23] = [
     Column::optional("topology_strength"),
     Column::optional("group_workers"),
     Column::optional("group_level"),
+    Column::optional("spares"),
     // Read only to be refused with a reason; never written.
     Column::optional("workers_min"),
     Column::optional("workers_max"),
     Column::optional("torus"),
 ];
-const WRITTEN_COLUMNS: usize = 20;
+const WRITTEN_COLUMNS: usize = 21;
 
 pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(), TraceError> {
     into.column = flat_name;
@@ -84,6 +85,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         topology_strength,
         group_workers,
         group_level,
+        spares,
         workers_min,
         workers_max,
         torus,
@@ -105,6 +107,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         topology_strength: strength(row, topology_strength)?,
         group_workers: whole(group_workers)?,
         group_level: text(group_level),
+        spares: whole(spares)?,
         torus: text(torus),
         per_node: None,
     };
@@ -208,6 +211,7 @@ pub fn write_csv(workload: &Workload, mut out: impl Write) -> Result<(), WriteEr
             gang.topology_strength.map(strength_name).unwrap_or_default().to_owned(),
             number(gang.group_workers),
             gang.group_level.unwrap_or_default(),
+            number(gang.spares),
         ];
         write_row(&mut out, fields.iter().map(String::as_str))?;
     }

@@ -122,6 +122,9 @@ pub struct WireGang {
     /// The level of the one domain that holds a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_level: Option<String>,
+    /// Workers more that stand by on nodes of their own, in each group or else in the gang; 0 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spares: Option<u32>,
     /// Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub torus: Option<String>,
@@ -142,6 +145,10 @@ pub(crate) struct WireService {
     pub minimum: u32,
     pub maximum: u32,
     pub demand_ppm: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption_budget: Option<u32>,
 }
 
 impl WireJob {
@@ -263,6 +270,7 @@ impl WireGang {
             topology,
             per_node: self.per_node,
             groups,
+            spares: self.spares.unwrap_or(0),
         })
     }
 
@@ -285,6 +293,7 @@ impl WireGang {
             per_node: gang.per_node,
             group_workers: gang.groups.as_ref().map(|groups| groups.workers),
             group_level: gang.groups.as_ref().map(|groups| groups.level.clone()),
+            spares: (gang.spares > 0).then_some(gang.spares),
             ..Self::default()
         }
     }
@@ -300,6 +309,8 @@ impl WireService {
             minimum: self.minimum,
             maximum: self.maximum,
             demand: self.demand_ppm.into_iter().map(Ppm::new).collect(),
+            spread: self.spread,
+            disruption_budget: self.disruption_budget,
         })
     }
 
@@ -312,6 +323,8 @@ impl WireService {
             minimum: service.minimum,
             maximum: service.maximum,
             demand_ppm: service.demand.iter().map(|share| share.parts()).collect(),
+            spread: service.spread.clone(),
+            disruption_budget: service.disruption_budget,
         }
     }
 }

@@ -56,8 +56,9 @@ pub fn gang() -> impl Strategy<Value = Gang> {
         proptest::collection::btree_map(word(), attribute, 0..3),
         topology,
         proptest::option::of((1_u32..9, word())),
+        0_u32..3,
     )
-        .prop_map(|(workers, chips, cpu, memory, accelerators, attributes, topology, groups)| Gang {
+        .prop_map(|(workers, chips, cpu, memory, accelerators, attributes, topology, groups, spares)| Gang {
             workers,
             chips,
             cpu: CpuMilli::new(cpu),
@@ -66,6 +67,7 @@ pub fn gang() -> impl Strategy<Value = Gang> {
             attributes,
             topology,
             groups: groups.map(|(parts, level)| Groups { workers: workers / gcd(workers, parts), level }),
+            spares: if matches!(chips, ChipRequest::Whole(_)) && workers < 100_000 { spares } else { 0 },
             ..Gang::default()
         })
 }
@@ -102,8 +104,9 @@ fn job(most_gangs: usize) -> impl Strategy<Value = Job> {
 
 fn service() -> impl Strategy<Value = Service> {
     let demand = proptest::collection::vec((0_u32..=1_000_000).prop_map(Ppm::new), 24);
-    (name(), name(), tier(), gang(), 1_u32..=1_000_000, any::<u32>(), demand).prop_map(
-        |(name, tenant, tier, replica, maximum, minimum, demand)| Service {
+    let spread = (proptest::option::of(word()), proptest::option::of(any::<u32>()));
+    (name(), name(), tier(), gang(), 1_u32..=1_000_000, any::<u32>(), demand, spread).prop_map(
+        |(name, tenant, tier, replica, maximum, minimum, demand, (spread, disruption_budget))| Service {
             name,
             tenant,
             tier,
@@ -111,6 +114,8 @@ fn service() -> impl Strategy<Value = Service> {
             minimum: minimum % (maximum + 1),
             maximum,
             demand,
+            spread,
+            disruption_budget,
         },
     )
 }

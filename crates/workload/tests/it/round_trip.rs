@@ -45,6 +45,7 @@ fn csv_names_what_it_cannot_carry() {
         minimum: 0,
         maximum: 1,
         demand: vec![Ppm::ONE; 24],
+        ..Service::default()
     };
     let with = |jobs, services| write_csv(&Workload { jobs, services }, Vec::new()).expect_err("refused");
     assert!(matches!(with(vec![two_gangs], vec![]), WriteError::CsvGangs { name, gangs: 2 } if name == "wide"));
