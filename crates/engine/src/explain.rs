@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_fleet::{AcceleratorKindIx, DomainIx, LevelIx, NodeIx, NodeKindIx};
+use offtake_fleet::{AcceleratorKindIx, DomainIx, LevelIx, NodeIx, NodeKindIx, Sides};
 use offtake_units::{ChipMilli, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Strength};
 
@@ -75,6 +75,8 @@ pub struct Need {
     pub per_node: Option<u32>,
     /// Workers of one group, and the level at which one domain must hold them.
     pub groups: Option<(u32, LevelIx)>,
+    /// The slice of a torus that its chips make.
+    pub slice: Option<Sides>,
     /// The domain, of the level asked or else a site, in which the most workers fit now.
     pub nearest: Nearest,
 }
@@ -267,7 +269,8 @@ impl State {
             let all = Aside { holds: true, caps: all_caps, out: true, tenants: true, ..Aside::default() };
             found = self.met_without(job, shape, &all);
         }
-        let together = |gang: &Request| gang.groups.is_some() || gang.outer_level() > LevelIx(0);
+        let together =
+            |gang: &Request| gang.slice.is_some() || gang.groups.is_some() || gang.outer_level() > LevelIx(0);
         if found.is_empty() && self.shape(shape).gangs.iter().any(together) {
             let apart = self.trial(job, shape, &Aside { apart: true, ..Aside::default() });
             found.extend(apart.map(|_| Obstacle::Scattered));
@@ -301,7 +304,7 @@ impl State {
         aside.caps.iter().for_each(|limit| self.capacity.lift_cap(*limit));
         let mut shape = Arc::clone(self.shape(shape_ix));
         if aside.apart {
-            let apart = |gang: &Request| Request { topology: None, groups: None, ..gang.clone() };
+            let apart = |gang: &Request| Request { topology: None, groups: None, slice: None, ..gang.clone() };
             shape = Arc::new(Shape { gangs: shape.gangs.iter().map(apart).collect() });
         }
         let found = place(self, shape_ix, &shape, job);
@@ -363,6 +366,7 @@ impl State {
             topology: gang.topology,
             per_node: gang.per_node,
             groups: gang.groups,
+            slice: gang.slice,
             nearest: self.nearest(gang),
         };
         self.shape(shape).gangs.iter().map(need).collect()

@@ -8,6 +8,7 @@
 //! in rank as neighbours in the network.
 
 mod groups;
+mod slices;
 mod spares;
 
 use std::borrow::Cow;
@@ -220,6 +221,11 @@ impl<'a> Placing<'a> {
     }
 
     fn place_gang(&mut self, gang: &Request, slots: &mut Vec<Slot>) -> bool {
+        if let Some(sides) = gang.slice {
+            let placed = self.place_slice(gang, sides, slots);
+            in_order(slots);
+            return placed;
+        }
         if gang.workers == 1 {
             return self.pack(gang, 1, self.inside, slots);
         }
@@ -607,6 +613,9 @@ pub fn takes_one(capacity: &Capacity, gang: &Request, node: NodeIx) -> bool {
 pub fn could_help(capacity: &Capacity, gang: &Request, node: NodeIx) -> bool {
     if !takes_one(capacity, gang, node) {
         return false;
+    }
+    if let Some(sides) = gang.slice {
+        return capacity.gives_slice(node, sides);
     }
     if gang.workers == 1 {
         return true;

@@ -1,8 +1,8 @@
 //! Requests as the engine sees them: names resolved against the fleet, so that equal requests are one *shape*.
 
-use offtake_fleet::{AcceleratorKindIx, Fleet, LevelIx, NodeKind, NodeKindIx};
+use offtake_fleet::{AcceleratorKindIx, Fleet, LevelIx, NodeKind, NodeKindIx, Sides, Torus};
 use offtake_units::{ChipMilli, CpuMilli, Mebibytes};
-use offtake_workload::{ChipRequest, Gang, INNERMOST, Strength};
+use offtake_workload::{ChipRequest, Gang, INNERMOST, Slice, Strength};
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::Take;
@@ -36,6 +36,8 @@ pub struct Request {
     pub groups: Option<(u32, LevelIx)>,
     /// Of the workers of a group, or else of all, those that stand by.
     pub spares: u32,
+    /// The slice of a torus that its chips make.
+    pub slice: Option<Sides>,
 }
 
 impl Shape {
@@ -113,6 +115,14 @@ pub enum Refusal {
         workers: u32,
         /// Workers of a group.
         group: u32,
+    },
+    /// No chips that it may use are wired as a torus that gives such slices.
+    #[error("no such slice: {slice}; allowed are {allowed}")]
+    NoSuchSlice {
+        /// The slice.
+        slice: String,
+        /// What the tori of the fleet give, chip by chip.
+        allowed: String,
     },
     /// Workers and those that stand by do not each make whole nodes.
     #[error(
@@ -214,6 +224,12 @@ impl Request {
         if kinds.is_empty() {
             return Err(Refusal::NoSuchNode { worker: describe_worker(gang), reason: why_no_kind(gang, fleet) });
         }
+        if let Some(slice) = gang.slice {
+            kinds.retain(|(kind, _)| gives(fleet, *kind, slice, gang.chips));
+            if kinds.is_empty() {
+                return Err(Refusal::NoSuchSlice { slice: slice.to_string(), allowed: allowed_slices(fleet) });
+            }
+        }
         let (room, own) = (gang.room(), groups.map_or(gang.workers, |(group, _)| group));
         if gang.spares > 0 {
             let whole = matches!(gang.chips, ChipRequest::Whole(_));
@@ -239,6 +255,7 @@ impl Request {
             per_node: gang.per_node.filter(|most| *most < room),
             groups,
             spares: gang.spares,
+            slice: gang.slice.map(|slice| slice.sides),
         })
     }
 
@@ -293,6 +310,25 @@ impl Request {
             ChipRequest::Whole(chips) => chips,
             ChipRequest::None | ChipRequest::Share(_) => 0,
         }
+    }
+}
+
+/// Whether nodes of a kind may be part of a slice, each with whole workers.
+fn gives(fleet: &Fleet, kind: NodeKindIx, slice: Slice, chips: ChipRequest) -> bool {
+    let of_worker = match chips {
+        ChipRequest::Whole(chips) => u32::from(chips.max(1)),
+        ChipRequest::None | ChipRequest::Share(_) => return false,
+    };
+    let torus = fleet.torus_of(kind).filter(|torus| torus.allows(slice.sides));
+    torus.is_some_and(|torus| Torus::chips(torus.host).min(Torus::chips(slice.sides)).is_multiple_of(of_worker))
+}
+
+fn allowed_slices(fleet: &Fleet) -> String {
+    let name = |torus: &Torus| fleet.accelerators[torus.accelerator.ix()].name.clone();
+    let each = |torus: &Torus| format!("on {} {}", name(torus), torus.allowed());
+    match fleet.tori.is_empty() {
+        true => "none, as no chips of the fleet are wired as a torus".to_owned(),
+        false => fleet.tori.iter().map(each).collect::<Vec<_>>().join("; "),
     }
 }
 

@@ -10,6 +10,7 @@ mod file;
 mod joined;
 mod model;
 pub mod show;
+mod torus;
 
 pub use account::account;
 pub use error::FleetError;
@@ -19,3 +20,4 @@ pub use model::{
     AcceleratorKind, AcceleratorKindIx, Basis, Cap, CapKind, CapTarget, Circuit, CircuitIx, Domain, DomainIx, Feed,
     Fleet, LevelIx, Meter, Node, NodeIx, NodeKind, NodeKindIx, PowerLevel, Site, SiteIx,
 };
+pub use torus::{Sides, Torus};

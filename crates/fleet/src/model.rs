@@ -11,6 +11,8 @@ use std::ops::Range;
 use offtake_units::{CpuMilli, Mebibytes, Ppm, VoltAmperes, Watts};
 use serde::{Deserialize, Serialize};
 
+use crate::Torus;
+
 macro_rules! index {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
         $(#[$doc])*
@@ -66,6 +68,9 @@ pub struct Fleet {
     pub circuits: Vec<Circuit>,
     /// Caps on domains and circuits, the circuits' own ratings included.
     pub caps: Vec<Cap>,
+    /// Kinds of chip that are wired as tori.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tori: Vec<Torus>,
 }
 
 /// One place behind one grid connection.
@@ -279,6 +284,12 @@ impl Fleet {
         let start = self.domains.partition_point(|domain| domain.level < level) as u32;
         let end = self.domains.partition_point(|domain| domain.level <= level) as u32;
         start..end
+    }
+
+    /// How the chips of a node kind are wired, where that is a torus.
+    pub fn torus_of(&self, kind: NodeKindIx) -> Option<&Torus> {
+        let accelerator = self.node_kinds[kind.ix()].accelerator?;
+        self.tori.iter().find(|torus| torus.accelerator == accelerator)
     }
 
     /// The domain of a level that holds a node.

@@ -136,6 +136,21 @@ pub fn gang(prefix: &str, gang: &Gang) -> Result<(), Fault> {
         }
         word(field("group_level"), &groups.level)?;
     }
+    if let Some(slice) = gang.slice {
+        let ChipRequest::Whole(chips) = gang.chips else {
+            return Err(Fault::new(field("torus"), slice, "a slice beside `chips`, the chips of one worker"));
+        };
+        if u64::from(gang.workers) * u64::from(chips) != slice.chips() {
+            let allowed =
+                format!("a slice of {} chips, `workers` times `chips`", u64::from(gang.workers) * u64::from(chips));
+            return Err(Fault::new(field("torus"), slice, allowed));
+        }
+        if gang.topology.is_some() || gang.groups.is_some() || gang.per_node.is_some() || gang.spares > 0 {
+            let allowed =
+                "a slice without `topology_level`, `group_level`, `per_node` and `spares`: its shape says where";
+            return Err(Fault::new(field("torus"), slice, allowed));
+        }
+    }
     if gang.spares > 0 {
         if !matches!(gang.chips, ChipRequest::Whole(_)) {
             return Err(Fault::new(field("spares"), gang.spares, "none for workers without whole chips"));

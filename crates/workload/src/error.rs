@@ -9,8 +9,6 @@ use crate::input::{InputError, Place};
 /// What files may say already, and the engine cannot do yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotYet {
-    /// A slice of a torus, `torus = "4x4x8"`.
-    Torus,
     /// A range of workers, `workers_min` and `workers_max`.
     Elastic,
 }
@@ -19,7 +17,6 @@ impl NotYet {
     /// What to write meanwhile.
     pub const fn mend(self) -> &'static str {
         match self {
-            Self::Torus => "a torus shape is not supported yet: ask for workers in one domain with `topology_level`",
             Self::Elastic => "a range of workers is not supported yet: give one number as `workers`",
         }
     }

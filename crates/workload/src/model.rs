@@ -7,7 +7,7 @@ use std::sync::Arc;
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Ppm, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::Program;
+use crate::{Program, Slice};
 
 /// All work of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,6 +105,9 @@ pub struct Gang {
     /// it and idle, to take the place of nodes that are lost.
     #[serde(default, skip_serializing_if = "is_none")]
     pub spares: u32,
+    /// The slice of a torus that its chips make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Slice>,
 }
 
 /// Accelerators of one worker.

@@ -35,12 +35,14 @@ impl Capacity {
             on_domain,
             site_draw: vec![Watts::ZERO; fleet.sites.len()],
             breaches: 0,
+            tori: super::torus::Tori::new(&fleet),
             fleet,
         };
         capacity.number_cells();
         capacity.add_nodes();
         let all: Vec<CellIx> = (0..capacity.cells.len() as u32).rev().map(CellIx).collect();
         all.into_iter().for_each(|cell| capacity.refresh(cell));
+        capacity.settle_grids(0..capacity.nodes.len() as u32);
         (0..capacity.limits.len() as u32).for_each(|limit| capacity.reopen(LimitIx(limit)));
         capacity
     }

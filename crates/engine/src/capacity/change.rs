@@ -102,7 +102,7 @@ impl Capacity {
             enforceable: after.draw.enforceable - before.draw.enforceable,
         };
         let count = nodes.len() as u32;
-        for node in nodes {
+        for node in nodes.clone() {
             self.classes.leave(from, node, !withheld);
             self.classes.enter(to, node, !withheld);
             let state = &mut self.nodes[node as usize];
@@ -112,6 +112,9 @@ impl Capacity {
                 let index = &mut self.kinds[kind.ix()];
                 if free_after { index.add_free(node) } else { index.remove_free(node) }
             }
+        }
+        if !withheld {
+            self.settle_grids(nodes);
         }
         if !withheld && whole_before != whole_after {
             self.count(cell, Some(whole_before), Some(whole_after), count);
@@ -353,6 +356,7 @@ impl Capacity {
             self.classes.offer(class, node.0);
             self.count(cell, None, Some(whole), 1);
         }
+        self.settle_grids(node.0..node.0 + 1);
         if wholly_free {
             let index = &mut self.kinds[kind.ix()];
             if withheld {
@@ -395,6 +399,9 @@ impl Capacity {
         }
         if self.limits != truth.limits || self.closed != truth.closed {
             return Some(format!("limits differ: {:?}, recounted {:?}", self.limits, truth.limits));
+        }
+        if self.tori != truth.tori {
+            return Some("the free boxes of tori differ".to_owned());
         }
         if self.site_draw != truth.site_draw {
             return Some(format!("draw differs: {:?}, recounted {:?}", self.site_draw, truth.site_draw));

@@ -12,6 +12,7 @@ mod classes;
 mod limits;
 mod power;
 mod space;
+mod torus;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use offtake_units::{ChipMilli, CpuMilli, Mebibytes, Watts};
 pub use classes::{Class, ClassIx, Classes, Draw, FreeVector, size_bit};
 pub use limits::{Feed, Limit, LimitIx};
 pub use space::Space;
+pub use torus::Part;
 
 use crate::index::{Bits, Ordered};
 
@@ -200,6 +202,8 @@ pub struct Capacity {
     site_draw: Vec<Watts>,
     /// How often a limit was found exceeded after a change that should have kept it.
     breaches: u64,
+    /// The grids of chips that are wired as tori.
+    tori: torus::Tori,
 }
 
 impl Capacity {

@@ -87,6 +87,7 @@ fn request(chips: ChipRequest, cores: u32) -> Request {
         per_node: None,
         groups: None,
         spares: 0,
+        slice: None,
     }
 }
 

@@ -7,3 +7,4 @@ mod preempt;
 mod support;
 mod tenants;
 mod topology;
+mod torus;

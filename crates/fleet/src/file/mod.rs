@@ -13,6 +13,7 @@ mod paths;
 mod suggest;
 mod syntax;
 mod templates;
+mod tori;
 mod tree;
 pub(crate) mod values;
 
@@ -98,9 +99,11 @@ fn build(file: &FleetFile, base_dir: &Path, parameters: &BTreeMap<String, i64>) 
     }
     let (domains, nodes) = tree.finish();
     let name = file.name.get_ref().clone();
-    let (accelerators, circuits, caps) = (accelerators.kinds, Vec::new(), Vec::new());
-    let mut fleet = Fleet { name, levels, accelerators, node_kinds, sites, domains, nodes, node_names, circuits, caps };
+    let accelerators = accelerators.kinds;
+    let mut fleet =
+        Fleet { name, levels, accelerators, node_kinds, sites, domains, nodes, node_names, ..Fleet::default() };
     check_node_names(&fleet, file)?;
+    tori::add(&mut fleet, file, &values)?;
     limits::add(&mut fleet, file, &values)?;
     Ok(fleet)
 }

@@ -56,6 +56,17 @@ pub(super) struct Accelerator {
     pub base_watts: Option<Spanned<Number>>,
     #[serde(default)]
     pub power_levels: Vec<PowerLevel>,
+    pub torus: Option<Spanned<Torus>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Torus {
+    pub level: Spanned<String>,
+    pub grid: Spanned<String>,
+    pub host: Spanned<String>,
+    pub joined: Option<Spanned<String>>,
+    pub most_chips: Option<Spanned<Number>>,
 }
 
 #[derive(Deserialize)]

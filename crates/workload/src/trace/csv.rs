@@ -32,12 +32,12 @@ const COLUMNS: [Column; 24] = [
     Column::optional("group_workers"),
     Column::optional("group_level"),
     Column::optional("spares"),
+    Column::optional("torus"),
     // Read only to be refused with a reason; never written.
     Column::optional("workers_min"),
     Column::optional("workers_max"),
-    Column::optional("torus"),
 ];
-const WRITTEN_COLUMNS: usize = 21;
+const WRITTEN_COLUMNS: usize = 22;
 
 pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(), TraceError> {
     into.column = flat_name;
@@ -86,9 +86,9 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         group_workers,
         group_level,
         spares,
+        torus,
         workers_min,
         workers_max,
-        torus,
     ] = *positions;
     let text = |position| Some(row.text(position)).filter(|text| !text.is_empty()).map(str::to_owned);
     let whole = |position| row.value::<u32>(position, "a whole number from 0 to 4294967295, or nothing");
@@ -212,6 +212,7 @@ pub fn write_csv(workload: &Workload, mut out: impl Write) -> Result<(), WriteEr
             number(gang.group_workers),
             gang.group_level.unwrap_or_default(),
             number(gang.spares),
+            gang.torus.unwrap_or_default(),
         ];
         write_row(&mut out, fields.iter().map(String::as_str))?;
     }

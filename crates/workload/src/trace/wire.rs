@@ -13,6 +13,7 @@ use crate::check::Fault;
 use crate::error::{NotYet, TraceError};
 use crate::human::{self, DURATION_ALLOWED, SIZE_ALLOWED, TIMESTAMP_ALLOWED};
 use crate::input::{Place, excerpt};
+use crate::slice::SLICE_ALLOWED;
 use crate::{Checkpoint, ChipRequest, Gang, Groups, Job, Service, Strength, Tier, Topology};
 
 /// Why a written job, service or gang is none of ours.
@@ -125,7 +126,7 @@ pub struct WireGang {
     /// Workers more that stand by on nodes of their own, in each group or else in the gang; 0 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spares: Option<u32>,
-    /// Not supported yet.
+    /// The slice of a torus that the chips of all workers make, such as `4x4x8` or `16x16`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub torus: Option<String>,
     /// The most workers on one node; as many as it takes when left out.
@@ -215,9 +216,13 @@ fn instant(field: &str, text: &str) -> Result<Timestamp, Fault> {
 impl WireGang {
     pub(crate) fn into_model(self, prefix: &str) -> Result<Gang, Refusal> {
         let field = |name: &str| format!("{prefix}{name}");
-        if let Some(torus) = self.torus {
-            return Err(Refusal::NotYet { field: field("torus"), given: torus, feature: NotYet::Torus });
-        }
+        let slice = match self.torus {
+            None => None,
+            Some(text) => {
+                let slice = text.parse().map_err(|_| Fault::new(field("torus"), text, SLICE_ALLOWED))?;
+                Some(slice)
+            }
+        };
         for (name, bound) in [("workers_min", self.workers_min), ("workers_max", self.workers_max)] {
             if let Some(bound) = bound {
                 let given = bound.to_string();
@@ -271,6 +276,7 @@ impl WireGang {
             per_node: self.per_node,
             groups,
             spares: self.spares.unwrap_or(0),
+            slice,
         })
     }
 
@@ -294,6 +300,7 @@ impl WireGang {
             group_workers: gang.groups.as_ref().map(|groups| groups.workers),
             group_level: gang.groups.as_ref().map(|groups| groups.level.clone()),
             spares: (gang.spares > 0).then_some(gang.spares),
+            torus: gang.slice.map(|slice| slice.to_string()),
             ..Self::default()
         }
     }
