@@ -13,6 +13,7 @@ use offtake_workload::{ChipRequest, Strength};
 use crate::capacity::{FreeVector, LimitIx, Withheld};
 use crate::decide::place;
 use crate::fact::{JobId, NodeRange, Placement};
+use crate::opening::Opening;
 use crate::place::ShapeIx;
 use crate::plan::earliest_start;
 use crate::policy::{Policy, Queue as Discipline};
@@ -58,6 +59,8 @@ pub struct Waiting {
     pub running_jobs: u64,
     /// Nodes that are lost or drained where it would fit best, and why.
     pub out: Vec<(NodeIx, NodeCondition)>,
+    /// The fewest moves of running work that would open the slice of a torus that it asks for.
+    pub opening: Option<Opening>,
 }
 
 /// What a gang asks for, and where it comes nearest to it.
@@ -241,7 +244,8 @@ impl State {
         let (running, running_jobs) = self.running_on(&nodes);
         let out = self.conditions().range(NodeIx(nodes.start)..NodeIx(nodes.end));
         let out = out.map(|(node, condition)| (*node, condition.clone())).collect();
-        Some(Waiting { needs, obstacles, before, hold, earliest, running, running_jobs, out })
+        let opening = if obstacles.contains(&Obstacle::Scattered) { self.opening_for(job) } else { None };
+        Some(Waiting { needs, obstacles, before, hold, earliest, running, running_jobs, out, opening })
     }
 
     /// What keeps a job from starting now, whoever comes before it.

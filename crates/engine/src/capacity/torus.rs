@@ -15,14 +15,14 @@ use crate::index::{Bits, Ordered};
 type Mask = [u64; 4];
 
 /// All tori of a fleet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tori {
     /// By node kind.
     of_kind: Vec<Option<u8>>,
     tori: Vec<Index>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Index {
     torus: Torus,
     /// By slice, the smallest first, the places where one may lie.
@@ -45,7 +45,7 @@ struct Grid {
     gives: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Pods {
     level: LevelIx,
     first: u32,
@@ -67,6 +67,12 @@ impl Tori {
 
     pub(super) fn is_empty(&self) -> bool {
         self.tori.is_empty()
+    }
+
+    /// Whether the same chips are free, and the same slices known to be.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let free = |index: &Index| index.pods.as_ref().map(|pods| pods.free.clone());
+        self.tori.iter().zip(&other.tori).all(|(one, other)| one.grids == other.grids && free(one) == free(other))
     }
 
     fn of(&self, kind: NodeKindIx) -> Option<usize> {

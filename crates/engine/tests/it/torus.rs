@@ -223,9 +223,19 @@ fn why_a_slice_waits_although_enough_chips_are_free() {
     let waits = engine.submit(asked("4x4x4", 4));
     engine.pass(0);
     match engine.state.explain(waits) {
-        Some(Explanation::Waiting(waiting)) => assert_eq!(waiting.obstacles, [Obstacle::Scattered]),
+        Some(Explanation::Waiting(waiting)) => {
+            assert_eq!(waiting.obstacles, [Obstacle::Scattered]);
+            let opening = waiting.opening.expect("one small slice moves");
+            assert_eq!(opening.moves.len(), 1);
+            let (moved, elsewhere) = &opening.moves[0];
+            assert!(engine.runs(*moved));
+            let opened: BTreeSet<u32> = opening.placement.slots().flat_map(|slot| slot.nodes.numbers()).collect();
+            assert_eq!(opened.len(), 16);
+            assert!(elsewhere.slots().flat_map(|slot| slot.nodes.numbers()).all(|node| !opened.contains(&node)));
+        }
         other => unreachable!("it waits: {other:?}"),
     }
+    engine.explain_all();
 }
 
 #[test]

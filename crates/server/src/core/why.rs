@@ -106,6 +106,14 @@ impl Core {
                 named.join(", ")
             ));
         }
+        if let Some(opening) = &waiting.opening {
+            let named = opening.moves.iter().filter(|(job, _)| self.may_name(caller, *job)).take(MOST_NAMED);
+            let named: Vec<String> = named.map(|(job, _)| format!("job {}", job.0)).collect();
+            let which = if named.is_empty() { String::new() } else { format!(", {}", named.join(", ")) };
+            let domain = self.state.fleet().path(opening.domain);
+            let moves = count(opening.moves.len() as u64, "job");
+            why.blockers.push(format!("it would fit in {domain} if {moves} there moved elsewhere{which}"));
+        }
         why.earliest_start_ms = waiting.earliest.map(Timestamp::as_millis);
         why.jobs_before = Some(waiting.before);
         let cause = match self.state.blocked(JobId(id)) {
@@ -254,9 +262,17 @@ fn describe_gang(gang: &Gang) -> String {
         .groups
         .as_ref()
         .map_or_else(String::new, |groups| format!(", {} of them together in one {}", groups.workers, groups.level));
+    let slice = gang.slice.map_or_else(String::new, |slice| format!(", as a slice of {slice}"));
+    let spares = match gang.room() - gang.workers {
+        0 => String::new(),
+        spares => format!(", and {spares} that stand by"),
+    };
     let spread = gang.per_node.map_or_else(String::new, |most| format!(", at most {most} on a node"));
     let with = if gang.workers == 1 { "with" } else { "each with" };
-    format!("{} {with} {each}{memory}{of}{topology}{groups}{spread}", count(u64::from(gang.workers), "worker"))
+    format!(
+        "{} {with} {each}{memory}{of}{topology}{groups}{slice}{spread}{spares}",
+        count(u64::from(gang.workers), "worker")
+    )
 }
 
 fn cores(gang: &Gang) -> String {

@@ -1,9 +1,12 @@
 //! Workloads as proptest makes them up: anything that may be meant.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Ppm, Timestamp};
-use offtake_workload::{Checkpoint, ChipRequest, Gang, Groups, Job, Service, Strength, Tier, Topology, Workload};
+use offtake_workload::{
+    Checkpoint, ChipRequest, Gang, Groups, Job, Service, Slice, Strength, Tier, Topology, Workload,
+};
 use proptest::prelude::*;
 
 const LAST_MS: i64 = 253_370_764_799_999;
@@ -69,6 +72,19 @@ pub fn gang() -> impl Strategy<Value = Gang> {
             groups: groups.map(|(parts, level)| Groups { workers: workers / gcd(workers, parts), level }),
             spares: if matches!(chips, ChipRequest::Whole(_)) && workers < 100_000 { spares } else { 0 },
             ..Gang::default()
+        })
+        .prop_flat_map(|gang| {
+            let slice = Slice::from_str(&format!("{}x{}", gang.workers % 9 + 1, gang.workers % 7 + 1));
+            let sliced = slice.ok().map(|slice| Gang {
+                workers: u32::from(slice.sides[0]),
+                chips: ChipRequest::Whole(slice.sides[1]),
+                slice: Some(slice),
+                topology: None,
+                groups: None,
+                spares: 0,
+                ..gang.clone()
+            });
+            prop_oneof![4 => Just(gang.clone()), 1 => Just(sliced.unwrap_or(gang))]
         })
 }
 

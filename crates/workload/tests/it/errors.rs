@@ -115,7 +115,10 @@ fn of_our_table() {
         ("a,t,2024-05-01T00:00:00Z,,,,,,,1,1,,,,,,required,,,", &["`topology_level` is ``"]),
         ("a,t,2024-05-01T00:00:00Z,,,,,,,1,1,,,,,rack,must,,,", &["`topology_strength` is `must`"]),
         ("a,t,2024-05-01T00:00:00Z,,,,,,,,1,,,,,,,2,4,", &["`workers_min` is `2`", "not supported yet", "`workers`"]),
-        ("a,t,2024-05-01T00:00:00Z,,,,,,,,1,,,,,,,,,4x4x8", &["`torus` is `4x4x8`", "not supported yet"]),
+        (
+            "a,t,2024-05-01T00:00:00Z,,,,,,,,1,,,,,,,,,4x4x8",
+            &["`torus` is `4x4x8`", "a slice of 1 chips, `workers` times `chips`"],
+        ),
         ("\"a,t,2024-05-01T00:00:00Z,,,,,,,,1,,,,,,,,,", &["a quote is not closed"]),
         ("a\tb,t,2024-05-01T00:00:00Z,,,,,,,,1,,,,,,,,,", &["`name` is `a\u{fffd}b`", "control characters"]),
     ];
@@ -145,7 +148,13 @@ fn of_our_json_lines() {
         (job("", "{},{\"workers\":0}"), &["`gangs[1].workers` is `0`"]),
         (job("", "{\"chip_milli\":1500}"), &["`gangs[0].chip_milli` is `1500`"]),
         (job("", "{\"attributes\":{\"a\":\"1\",\"a\":\"2\"}}"), &["the key `a` occurs twice"]),
-        (job("", "{\"torus\":\"4x4x8\"}"), &["`gangs[0].torus` is `4x4x8`", "not supported yet"]),
+        (job("", "{\"torus\":\"4x4x8\"}"), &["`gangs[0].torus` is `4x4x8`", "a slice beside `chips`"]),
+        (job("", "{\"torus\":\"4x4x8x2\"}"), &["`gangs[0].torus` is `4x4x8x2`", "such as `4x4` or `4x4x8`"]),
+        (job("", "{\"torus\":\"04x4\"}"), &["`gangs[0].torus` is `04x4`"]),
+        (
+            job("", "{\"torus\":\"2x2\",\"chips\":4,\"topology_level\":\"pod\",\"topology_strength\":\"required\"}"),
+            &["`gangs[0].torus` is `2x2`", "a slice without `topology_level`"],
+        ),
         (job("", "{\"workers_max\":9}"), &["`gangs[0].workers_max` is `9`", "not supported yet"]),
         (job("", ""), &["`gangs` is `0`", "1 to 256 gangs"]),
         (job("", &vec!["{}"; 257].join(",")), &["`gangs` is `257`"]),
@@ -195,8 +204,8 @@ fn of_the_version() {
 #[test]
 fn what_is_not_yet_supported_is_its_own_kind_of_error() {
     let text = format!(
-        "{HEAD}{{\"job\":{{\"name\":\"a\",\"tenant\":\"t\",\"submitted\":\"2024-05-01T00:00:00Z\",\"gangs\":[{{\"torus\":\"4x4x8\"}}]}}}}"
+        "{HEAD}{{\"job\":{{\"name\":\"a\",\"tenant\":\"t\",\"submitted\":\"2024-05-01T00:00:00Z\",\"gangs\":[{{\"workers_max\":9}}]}}}}"
     );
     let error = read_from(text.as_bytes(), Path::new("w"), None).expect_err("refused");
-    assert!(matches!(error, TraceError::NotYet { feature: NotYet::Torus, .. }));
+    assert!(matches!(error, TraceError::NotYet { feature: NotYet::Elastic, .. }));
 }

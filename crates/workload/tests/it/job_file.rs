@@ -206,7 +206,7 @@ fn what_cannot_be_meant() {
         (format!("{run}[[gangs]]\nper_node = 2"), "`gangs[0].per_node` is `2`; allowed is 1 to `workers`, 1"),
         (format!("{run}[[gangs]]\nper_node = 0"), "`gangs[0].per_node`"),
         (format!("{run}[[gangs]]\nworkers = 0"), "`gangs[0].workers`"),
-        (format!("{run}[[gangs]]\ntorus = \"4x4\""), "not supported yet"),
+        (format!("{run}[[gangs]]\ntorus = \"4x4\""), "a slice beside `chips`"),
         (format!("{run}{}", long("[[gangs]]\n", 257)), "1 to 256 gangs"),
     ];
     for (text, part) in cases {
