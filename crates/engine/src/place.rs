@@ -161,7 +161,7 @@ type Within = Option<DomainIx>;
 
 impl<'a> Placing<'a> {
     /// An attempt for one job.
-    pub const fn new(
+    pub fn new(
         capacity: &'a mut Capacity,
         policy: &'a Policy,
         scores: &'a mut Scores,

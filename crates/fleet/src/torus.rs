@@ -65,10 +65,10 @@ impl Torus {
             ways.truncate(2);
         }
         let every = |way: &Sides, holds: fn((u16, u16)) -> bool, of: Sides| way.iter().copied().zip(of).all(holds);
+        ways.retain(|way| every(way, |(side, grid)| (1..=grid).contains(&side), self.grid));
         ways.retain(|way| {
-            let whole = every(way, |(side, host)| side % host == 0, self.host);
-            let inside = every(way, |(side, host)| host % side == 0, self.host);
-            every(way, |(side, grid)| (1..=grid).contains(&side), self.grid) && (whole || inside)
+            every(way, |(side, host)| side % host == 0, self.host)
+                || every(way, |(side, host)| host % side == 0, self.host)
         });
         ways.sort_unstable();
         ways.dedup();

@@ -5,6 +5,7 @@ mod docs;
 mod node_lists;
 mod presets;
 mod properties;
+mod tori;
 
 use std::collections::BTreeMap;
 use std::path::Path;
