@@ -34,6 +34,7 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         EngineEvent::JobSubmitted { job, .. }
         | EngineEvent::JobRejected { job, .. }
         | EngineEvent::JobPlaced { job, .. }
+        | EngineEvent::NodesSwapped { job, .. }
         | EngineEvent::JobStarted { job }
         | EngineEvent::JobStopping { job, .. }
         | EngineEvent::JobRequeued { job, .. }

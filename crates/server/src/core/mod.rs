@@ -475,7 +475,9 @@ impl Core {
             }
             EngineEvent::PricePublished { zone, price } => self.prices.price(at, zone, *price),
             EngineEvent::CarbonPublished { zone, intensity } => self.prices.carbon(at, zone, *intensity),
-            EngineEvent::PolicySet { .. }
+            // The live plane starts a job that lost a node again as a whole: it swaps none.
+            EngineEvent::NodesSwapped { .. }
+            | EngineEvent::PolicySet { .. }
             | EngineEvent::JobHeld { .. }
             | EngineEvent::ServiceSubmitted { .. }
             | EngineEvent::ServiceScaled { .. }
