@@ -24,6 +24,11 @@ function smallPercent(value) {
   return percent(value, value < 10 ? 2 : 1);
 }
 
+function chipHours(hours) {
+  const [scale, unit] = hours >= 1e6 ? [1e6, 'M chip-h'] : hours >= 1e4 ? [1e3, 'k chip-h'] : [1, 'chip-h'];
+  return measured(hours / scale) + THIN + unit;
+}
+
 function goodputTitle(policy) {
   const failed = policy.summary.failures.reduce((sum, f) => sum + f.count, 0);
   const lost = ['restart', 'rework', 'checkpoints', 'slowness'].reduce((sum, key) => sum + ofFleet(policy, key), 0);
@@ -62,7 +67,7 @@ function waterfall(policy, width) {
     if (!total) level -= share;
     if (i + 1 < rows.length) picture.append(svg('line', { class: 'grid', x1: x(level), x2: x(level), y1: y + step - 7, y2: y + step + 3 }));
     picture.append(svg('text', { class: key === 'useful' ? 'accent' : 'ink', x: right + 60, y: y + 15, 'text-anchor': 'end' }, smallPercent(share)));
-    if (wide) picture.append(svg('text', { x: width, y: y + 15, 'text-anchor': 'end' }, measured(policy.summary.chip_hours[key] / 1e3) + THIN + 'k chip-h'));
+    if (wide) picture.append(svg('text', { x: width, y: y + 15, 'text-anchor': 'end' }, chipHours(policy.summary.chip_hours[key])));
   });
   return picture;
 }
