@@ -29,6 +29,14 @@ pub struct Opening {
     pub moves: Vec<(JobId, Placement)>,
 }
 
+/// Where a slice may lie, and the jobs that lie there.
+struct Place {
+    jobs: BTreeSet<JobId>,
+    chip_milli: u64,
+    domain: DomainIx,
+    parts: Vec<Part>,
+}
+
 impl State {
     /// The fewest moves of running work that open the slice that a waiting job asks for; none where it asks for no slice
     /// of one grid, where no few moves open one, or where caps, holds or nodes that are out are in the way.
@@ -40,24 +48,24 @@ impl State {
         let sides = gang.slice?;
         self.see_as(job);
         let lying = self.lying();
-        let mut places: Vec<(usize, u64, DomainIx, Vec<Part>, BTreeSet<JobId>)> = Vec::new();
+        let mut places: Vec<Place> = Vec::new();
         for (kind, _) in &gang.kinds {
             for (domain, parts) in self.capacity.slice_places(*kind, sides) {
                 let Some(jobs) = self.in_the_way_of(&parts, &lying) else { continue };
                 let specs = jobs.iter().filter_map(|job| self.job(*job));
-                let chips = specs.map(|work| work.spec.chip_milli()).sum();
-                places.push((jobs.len(), chips, domain, parts, jobs));
+                let chip_milli = specs.map(|work| work.spec.chip_milli()).sum();
+                places.push(Place { jobs, chip_milli, domain, parts });
             }
         }
-        places.sort_by(|one, other| (one.0, one.1, one.2).cmp(&(other.0, other.1, other.2)));
+        places.sort_by_key(|place| (place.jobs.len(), place.chip_milli, place.domain));
         let watch = self.capacity.pause_watch();
         let tried = places.into_iter().take(MOST_TRIALS);
-        let found = tried.filter_map(|(.., domain, parts, jobs)| {
-            let placement = of_parts(gang, parts);
-            let moves = self.try_moves(job, shape_ix, &placement, jobs)?;
-            Some(Opening { domain, placement, moves })
+        let mut found = tried.filter_map(|place| {
+            let placement = of_parts(gang, place.parts);
+            let moves = self.try_moves(job, shape_ix, &placement, place.jobs)?;
+            Some(Opening { domain: place.domain, placement, moves })
         });
-        let opening = { found }.next();
+        let opening = found.next();
         self.capacity.resume_watch(&watch);
         opening
     }

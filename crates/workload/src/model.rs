@@ -103,7 +103,7 @@ pub struct Gang {
     pub groups: Option<Groups>,
     /// Workers more that stand by, in each group or, without groups, in the gang: whole nodes beside its own, placed with
     /// it and idle, to take the place of nodes that are lost.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub spares: u32,
     /// The slice of a torus that its chips make.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,7 +210,7 @@ impl Gang {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
-const fn is_none(count: &u32) -> bool {
+const fn is_nothing(count: &u32) -> bool {
     *count == 0
 }
 

@@ -96,9 +96,9 @@ fn fits(fleet: &Fleet, taken: &BTreeSet<Chip>, sides: Sides) -> bool {
     turns.into_iter().filter(|way| (0..3).all(|axis| way[axis] <= torus.grid[axis])).any(|way| {
         let is_placed = |start: Sides| {
             let ends = |axis: usize| start[axis] + way[axis];
-            let whole = (0..3).all(|a| start[a] % torus.host[a] == 0 && ends(a) % torus.host[a] == 0);
+            let whole = (0..3).all(|a| start[a].is_multiple_of(torus.host[a]) && ends(a).is_multiple_of(torus.host[a]));
             let in_one = (0..3).all(|a| start[a] / torus.host[a] == (ends(a) - 1) / torus.host[a]);
-            let aligned = (0..3).all(|a| start[a] % way[a] == 0);
+            let aligned = (0..3).all(|a| start[a].is_multiple_of(way[a]));
             whole || in_one && aligned
         };
         grids.clone().any(|grid| {

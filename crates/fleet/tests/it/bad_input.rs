@@ -88,7 +88,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "idle_watts = 75",
         "idel_watts = 75",
-        "fleet.toml:8:1: accelerators.h100.idel_watts: `idel_watts` is no key here (did you mean `idle_watts`?); allowed: idle_watts, operating_watts, peak_watts, memory_gib, base_watts, power_levels",
+        "fleet.toml:8:1: accelerators.h100.idel_watts: `idel_watts` is no key here (did you mean `idle_watts`?); allowed: idle_watts, operating_watts, peak_watts, memory_gib, base_watts, power_levels, torus",
     ),
     ("idle_watts = 75", "", "fleet.toml:7:1: accelerators.h100: missing key `idle_watts`"),
     (
