@@ -327,45 +327,69 @@ impl Capacity {
 
     /// Keeps a node from every order for a reason.
     pub fn withhold(&mut self, node: NodeIx, why: Withheld) {
-        let reasons = self.nodes[node.ix()].withheld | why.bit();
-        self.set_withheld(node, reasons);
+        self.withhold_all(node.0..node.0 + 1, why);
     }
 
     /// Takes back a reason for which a node is withheld; with the last, the node is there again.
     pub fn offer(&mut self, node: NodeIx, why: Withheld) {
-        let reasons = self.nodes[node.ix()].withheld & !why.bit();
-        self.set_withheld(node, reasons);
+        self.offer_all(node.0..node.0 + 1, why);
     }
 
-    fn set_withheld(&mut self, node: NodeIx, reasons: u8) {
-        let state = &mut self.nodes[node.ix()];
-        let before = state.is_withheld();
-        state.withheld = reasons;
-        let withheld = state.is_withheld();
-        if withheld == before {
-            return;
+    /// Keeps nodes side by side from every order for a reason.
+    pub fn withhold_all(&mut self, nodes: Range<u32>, why: Withheld) {
+        self.set_withheld(nodes, |reasons| reasons | why.bit());
+    }
+
+    /// Takes back a reason for which nodes side by side are withheld.
+    pub fn offer_all(&mut self, nodes: Range<u32>, why: Withheld) {
+        self.set_withheld(nodes, |reasons| reasons & !why.bit());
+    }
+
+    /// Changes the reasons of nodes run by run: those that are alike and lie together are moved at once.
+    fn set_withheld(&mut self, nodes: Range<u32>, change: impl Fn(u8) -> u8) {
+        let mut start = nodes.start;
+        while start < nodes.end {
+            let first = &self.nodes[start as usize];
+            let (cell, class, reasons) = (first.cell, first.class, first.withheld);
+            let alike = |node: &u32| {
+                let state = &self.nodes[*node as usize];
+                state.cell == cell && state.class == class && state.withheld == reasons
+            };
+            let end = (start + 1..nodes.end).find(|node| !alike(node)).unwrap_or(nodes.end);
+            let run = start..end;
+            start = end;
+            self.nodes[run.start as usize..run.end as usize].iter_mut().for_each(|state| {
+                state.withheld = change(reasons);
+            });
+            let withheld = change(reasons) != 0;
+            if withheld != (reasons != 0) {
+                self.move_withheld(run, cell, class, withheld);
+            }
         }
-        let (class, cell) = (state.class, state.cell);
+    }
+
+    /// Takes a run of nodes of one cell and class out of every order, or puts it back.
+    fn move_withheld(&mut self, run: Range<u32>, cell: CellIx, class: ClassIx, withheld: bool) {
         let vector = &self.classes.get(class).vector;
         let (kind, whole) = (vector.kind, vector.whole);
         let wholly_free = *vector == self.kinds[kind.ix()].empty;
-        if withheld {
-            self.classes.withhold(class, node.0);
-            self.count(cell, Some(whole), None, 1);
-        } else {
-            self.classes.offer(class, node.0);
-            self.count(cell, None, Some(whole), 1);
+        let count = run.len() as u32;
+        for node in run.clone() {
+            if withheld { self.classes.withhold(class, node) } else { self.classes.offer(class, node) }
         }
-        self.settle_grids(node.0..node.0 + 1);
+        if withheld {
+            self.count(cell, Some(whole), None, count);
+        } else {
+            self.count(cell, None, Some(whole), count);
+        }
+        self.settle_grids(run.clone());
         if wholly_free {
             let index = &mut self.kinds[kind.ix()];
-            if withheld {
-                index.remove_free(node.0)
-            } else {
-                index.add_free(node.0)
+            for node in run {
+                if withheld { index.remove_free(node) } else { index.add_free(node) }
             }
-            let count = &mut self.cells[cell.ix()].free;
-            *count = if withheld { *count - 1 } else { *count + 1 };
+            let free = &mut self.cells[cell.ix()].free;
+            *free = if withheld { *free - count } else { *free + count };
             self.refresh(cell);
         }
     }

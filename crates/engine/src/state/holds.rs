@@ -4,6 +4,7 @@
 //! *laid* while what it keeps is withheld. Between passes all are; for a trial those are lifted that are not in its way.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use offtake_fleet::NodeIx;
@@ -12,7 +13,7 @@ use offtake_workload::ChipRequest;
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, State};
-use crate::capacity::{LimitIx, Take, Withheld};
+use crate::capacity::{Capacity, LimitIx, Take, Withheld};
 use crate::fact::{JobId, NodeRange, Placement, Slot};
 use crate::place::ShapeIx;
 use crate::request::Request;
@@ -43,6 +44,10 @@ pub struct Hold {
 
 const fn never() -> Timestamp {
     Timestamp::NEVER
+}
+
+fn set_held(capacity: &mut Capacity, nodes: Range<u32>, held: bool) {
+    if held { capacity.withhold_all(nodes, Withheld::Held) } else { capacity.offer_all(nodes, Withheld::Held) }
 }
 
 impl State {
@@ -212,17 +217,23 @@ impl State {
                 continue;
             }
             hold.laid = laid;
-            for node in hold.nodes.iter().flat_map(|range| range.numbers()) {
-                let keepers = self.kept.entry(node).or_default();
-                *keepers = if laid { *keepers + 1 } else { *keepers - 1 };
-                match *keepers {
-                    0 => {
+            for range in &hold.nodes {
+                // Nodes side by side whose last keeper goes, or whose first comes, are moved together.
+                let mut moved = range.first.0..range.first.0;
+                for node in range.numbers() {
+                    let keepers = self.kept.entry(node).or_default();
+                    *keepers = if laid { *keepers + 1 } else { *keepers - 1 };
+                    let moves = *keepers == u32::from(laid);
+                    if *keepers == 0 {
                         self.kept.remove(&node);
-                        self.capacity.offer(NodeIx(node), Withheld::Held);
                     }
-                    1 if laid => self.capacity.withhold(NodeIx(node), Withheld::Held),
-                    _ => {}
+                    match moves {
+                        true if moved.end == node => moved.end += 1,
+                        true => set_held(&mut self.capacity, std::mem::replace(&mut moved, node..node + 1), laid),
+                        false => {}
+                    }
                 }
+                set_held(&mut self.capacity, moved, laid);
             }
         }
         // Work that was taken out for a trial was counted as if it outlasted the holds.
