@@ -12,6 +12,7 @@ mod logging;
 mod shims;
 mod show;
 mod simulate;
+mod telemetry;
 mod terminal;
 mod trace;
 mod up;

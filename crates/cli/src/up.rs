@@ -24,6 +24,7 @@ use tokio::sync::{oneshot, watch};
 use crate::agent::Node;
 use crate::context::{Contexts, Known, SOCKET, Surroundings};
 use crate::logging::Logging;
+use crate::telemetry::Export;
 use crate::terminal::{BadInput, print, print_json};
 
 #[derive(Args)]
@@ -122,7 +123,10 @@ fn policy(text: &str) -> Result<Policy, String> {
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     arguments.logging.start()?;
     let around = Surroundings::of_process();
-    let (configuration, socket) = configuration(arguments, &around)?;
+    let (mut configuration, socket) = configuration(arguments, &around)?;
+    // Ends after the event loop, which is made after it.
+    let export = Export::begin();
+    configuration.spans = export.is_on();
     let data = configuration.data.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -67,7 +67,10 @@ const SYSTEM_AUTHORITIES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/e
 
 impl Trust {
     /// The TLS configuration that trusts so.
-    pub(crate) fn configuration(&self) -> Result<ClientConfig, ClientError> {
+    ///
+    /// # Errors
+    /// The authority's file cannot be used.
+    pub fn configuration(&self) -> Result<ClientConfig, ClientError> {
         let provider = Arc::new(default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()

@@ -35,6 +35,8 @@ pub struct Configuration {
     pub limits: Limits,
     /// Whether `/metrics` needs no token.
     pub metrics_open: bool,
+    /// Whether spans go to the process's tracer provider of OpenTelemetry.
+    pub spans: bool,
     /// Files with prices and carbon intensity; published as their hours come.
     pub signals: Signals,
 }
@@ -54,6 +56,7 @@ impl Configuration {
             prepare_timeout: Duration::from_secs(120),
             limits: Limits::default(),
             metrics_open: false,
+            spans: false,
             signals: Signals::default(),
         }
     }

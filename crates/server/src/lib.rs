@@ -22,6 +22,7 @@ mod secrets;
 mod serve;
 mod server;
 mod signals;
+mod spans;
 mod step_waiters;
 mod store;
 mod tokens;

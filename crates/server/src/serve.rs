@@ -21,12 +21,12 @@ use crate::http;
 use crate::identity::Rates;
 use crate::listen::{Connections, ListenError, Listeners, Shown, TlsError};
 use crate::log_relay::LogRelay;
-use crate::metrics::Metrics;
 use crate::problem::problem;
 use crate::run_loop::{Handle, Parts, RunLoop, Shared};
 use crate::secrets::{own_secret, write_secret};
 use crate::server::{MOST_WHAT_IFS, Server};
 use crate::signals::Feed;
+use crate::spans::Spans;
 use crate::store::{SnapshotWriter, Store, StoreError};
 use crate::tokens;
 
@@ -227,8 +227,8 @@ impl Opened {
         let history = Arc::new(offtake_journal::History::open(&folder).map_err(StoreError::from)?);
         let folded = store.fold(Some(&history))?;
         let history = History::start(history).map_err(|source| ServerError::Data { path: folder.clone(), source })?;
-        let shared =
-            Arc::new(Shared::new(folded.core.sequence(), history, SnapshotWriter::of(&folder), Metrics::new()));
+        let spans = Spans::new(configuration.spans);
+        let shared = Arc::new(Shared::new(folded.core.sequence(), history, SnapshotWriter::of(&folder), spans));
         let (sender, messages) = sync_channel(configuration.limits.waiting.max(1));
         let parts = Parts {
             core: folded.core,

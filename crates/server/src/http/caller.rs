@@ -12,6 +12,7 @@ use crate::identity::Peer;
 use crate::problem::{Refused, busy, problem};
 use crate::secrets::sha256_hex;
 use crate::server::Server;
+use crate::spans::Noted;
 
 /// Who asks, by the token of the request, otherwise by the other end of the socket.
 #[derive(Clone, Debug)]
@@ -30,6 +31,10 @@ impl FromRequestParts<Arc<Server>> for Asker {
     async fn from_request_parts(parts: &mut Parts, server: &Arc<Server>) -> Result<Self, Refused> {
         let caller = identify(parts, server).await?;
         tracing::Span::current().record("caller", caller.name.as_str());
+        if let Some(Noted(noted)) = parts.extensions.get() {
+            // It is the same one where a handler asks twice.
+            let _ = noted.set(Arc::clone(&caller));
+        }
         if !server.rates.take(&caller.name) {
             let detail = "this token makes more requests a second than it may; wait a second, or send jobs in batches";
             return Err(Problem { detail: detail.to_owned(), code: "too_many_requests".to_owned(), ..busy() }.into());

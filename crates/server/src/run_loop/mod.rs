@@ -267,7 +267,7 @@ impl RunLoop {
     fn open(&mut self) -> Result<(), StoreError> {
         self.core.open(self.clock.now(), self.store.epoch(), self.store.declared());
         self.shared.set_epoch(self.store.epoch());
-        self.hand_over();
+        self.hand_over(Duration::ZERO);
         self.in_flight.wait_below(1);
         match self.in_flight.failure() {
             Some(reason) => self.survive(&reason),
@@ -325,12 +325,14 @@ impl RunLoop {
     fn decide(&mut self) {
         let began = Instant::now();
         self.core.pass(self.clock.now());
-        self.shared.metrics.placement_pass(began.elapsed());
-        self.hand_over();
+        let took = began.elapsed();
+        self.shared.metrics.placement_pass(took);
+        self.hand_over(took);
     }
 
-    /// Gives what came of the inputs to the journal, and what may be said then to whoever the journal calls back.
-    fn hand_over(&mut self) {
+    /// Gives what came of the inputs and of a pass to the journal, and what may be said then to whoever the journal calls
+    /// back.
+    fn hand_over(&mut self, pass: Duration) {
         let batch = self.core.take();
         let mut release = Release::new(std::mem::take(&mut self.told));
         for reply in batch.replies {
@@ -342,6 +344,8 @@ impl RunLoop {
             self.in_flight.release_behind(release, &self.shared);
             return;
         }
+        let facts = batch.facts.len();
+        let pass = self.shared.spans.pass(pass, facts);
         let records = release.publish(&self.core, &batch.facts, self.store.handed_over(), &self.shared);
         release.ended(batch.ended.iter().filter_map(|job| self.core.history_row(*job)).collect());
         if self.core.sequence() >= self.snapshot_at {
@@ -352,7 +356,9 @@ impl RunLoop {
         let (in_flight, shared) = (Arc::clone(&self.in_flight), Arc::clone(&self.shared));
         let began = Instant::now();
         let given = self.store.append(records, move |written| {
-            shared.metrics.journal_commit(began.elapsed());
+            let took = began.elapsed();
+            shared.metrics.journal_commit(took);
+            shared.spans.commit(took, facts, pass);
             in_flight.written(written, &shared);
         });
         if let Err(error) = given {

@@ -37,7 +37,7 @@ impl RunLoop {
             self.in_flight.recovered();
             self.core.open(self.clock.now(), self.store.epoch(), self.store.declared());
             self.shared.set_epoch(self.store.epoch());
-            self.hand_over();
+            self.hand_over(Duration::ZERO);
             self.in_flight.wait_below(1);
             match self.in_flight.failure() {
                 Some(again) => reason = again,

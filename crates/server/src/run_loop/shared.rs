@@ -8,6 +8,7 @@ use tokio::sync::broadcast;
 use crate::history::History;
 use crate::identity::{Agents, Callers};
 use crate::metrics::Metrics;
+use crate::spans::Spans;
 use crate::step_waiters::StepWaiters;
 use crate::store::SnapshotWriter;
 
@@ -38,10 +39,11 @@ pub(crate) struct Shared {
     pub(crate) history: History,
     pub(crate) snapshots: SnapshotWriter,
     pub(crate) metrics: Metrics,
+    pub(crate) spans: Spans,
 }
 
 impl Shared {
-    pub(crate) fn new(sequence: u64, history: History, snapshots: SnapshotWriter, metrics: Metrics) -> Self {
+    pub(crate) fn new(sequence: u64, history: History, snapshots: SnapshotWriter, spans: Spans) -> Self {
         Self {
             sequence: AtomicU64::new(sequence),
             epoch: AtomicU64::new(0),
@@ -52,7 +54,8 @@ impl Shared {
             steps: StepWaiters::default(),
             history,
             snapshots,
-            metrics,
+            metrics: Metrics::new(),
+            spans,
         }
     }
 
