@@ -220,7 +220,11 @@ fn one(words: &mut Words<'_>) -> bool {
 
 /// Every package of the lock file that a build on this machine can use.
 fn packages() -> Vec<Value> {
-    let metadata = cargo(&["metadata", "--offline", "--locked", "--format-version", "1"]);
+    // Those of other platforms were never fetched.
+    let about = cargo(&["-vV"]);
+    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).expect("cargo says where it runs");
+    let asked = ["metadata", "--offline", "--locked", "--format-version", "1", "--filter-platform", host];
+    let metadata = cargo(&asked);
     let metadata: Value = serde_json::from_str(&metadata).expect("cargo prints JSON");
     metadata["packages"].as_array().expect("a list of packages").clone()
 }
