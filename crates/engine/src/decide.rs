@@ -16,6 +16,7 @@ use crate::policy::Queue as Discipline;
 use crate::preempt;
 use crate::queue::{Blocked, Lane, LaneIx, Turn, Waiting};
 use crate::request::Shape;
+use crate::reserve;
 use crate::state::{Hold, Phase, State, kinds_of};
 
 /// Decides everything that can be decided at `now`; appends what it decided to `facts`, and has applied it.
@@ -24,12 +25,14 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     state.rank_tenants();
     state.notice_the_late();
     admit(state, facts);
+    reserve::keep_windows(state, facts);
     preempt::look_again(state);
     scale(state, facts);
     match state.policy.queue {
         Discipline::Fifo => in_order(state, facts),
         Discipline::Backfill => with_backfill(state, facts),
     }
+    state.open_for(None);
     state.freed = Some(Vec::new());
 }
 
@@ -75,6 +78,7 @@ fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
         if state.queue.lane(lane).parked.is_some() {
             return;
         }
+        open(state, lane);
         if !try_first(state, lane, facts) && !try_first_hold(state, lane, facts) {
             preempt::make_room(state, lane, facts);
             park(state, lane);
@@ -90,6 +94,7 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
             keep_holds(state, facts);
         }
         let Some(lane) = state.next_lane() else { return };
+        open(state, lane);
         let entry = state.queue.lane(lane);
         let (key, only_freed) = (entry.key, entry.only_freed);
         let may = |state: &State, held| !only_freed || state.freed_helps(key, held);
@@ -102,6 +107,12 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
             state.holds_stale |= lacks_hold(state, lane);
         }
     }
+}
+
+/// The jobs of a lane may use what is reserved for them.
+fn open(state: &mut State, lane: LaneIx) {
+    let entry = state.queue.lane(lane);
+    state.open_for(entry.first().filter(|_| entry.key.reservation.is_some()).map(|first| first.job));
 }
 
 /// A lane waits until something happens that could help it.
@@ -320,6 +331,7 @@ fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
             }
         }
     }
+    state.open_for(None);
     state.lay_holds(|_| true);
 }
 

@@ -12,7 +12,7 @@ use offtake_workload::{ChipRequest, Strength};
 
 use crate::capacity::{FreeVector, LimitIx, Withheld};
 use crate::decide::place;
-use crate::fact::{JobId, NodeRange, Placement};
+use crate::fact::{JobId, NodeRange, Placement, ReservationId};
 use crate::opening::Opening;
 use crate::place::ShapeIx;
 use crate::plan::earliest_start;
@@ -119,6 +119,15 @@ pub enum Obstacle {
         /// When that can start at the latest.
         start: Timestamp,
     },
+    /// It would fit on nodes that are set aside, and would be at work there meanwhile.
+    Reserved {
+        /// For which reservation.
+        reservation: ReservationId,
+        /// From when.
+        start: Timestamp,
+        /// Until when.
+        end: Timestamp,
+    },
     /// There would be room, but a cap leaves too little power.
     Power {
         /// The cap.
@@ -183,6 +192,13 @@ impl State {
     pub fn explain(&mut self, job: JobId) -> Option<Explanation> {
         self.rank_tenants();
         self.see_as(job);
+        self.open_for(Some(job));
+        let explanation = self.explanation(job);
+        self.open_for(None);
+        explanation
+    }
+
+    fn explanation(&mut self, job: JobId) -> Option<Explanation> {
         Some(match &self.job(job)?.phase {
             Phase::Refused(refusal) => Explanation::Refused(refusal.clone()),
             Phase::Held(shape) => Explanation::Held { needs: self.needs(*shape) },
@@ -334,7 +350,10 @@ impl State {
         if aside.holds {
             let others = self.holds.iter().filter(|hold| hold.job != job);
             let keeps = |hold: &&Hold| hold.meets(placement) || hold.keeps_power();
-            met.extend(others.filter(keeps).map(|hold| Obstacle::HeldFor { job: hold.job, start: hold.start }));
+            met.extend(others.filter(keeps).map(|hold| match hold.job.reservation() {
+                Some(reservation) => Obstacle::Reserved { reservation, start: hold.start, end: hold.end },
+                None => Obstacle::HeldFor { job: hold.job, start: hold.start },
+            }));
         }
         for (limit, draw) in self.draw_of(shape, placement) {
             let entry = &self.capacity.limits()[limit.ix()];

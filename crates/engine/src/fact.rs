@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{CarbonIntensity, PricePerMwh, Timestamp, Watts};
-use offtake_workload::{Job, Service};
+use offtake_workload::{Job, Reservation, Service};
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::LimitIx;
 use crate::policy::Policy;
 use crate::request::Refusal;
+use crate::reserve::Unmet;
 
 /// Identity of a job; given by whoever submits, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,6 +26,31 @@ impl JobId {
         self.0 >= Self::REPLICAS
     }
 }
+
+impl JobId {
+    /// What windows of reservations keep is held under identities from here up to those of replicas.
+    const WINDOWS: u64 = 1 << 62;
+
+    /// The identity under which a reservation's window is held.
+    pub const fn of_window(reservation: ReservationId) -> Self {
+        Self(Self::WINDOWS | reservation.0)
+    }
+
+    /// Whether it is a reservation's window and no job.
+    pub const fn is_window(self) -> bool {
+        self.0 & Self::WINDOWS != 0 && !self.is_replica()
+    }
+
+    /// The reservation whose window it is.
+    pub const fn reservation(self) -> Option<ReservationId> {
+        if self.is_window() { Some(ReservationId(self.0 & !Self::WINDOWS)) } else { None }
+    }
+}
+
+/// Identity of a reservation; given by whoever makes it, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReservationId(pub u64);
 
 /// Identity of a service; given by whoever submits, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -172,6 +198,50 @@ pub enum Event {
         /// The job.
         job: JobId,
     },
+    /// Capacity is to be set aside.
+    ReservationMade {
+        /// Its identity.
+        reservation: ReservationId,
+        /// What is asked for.
+        spec: Arc<Reservation>,
+    },
+    /// A reservation is withdrawn, and what it keeps given up.
+    ReservationCancelled {
+        /// The reservation.
+        reservation: ReservationId,
+    },
+    /// A reservation cannot be had.
+    ReservationRefused {
+        /// The reservation.
+        reservation: ReservationId,
+        /// Why.
+        reason: Unmet,
+    },
+    /// A reservation has its nodes for one window.
+    WindowPlaced {
+        /// The reservation.
+        reservation: ReservationId,
+        /// When the window begins.
+        start: Timestamp,
+        /// When it ends.
+        end: Timestamp,
+        /// Its nodes, ascending.
+        nodes: Vec<NodeRange>,
+    },
+    /// A recurring reservation did not get its nodes for one window.
+    WindowMissed {
+        /// The reservation.
+        reservation: ReservationId,
+        /// When the window should have begun.
+        start: Timestamp,
+        /// Why.
+        reason: Unmet,
+    },
+    /// A window is over.
+    WindowEnded {
+        /// The reservation.
+        reservation: ReservationId,
+    },
     /// The fleet has changed: nodes and domains that are in both keep their names, and work stays where it is. Facts
     /// that follow count nodes as this fleet does.
     FleetChanged {
@@ -247,6 +317,8 @@ pub enum StopReason {
     WorkerFailed,
     /// One of its nodes was lost.
     NodeLost,
+    /// The reservation on whose nodes it ran is over.
+    ReservationEnded,
     /// Not all of its nodes could prepare or start.
     NotStarted,
     /// Its nodes are needed for a stronger job.

@@ -33,8 +33,10 @@ pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -
     let shape = Arc::clone(state.shape(shape_ix));
     let length = state.job(job)?.spec.duration.unwrap_or(Duration::from_millis(i64::MAX));
     let capped = state.capacity.limits().iter().any(Limit::can_bind);
-    let search = Search { shape_ix, shape, job, length };
+    let own_window = state.job(job).and_then(|work| state.window_of(&work.spec));
+    let search = Search { shape_ix, shape, job, length, own_window };
     state.see_as(job);
+    state.open_for(Some(job));
     let now = state.now();
     search.meet(state, now);
     // Only jobs behind this one may have been in the way.
@@ -53,6 +55,8 @@ struct Search {
     job: JobId,
     /// How long the job will run.
     length: Duration,
+    /// What is reserved for it.
+    own_window: Option<JobId>,
 }
 
 /// Running work that is taken out for a trial.
@@ -62,7 +66,7 @@ impl Search {
     /// Whether the job has to go round a hold.
     fn heeds(&self, state: &State, hold: &Hold) -> bool {
         let is_before = state.standing_of(hold.job) < state.standing_of(self.job);
-        hold.job != self.job && (is_before || state.is_being_emptied(hold))
+        hold.job != self.job && Some(hold.job) != self.own_window && (is_before || state.is_being_emptied(hold))
     }
 
     /// Lays the holds that are in the way of a start at an instant, and lifts all others.

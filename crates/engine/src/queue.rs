@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::capacity::LimitIx;
 use crate::fact::JobId;
 use crate::place::ShapeIx;
+use crate::state::ReservationIx;
 use crate::tenants::TenantIx;
 
 /// A waiting job's place in the order of submission.
@@ -65,6 +66,8 @@ pub struct LaneKey {
     pub tenant: Option<TenantIx>,
     /// Their priority within the tenant; zero where that does not matter.
     pub priority: i32,
+    /// The reservation that they name.
+    pub reservation: Option<ReservationIx>,
 }
 
 /// The waiting jobs of one kind, in the order of their turns.
@@ -385,7 +388,8 @@ mod tests {
 
     use super::*;
 
-    const KEY: LaneKey = LaneKey { shape: ShapeIx(0), tier: Tier::Standard, tenant: None, priority: 0 };
+    const KEY: LaneKey =
+        LaneKey { shape: ShapeIx(0), tier: Tier::Standard, tenant: None, priority: 0, reservation: None };
 
     proptest! {
         #[test]

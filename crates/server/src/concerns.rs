@@ -52,6 +52,12 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::ServiceScaled { .. }
         | EngineEvent::ReplicaAdded { .. }
         | EngineEvent::ReplicaRetired { .. }
+        | EngineEvent::ReservationMade { .. }
+        | EngineEvent::ReservationCancelled { .. }
+        | EngineEvent::ReservationRefused { .. }
+        | EngineEvent::WindowPlaced { .. }
+        | EngineEvent::WindowMissed { .. }
+        | EngineEvent::WindowEnded { .. }
         | EngineEvent::NodeLost { .. }
         | EngineEvent::NodeReturned { .. }
         | EngineEvent::NodeDrained { .. }

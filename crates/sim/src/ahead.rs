@@ -203,9 +203,11 @@ impl Look {
             match reason {
                 StopReason::Cancelled => self.withdraw(now, job),
                 StopReason::Held => self.interrupt(now, job, true),
-                StopReason::Requeued | StopReason::NodeLost | StopReason::NotStarted | StopReason::Preempted { .. } => {
-                    self.interrupt(now, job, false)
-                }
+                StopReason::Requeued
+                | StopReason::NodeLost
+                | StopReason::NotStarted
+                | StopReason::Preempted { .. }
+                | StopReason::ReservationEnded => self.interrupt(now, job, false),
                 StopReason::TimeLimit | StopReason::WorkerFailed => self.fail(now, job),
             }
         }
@@ -214,7 +216,9 @@ impl Look {
     fn next_instant(&mut self) -> Option<Timestamp> {
         let change = self.changes.last().map(|fact| fact.at);
         let begin = self.begins.first().map(|(begin, _)| *begin);
-        [change, begin, self.course.next()].into_iter().flatten().min()
+        let next = [change, begin, self.course.next()].into_iter().flatten().min();
+        // Windows recur for ever: they count as long as there is work.
+        next.map(|next| self.course.next_window().map_or(next, |window| next.min(window)))
     }
 
     /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.

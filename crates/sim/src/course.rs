@@ -138,6 +138,11 @@ impl Course {
         [self.next_end(), self.next_leaving()].into_iter().flatten().min()
     }
 
+    /// When a window of a reservation ends next.
+    pub fn next_window(&self) -> Option<Timestamp> {
+        self.state.next_window().filter(|at| *at > self.state.now())
+    }
+
     fn next_leaving(&mut self) -> Option<Timestamp> {
         while let Some(Reverse((at, job, number, _))) = self.leaving.peek().copied() {
             if self.runs(job, number) {

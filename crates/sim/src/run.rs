@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{ChipTime, Event, Fact, JobId, Phase, Policy, ServiceId, State};
+use offtake_engine::{ChipTime, Event, Fact, JobId, Phase, Policy, ReservationId, ServiceId, State};
 use offtake_fleet::Fleet;
 use offtake_units::{CarbonIntensity, Duration, PricePerMwh, Timestamp, Watts};
-use offtake_workload::{Job, Service};
+use offtake_workload::{Job, Reservation, Service};
 
 use crate::course::{Costs, Course};
 use crate::failures::{FailureCounts, FailureModel, Process};
@@ -22,6 +22,8 @@ pub struct Setup {
     pub jobs: Vec<Arc<Job>>,
     /// Services.
     pub services: Vec<Arc<Service>>,
+    /// What is set aside, known from the first instant on.
+    pub reservations: Vec<Arc<Reservation>>,
     /// The first instant.
     pub start: Timestamp,
     /// How long the run lasts; none until all jobs with an end have ended.
@@ -212,6 +214,10 @@ impl<'a> Run<'a> {
     }
 
     fn open(&mut self) {
+        for (index, spec) in self.setup.reservations.iter().enumerate() {
+            let reservation = ReservationId(index as u64);
+            self.course.tell(self.setup.start, Event::ReservationMade { reservation, spec: Arc::clone(spec) });
+        }
         for (index, spec) in self.setup.services.iter().enumerate() {
             let event = Event::ServiceSubmitted { service: ServiceId(index as u64), spec: Arc::clone(spec) };
             self.course.tell(self.setup.start, event);
@@ -228,6 +234,9 @@ impl<'a> Run<'a> {
         let counts = |failures: &&Process<'_>| limit.is_some() || work.is_some() || failures.is_open();
         let failure = failures.filter(counts).and_then(Process::next);
         let work = [work, failure].into_iter().flatten().min();
+        // Windows recur for ever: without a horizon they count as long as there is work.
+        let window = self.course.next_window().filter(|_| limit.is_some() || work.is_some());
+        let work = [work, window].into_iter().flatten().min();
         match limit {
             None => work.map(|work| work.min(self.next_hour).min(self.next_sample)),
             Some(limit) => {

@@ -65,6 +65,7 @@ pub fn job(job: &Job) -> Result<(), Fault> {
             ));
         }
     }
+    job.reservation.iter().try_for_each(|reservation| name("reservation", reservation))?;
     if let Some(checkpoint) = job.checkpoint {
         span("checkpoint_interval", checkpoint.interval)?;
         if checkpoint.bytes > LARGEST_BYTES {
@@ -170,7 +171,7 @@ pub fn gang(prefix: &str, gang: &Gang) -> Result<(), Fault> {
     gang.topology.iter().try_for_each(|topology| word(field("topology_level"), &topology.level))
 }
 
-fn name(field: &str, given: &str) -> Result<(), Fault> {
+pub(crate) fn name(field: &str, given: &str) -> Result<(), Fault> {
     if is_name(given) { Ok(()) } else { Err(Fault::new(field, given, NAME_ALLOWED)) }
 }
 
@@ -178,7 +179,7 @@ pub(crate) fn is_name(text: &str) -> bool {
     (1..=LONGEST_NAME_BYTES).contains(&text.len()) && text.trim() == text && !text.chars().any(char::is_control)
 }
 
-fn word(field: String, given: &str) -> Result<(), Fault> {
+pub(crate) fn word(field: String, given: &str) -> Result<(), Fault> {
     let is_word = (1..=LONGEST_WORD_BYTES).contains(&given.len())
         && given.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
     if is_word { Ok(()) } else { Err(Fault::new(field, given, WORD_ALLOWED)) }
@@ -191,7 +192,7 @@ pub(crate) fn instant(field: &str, at: Timestamp) -> Result<(), Fault> {
     Err(Fault::new(field, format!("{} ms", at.as_millis()), TIMESTAMP_ALLOWED))
 }
 
-fn span(field: &str, span: Duration) -> Result<(), Fault> {
+pub(crate) fn span(field: &str, span: Duration) -> Result<(), Fault> {
     if span > Duration::ZERO && span <= LONGEST_DURATION {
         return Ok(());
     }

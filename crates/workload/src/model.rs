@@ -43,6 +43,9 @@ pub struct Job {
     pub preemptible: bool,
     /// Its gangs, which all start together; at least one.
     pub gangs: Vec<Gang>,
+    /// The reservation whose nodes it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
     /// What its workers execute; none in a trace and in a simulation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<Arc<Program>>,

@@ -165,6 +165,7 @@ impl State {
             self.holds.iter().map(|hold| (hold.job, hold.start, hold.end, &hold.nodes, &hold.extra)).collect();
         let rest = (
             (self.now, self.ended, &self.ledger, &self.policy),
+            self.reservations(),
             (&self.conditions, &self.caps, self.tenancy.image(), self.tenants.image(self.fleet())),
         );
         format!("{jobs:?}\n{services:?}\n{holds:?}\n{rest:?}\n{:?}", self.capacity.limits())

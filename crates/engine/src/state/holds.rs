@@ -68,6 +68,39 @@ impl State {
         self.lay_hold(self.holds.len() - 1);
     }
 
+    /// Keeps nodes for a window; holds of jobs that would be at work there meanwhile give way.
+    pub(super) fn keep_window(&mut self, window: JobId, start: Timestamp, end: Timestamp, nodes: &[NodeRange]) {
+        let hold = Hold {
+            job: window,
+            start,
+            end,
+            nodes: nodes.to_vec(),
+            placement: Arc::default(),
+            extra: BTreeMap::new(),
+            draw: BTreeMap::new(),
+            laid: false,
+        };
+        let gives_way = |other: &&Hold| {
+            let own = self.jobs.get(&other.job).and_then(|work| self.window_of(&work.spec));
+            let is_bound = !other.job.is_window() && own != Some(window);
+            is_bound && other.overlaps(start, end) && hold.meets(&other.placement)
+        };
+        let giving_way: Vec<JobId> = self.holds.iter().filter(gives_way).map(|other| other.job).collect();
+        giving_way.into_iter().for_each(|job| self.release_hold(job));
+        self.holds.push(hold);
+        self.lay_hold(self.holds.len() - 1);
+    }
+
+    /// From now on whoever is tried may use what is reserved for a job.
+    pub(crate) fn open_for(&mut self, job: Option<JobId>) {
+        let work = job.and_then(|job| self.jobs.get(&job));
+        let opened = work.and_then(|work| self.window_of(&work.spec));
+        if opened != self.opened {
+            self.opened = opened;
+            self.lay_holds(|_| true);
+        }
+    }
+
     /// A hold that comes (or goes) takes of what those that start while it lasts leave to others.
     fn draw_later(&mut self, hold: &Hold, comes: bool) {
         for other in self.holds.iter_mut().filter(|other| hold.start <= other.start && other.start < hold.end) {
@@ -107,12 +140,14 @@ impl State {
         if !takes.all(has_room) || !self.admits(hold.job, &hold.placement) {
             return false;
         }
-        let first = |other: &&Hold| other.job != hold.job && other.start < hold.start;
+        let work = self.jobs.get(&hold.job);
+        let own = work.and_then(|work| self.window_of(&work.spec));
+        let first = |other: &&Hold| other.job != hold.job && Some(other.job) != own && other.start < hold.start;
         if self.holds.iter().filter(first).any(|other| other.meets(&hold.placement)) {
             return false;
         }
         // Those that start later have been told of it; those that start before it have not.
-        let end = self.jobs.get(&hold.job).map_or(Timestamp::NEVER, |work| work.expected_end(self.now));
+        let end = work.map_or(Timestamp::NEVER, |work| work.expected_end(self.now));
         let unaware: Vec<&Hold> = self.holds.iter().filter(first).filter(|other| other.start < end).collect();
         let leaves = |other: &&Hold| {
             hold.draw.iter().all(|(limit, draw)| other.extra.get(limit).is_none_or(|extra| draw <= extra))
@@ -122,7 +157,8 @@ impl State {
 
     /// Occupies a job's placement if nodes and caps have room for it now, or changes nothing.
     pub(crate) fn settle(&mut self, job: JobId, shape: ShapeIx, placement: &Placement) -> bool {
-        if !self.admits(job, placement) || !self.is_allowed(job, shape, placement) {
+        let may = self.admits(job, placement) && self.is_allowed(job, shape, placement);
+        if !may || self.runs_into_a_window(job, placement) {
             return false;
         }
         let limits = self.capacity.limits();
@@ -211,8 +247,8 @@ impl State {
 
     fn lay_some_holds(&mut self, stands: impl Fn(usize, &Hold) -> bool) {
         for index in 0..self.holds.len() {
+            let laid = stands(index, &self.holds[index]) && self.opened != Some(self.holds[index].job);
             let hold = &mut self.holds[index];
-            let laid = stands(index, hold);
             if laid == hold.laid {
                 continue;
             }
@@ -269,16 +305,20 @@ impl State {
         for range in &hold.nodes {
             self.wake_nodes(*range);
         }
+        self.ripen(|other| other.meets_any(hold.nodes.iter().copied()));
     }
 
-    /// Work has left nodes: whoever they are kept for, and waits for nothing else any more, is tried.
-    pub(super) fn ripen(&mut self, placement: &Placement) {
-        if !placement.slots().flat_map(|slot| slot.nodes.numbers()).any(|node| self.kept.contains_key(&node)) {
-            return;
+    /// Work has left a placement: whoever its nodes are kept for, and waits for nothing else any more, is tried.
+    pub(super) fn ripen_on(&mut self, placement: &Placement) {
+        if placement.slots().flat_map(|slot| slot.nodes.numbers()).any(|node| self.kept.contains_key(&node)) {
+            self.ripen(|hold| hold.meets(placement));
         }
+    }
+
+    fn ripen(&mut self, concerns: impl Fn(&Hold) -> bool) {
         let ripe = |hold: &&Hold| {
             let shape = self.pending_shape(hold.job);
-            hold.meets(placement) && shape.is_some_and(|shape| self.is_ripe(hold, shape))
+            concerns(hold) && shape.is_some_and(|shape| self.is_ripe(hold, shape))
         };
         let owners: Vec<JobId> = self.holds.iter().filter(ripe).map(|hold| hold.job).collect();
         owners.into_iter().for_each(|job| self.wake_job(job));
@@ -315,8 +355,12 @@ impl Hold {
     }
 
     pub(crate) fn meets(&self, placement: &Placement) -> bool {
-        placement.slots().any(|slot| {
-            let range = slot.nodes.numbers();
+        self.meets_any(placement.slots().map(|slot| slot.nodes))
+    }
+
+    fn meets_any(&self, mut ranges: impl Iterator<Item = NodeRange>) -> bool {
+        ranges.any(|range| {
+            let range = range.numbers();
             let place = self.nodes.partition_point(|held| held.numbers().end <= range.start);
             self.nodes.get(place).is_some_and(|held| held.first.0 < range.end)
         })

@@ -12,9 +12,10 @@ use offtake_workload::{Gang, Job, Tier};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+use super::reservations::{Reservations, Reserved};
 use super::{Ended, Hold, NodeCondition, Phase, ServiceState, Stage, State, Work};
 use crate::capacity::{LimitIx, Withheld};
-use crate::fact::{JobId, NodeRange, Placement, ServiceId, Slot};
+use crate::fact::{JobId, NodeRange, Placement, ReservationId, ServiceId, Slot};
 use crate::ledger::Ledger;
 use crate::place::ShapeIx;
 use crate::policy::{Counts, Mix, MixImage, Policy};
@@ -47,6 +48,8 @@ pub struct Image {
     jobs: Vec<JobImage>,
     services: BTreeMap<ServiceId, ServiceState>,
     holds: Vec<Hold>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    reservations: BTreeMap<ReservationId, Reserved>,
     remembered: Remembered,
 }
 
@@ -102,6 +105,8 @@ struct LaneImage {
     tenant: Option<String>,
     #[serde(default, skip_serializing_if = "is_zero")]
     priority: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reservation: Option<String>,
     parked: Option<Blocked>,
     only_freed: bool,
 }
@@ -150,6 +155,7 @@ impl State {
             jobs,
             services: self.services.clone(),
             holds: self.holds.clone(),
+            reservations: self.reservations().clone(),
             remembered: self.remembered(),
         }
     }
@@ -159,7 +165,9 @@ impl State {
             let first = self.jobs.get(&lane.first()?.job)?;
             lane.key.tenant.map(|_| first.spec.tenant.clone())
         };
+        let reservation = |lane: &Lane| self.jobs.get(&lane.first()?.job)?.spec.reservation.clone();
         let lanes = self.queue.in_order().map(|lane| self.queue.lane(lane)).map(|lane| LaneImage {
+            reservation: reservation(lane),
             shape: lane.key.shape,
             tier: lane.key.tier,
             tenant: tenant(lane),
@@ -196,7 +204,8 @@ impl State {
         state.take_in(image, counts)?;
         for lane in remembered.lanes {
             let tenant = lane.tenant.and_then(|tenant| state.tenants.known(&tenant));
-            let key = LaneKey { shape: lane.shape, tier: lane.tier, tenant, priority: lane.priority };
+            let reservation = state.reservations.known(lane.reservation.as_deref());
+            let key = LaneKey { shape: lane.shape, tier: lane.tier, tenant, priority: lane.priority, reservation };
             if let Some(place) = state.queue.lane_of(key) {
                 state.queue.recall(place, lane.parked, lane.only_freed);
                 if lane.parked.is_some() {
@@ -243,6 +252,7 @@ impl State {
         self.next_turn = image.next_turn;
         self.next_replica = image.next_replica;
         self.services = image.services;
+        self.reservations = Reservations::restore(image.reservations);
         self.mix = Mix::restore(self.capacity.fleet(), image.mix, counts, &self.shapes);
         image.tenancy.single.iter().try_for_each(|node| self.has_node(*node))?;
         self.tenancy = Tenancy::restore(image.tenancy);
@@ -406,6 +416,7 @@ impl Image {
         self.tenancy = self.tenancy.renumbered(&nodes);
         self.ledger = self.ledger.on(before, fleet);
         self.holds = Vec::new();
+        self.reservations.values_mut().for_each(Reserved::forget_window);
         self.fleet = Arc::clone(fleet);
         Some(self)
     }

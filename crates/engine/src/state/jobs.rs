@@ -56,6 +56,10 @@ impl State {
 
     pub(super) fn enqueue(&mut self, job: JobId, spec: &Job, turn: Turn, asked: Timestamp, shape: ShapeIx) {
         let duration = spec.duration.unwrap_or(Duration::from_millis(i64::MAX));
+        self.reservations.number(spec.reservation.as_deref());
+        if spec.reservation.is_some() {
+            self.tenants.number(&spec.tenant);
+        }
         let lane = self.queue.push(
             self.lane_key(shape, spec),
             Waiting { turn, job, asked, duration },
@@ -75,7 +79,8 @@ impl State {
             _ => true,
         };
         self.holds_stale |= most > 1
-            && (self.holds.len() < most * self.fleet().node_kinds.len() || self.holds.iter().any(may_stand_before));
+            && (self.holds.iter().filter(|hold| !hold.job.is_window()).count() < most * self.fleet().node_kinds.len()
+                || self.holds.iter().any(may_stand_before));
     }
 
     /// The shape of gangs that start together.
@@ -347,7 +352,7 @@ impl State {
         self.displaceable.leave(fleet, job, spec, &self.shapes[shape.ix()], placement);
         self.count_gone(spec, *shape, placement);
         self.outlast(*shape, placement, |start| ends > start, false);
-        self.ripen(placement);
+        self.ripen_on(placement);
         self.wake_on(placement);
     }
 }

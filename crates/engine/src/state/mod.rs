@@ -7,6 +7,7 @@ mod jobs;
 mod nodes;
 mod order;
 mod quota;
+mod reservations;
 mod services;
 mod tenants;
 mod wake;
@@ -35,6 +36,8 @@ use crate::tenants::{Tenancy, Tenants};
 pub use holds::Hold;
 pub use image::{Image, Unfit};
 pub use nodes::NodeCondition;
+use reservations::Reservations;
+pub use reservations::{ReservationIx, Reserved};
 
 /// A job that is known and has not ended.
 #[derive(Clone, Debug)]
@@ -139,6 +142,9 @@ pub struct State {
     pub(crate) unhelped: Unhelped,
     /// Running work that may be stopped for stronger work.
     pub(crate) displaceable: Displaceable,
+    pub(crate) reservations: Reservations,
+    /// The window that whoever is tried now may use.
+    opened: Option<JobId>,
     pub(crate) services: BTreeMap<ServiceId, ServiceState>,
     pub(crate) to_reject: VecDeque<JobId>,
     /// Nodes that take no work, and why.
@@ -181,6 +187,8 @@ impl Default for State {
             start_unknown: BTreeSet::new(),
             unhelped: Unhelped::default(),
             displaceable: Displaceable::default(),
+            reservations: Reservations::default(),
+            opened: None,
             services: BTreeMap::new(),
             to_reject: VecDeque::new(),
             conditions: BTreeMap::new(),
@@ -357,6 +365,16 @@ impl State {
             }
             Event::HoldPlaced { job, start, placement, extra } => self.hold(*job, *start, placement, extra),
             Event::HoldReleased { job } => self.release_hold(*job),
+            Event::ReservationMade { reservation, spec } => self.reserve(*reservation, spec),
+            Event::ReservationCancelled { reservation } | Event::ReservationRefused { reservation, .. } => {
+                self.unreserve(*reservation);
+            }
+            Event::WindowPlaced { reservation, start, end, nodes } => {
+                self.place_window(*reservation, *start, *end, nodes);
+            }
+            Event::WindowMissed { reservation, .. } | Event::WindowEnded { reservation } => {
+                self.close_window(*reservation);
+            }
             Event::FleetChanged { fleet } => self.refit(fleet),
             Event::NodeLost { node } => self.set_condition(*node, |condition| condition.lost = true),
             Event::NodeReturned { node } => self.set_condition(*node, |condition| condition.lost = false),

@@ -97,7 +97,7 @@ impl State {
         let jobs: Vec<JobId> = self
             .holds
             .iter()
-            .filter(|hold| nodes(hold).any(|node| concerns(self, node)))
+            .filter(|hold| !hold.job.is_window() && nodes(hold).any(|node| concerns(self, node)))
             .map(|hold| hold.job)
             .collect();
         jobs.into_iter().for_each(|job| self.release_hold(job));

@@ -92,9 +92,12 @@ impl State {
 
     /// What a job of a shape has in common with others of its lane.
     pub(crate) fn lane_key(&self, shape: ShapeIx, spec: &Job) -> LaneKey {
-        let tenant = if self.tenants_stand_apart() { self.tenants.known(&spec.tenant) } else { None };
+        // What is reserved may be for some tenants only.
+        let is_apart = self.tenants_stand_apart() || spec.reservation.is_some();
+        let tenant = if is_apart { self.tenants.known(&spec.tenant) } else { None };
         let priority = if self.policy.order.tells_tenants_apart() { spec.priority } else { 0 };
-        LaneKey { shape, tier: spec.tier, tenant, priority }
+        let reservation = self.reservations.known(spec.reservation.as_deref());
+        LaneKey { shape, tier: spec.tier, tenant, priority, reservation }
     }
 
     /// The lane in which a job of a shape waits, if any of its kind ever did.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_engine::{
-    Backfill, Event, Fairness, JobId, LimitIx, Limits, Order, Policy, Preemption, Quota, ServiceId, StopReason, Tenant,
-    TenantTree,
+    Backfill, Event, Fairness, JobId, LimitIx, Limits, Order, Phase, Policy, Preemption, Quota, ReservationId,
+    ServiceId, Stage, StopReason, Tenant, TenantTree,
 };
 use offtake_fleet::{Fleet, NodeIx};
-use offtake_units::{Duration, Ppm, Watts};
-use offtake_workload::{ChipRequest, Gang, Job, Service, Strength, Tier};
+use offtake_units::{Duration, Ppm, Timestamp, Watts};
+use offtake_workload::{ChipRequest, Gang, Job, Purpose, Reservation, Service, Strength, Tier};
 use proptest::prelude::*;
 
 use crate::support::{Engine, MIXED, fleet, gang, grouped, job, of, share, within};
@@ -274,6 +274,98 @@ fn ending() -> impl Strategy<Value = Ending> {
     (prop::collection::vec(gangs(), 1..2), 1i64..60, 0i64..15, 0..TENANTS.len())
 }
 
+/// Jobs that name a reservation or not, and reservations made and withdrawn.
+#[derive(Clone, Debug)]
+enum Reserving {
+    Submit(Ending, bool),
+    Make(Reservation),
+    Cancel(u64),
+}
+
+fn reserving() -> impl Strategy<Value = Reserving> {
+    let what = prop_oneof![
+        (1u32..12).prop_map(|nodes| (None, Some(nodes), None)),
+        (1u64..40).prop_map(|chips| (None, None, Some(chips))),
+        prop_oneof![Just("north/rack-1"), Just("north"), Just("south"), Just("north/rack-0/island-2")]
+            .prop_map(|path| (Some(path.to_owned()), None, None)),
+    ];
+    let level = prop_oneof![Just(None), Just(Some("rack".to_owned())), Just(Some("site".to_owned()))];
+    let times = (0i64..200, 1i64..40, prop::option::of(1i64..30), prop::option::of(0i64..60));
+    let make = (what, level, times, any::<bool>(), any::<bool>(), 0..=TENANTS.len());
+    let make = make.prop_map(|((domain, nodes, chips), level, (start, length, flexible, more), stop, rest, tenant)| {
+        let purpose = if rest { Purpose::Maintenance } else { Purpose::Work };
+        let seconds = Duration::from_secs;
+        Reservation {
+            name: "course".to_owned(),
+            purpose,
+            tenants: TENANTS.get(tenant).filter(|_| !rest).map(|tenant| (*tenant).to_owned()).into_iter().collect(),
+            level: level.filter(|_| domain.is_none()),
+            domain,
+            nodes,
+            chips,
+            accelerator: None,
+            start: Timestamp::from_secs(start),
+            length: seconds(length),
+            flexible: flexible.map(seconds),
+            every: more.map(|more| seconds(length + flexible.unwrap_or(0) + 1 + more)),
+            stop: stop && !rest,
+        }
+    });
+    prop_oneof![
+        5 => (ending(), any::<bool>()).prop_map(|(ending, names)| Reserving::Submit(ending, names)),
+        1 => make.prop_map(Reserving::Make),
+        1 => (0u64..8).prop_map(Reserving::Cancel),
+    ]
+}
+
+/// Where all work ends when it is expected to, nothing is on a window's nodes while it lasts but what may be.
+fn reservations_are_honoured(holds: u32, steps: Vec<Reserving>) {
+    let mut engine = Engine::new(fleet(MIXED), "offtake");
+    engine.keep(holds);
+    let mut made = 0;
+    for step in steps {
+        match step {
+            Reserving::Submit((gangs, seconds, then, tenant), names) => {
+                let reservation = names.then(|| "course".to_owned());
+                engine.submit(Job { reservation, ..of(TENANTS[tenant], job(gangs, Some(seconds))) });
+                engine.pass(0);
+                (0..then).for_each(|_| engine.pass(1));
+            }
+            Reserving::Make(spec) => {
+                spec.check().expect("the test's reservation can be meant");
+                let reservation = ReservationId(made);
+                made += 1;
+                engine.tell(Event::ReservationMade { reservation, spec: std::sync::Arc::new(spec) });
+                engine.pass(0);
+            }
+            Reserving::Cancel(reservation) => {
+                engine.tell(Event::ReservationCancelled { reservation: ReservationId(reservation) });
+                engine.pass(0);
+            }
+        }
+        engine.restore();
+        let windows: Vec<_> = engine.state.holds().iter().filter(|hold| hold.job.is_window()).cloned().collect();
+        for (job, work) in engine.state.jobs() {
+            let Phase::Running { placement, placed, ends, stage: Stage::Starting, .. } = &work.phase else { continue };
+            for window in &windows {
+                let reservation = window.job.reservation().expect("it is a window");
+                let spec = &engine.state.reservations()[&reservation].spec;
+                let is_there = placement.nodes().iter().any(|range| {
+                    window
+                        .nodes
+                        .iter()
+                        .any(|kept| kept.first.0 < range.numbers().end && range.first.0 < kept.numbers().end)
+                });
+                let meets = is_there && *placed < window.end && window.start < *ends;
+                let may = spec.admits(&work.spec.tenant) && work.spec.reservation.as_ref() == Some(&spec.name);
+                // Maintenance may be laid over other windows, and over nobody's work.
+                assert!(!meets || may, "job {} is on nodes of reservation {}", job.0, reservation.0);
+            }
+        }
+    }
+    assert_eq!(engine.folded().essence(), engine.state.essence(), "the fold of the journal is the state");
+}
+
 /// No single-tenant nodes, or some.
 fn single() -> impl Strategy<Value = Vec<u32>> {
     prop_oneof![Just(Vec::new()), prop::collection::vec(0u32..33, 1..33)]
@@ -300,6 +392,11 @@ proptest! {
     #[test]
     fn many_holds_are_kept_under_offtake(single in single(), holds in 2u32..20, steps in prop::collection::vec(ending(), 1..40)) {
         holds_are_kept("offtake", holds, single, steps);
+    }
+
+    #[test]
+    fn reservations_hold(holds in 0u32..10, steps in prop::collection::vec(reserving(), 1..40)) {
+        reservations_are_honoured(holds, steps);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod backfill;
 mod invariants;
 mod life;
 mod preempt;
+mod reservations;
 mod support;
 mod tenants;
 mod topology;

@@ -307,6 +307,7 @@ impl Verdict {
             StopReason::NodeLost => "a node was lost",
             StopReason::NotStarted => "did not start in time",
             StopReason::Preempted { .. } => "made room for a stronger job",
+            StopReason::ReservationEnded => "its reservation ended",
         });
         let first_failure = failures.first().map(|failure| describe_failure(failure, record.spec.gangs.len()));
         let outcome = match (refusal, stop_words, first_failure) {
@@ -324,7 +325,9 @@ impl Verdict {
         match attempt.stop {
             Some(StopReason::Cancelled) => return Fate::Cancelled,
             // Whoever put it on hold may have released it since.
-            Some(StopReason::Held | StopReason::Requeued | StopReason::Preempted { .. }) => {
+            Some(
+                StopReason::Held | StopReason::Requeued | StopReason::Preempted { .. } | StopReason::ReservationEnded,
+            ) => {
                 return Fate::Requeued { held: record.held.by_user };
             }
             Some(StopReason::TimeLimit) => return Fate::Failed,

@@ -485,6 +485,12 @@ impl Core {
             | EngineEvent::ReplicaRetired { .. }
             | EngineEvent::HoldPlaced { .. }
             | EngineEvent::HoldReleased { .. }
+            | EngineEvent::ReservationMade { .. }
+            | EngineEvent::ReservationCancelled { .. }
+            | EngineEvent::ReservationRefused { .. }
+            | EngineEvent::WindowPlaced { .. }
+            | EngineEvent::WindowMissed { .. }
+            | EngineEvent::WindowEnded { .. }
             | EngineEvent::NodeLost { .. }
             | EngineEvent::NodeReturned { .. }
             | EngineEvent::NodeDrained { .. }

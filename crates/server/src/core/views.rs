@@ -223,6 +223,7 @@ impl Core {
                     StopReason::NodeLost => "a node is lost",
                     StopReason::NotStarted => "could not start",
                     StopReason::Preempted { .. } => "makes room for a stronger job",
+                    StopReason::ReservationEnded => "its reservation has ended",
                 }
                 .to_owned()
             }),

@@ -185,6 +185,11 @@ impl Core {
             Obstacle::HeldFor { job, start } => {
                 format!("what it needs is kept for {}, which starts by {}", who(*job), instant(*start))
             }
+            Obstacle::Reserved { reservation, start, end } => {
+                let reserved = self.state.reservations().get(reservation);
+                let name = reserved.map_or("a reservation", |reserved| reserved.spec.name.as_str());
+                format!("what it needs is set aside as {name} from {} to {}", instant(*start), instant(*end))
+            }
             Obstacle::Power { limit, cap, left, needed } => {
                 let name = self.state.fleet().caps.get(limit.ix()).map_or("a cap", |cap| cap.name.as_str());
                 format!("the cap {name} of {cap} leaves {left}, and it draws {needed}")

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::synthetic::Class;
-use offtake_workload::{ServiceText, human};
+use offtake_workload::{Reservation, ServiceText, human};
 use serde::Deserialize;
 
 use super::failures::FailuresFile;
@@ -32,6 +32,8 @@ pub(super) struct File {
     pub(super) services: Vec<ServiceText>,
     pub(super) signals: Option<SignalsFile>,
     pub(super) failures: Option<FailuresFile>,
+    #[serde(default)]
+    pub(super) reservations: Vec<Reservation>,
     #[serde(default)]
     pub(super) sources: Vec<SourceFile>,
 }

@@ -17,7 +17,7 @@ use crate::run::Setup;
 use offtake_engine::Policy;
 use offtake_signals::ExchangeRate;
 use offtake_units::{Duration, Ppm};
-use offtake_workload::{Service, ServiceText};
+use offtake_workload::{Reservation, Service, ServiceText};
 
 /// What is wrong with a scenario.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +174,7 @@ impl Reader {
             return Err(self.fault("workload", "holds no job", "at least one job or service"));
         }
         self.check_service_names(&services)?;
+        self.check_reservations(&file.reservations)?;
         self.check_placeable(&file.workload, &fleet, &workload.jobs, &services)?;
         let ends = workload.jobs.iter().map(|job| job.submitted + job.duration.unwrap_or(Duration::ZERO) - start);
         // Without a horizon the run ends with its last job: at this time, or later where jobs wait.
@@ -187,6 +188,7 @@ impl Reader {
                 fleet,
                 jobs: workload.jobs.into_iter().map(Arc::new).collect(),
                 services: services.into_iter().map(Arc::new).collect(),
+                reservations: file.reservations.into_iter().map(Arc::new).collect(),
                 start,
                 horizon: file.horizon,
                 signals,
@@ -303,6 +305,20 @@ impl Reader {
         let mut names = BTreeSet::new();
         match services.iter().find(|service| !names.insert(service.name.as_str())) {
             Some(twin) => Err(self.fault("services", format!("name `{}` twice", twin.name), "each name once")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_reservations(&self, reservations: &[Reservation]) -> Result<(), ScenarioError> {
+        for (index, reservation) in reservations.iter().enumerate() {
+            reservation.check().map_err(|fault| {
+                let field = format!("reservations[{index}].{}", fault.field);
+                self.value(&field, fault.given, fault.allowed)
+            })?;
+        }
+        let mut names = BTreeSet::new();
+        match reservations.iter().find(|reservation| !names.insert(reservation.name.as_str())) {
+            Some(twin) => Err(self.fault("reservations", format!("name `{}` twice", twin.name), "each name once")),
             None => Ok(()),
         }
     }

@@ -102,6 +102,7 @@ fn setup(jobs: Vec<Job>, horizon: Option<Duration>, failures: Option<FailureMode
     let mut jobs = jobs;
     jobs.sort_by_key(|job| job.submitted);
     Setup {
+        reservations: Vec::new(),
         fleet: Arc::new(fleet.expect("the test's fleet is valid")),
         jobs: jobs.into_iter().map(Arc::new).collect(),
         services: Vec::new(),

@@ -45,6 +45,7 @@ impl JobFile {
             duration: self.duration.take(),
             deadline: self.deadline.take(),
             preemptible: self.preemptible,
+            reservation: None,
             checkpoint_interval: self.checkpoint_interval.take(),
             checkpoint_size: self.checkpoint_size.take(),
             gangs: gangs(std::mem::take(&mut self.gangs)),

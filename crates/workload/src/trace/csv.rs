@@ -119,6 +119,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         duration: text(duration),
         deadline: text(deadline),
         preemptible: row.value(preemptible, "true, false or nothing")?,
+        reservation: None,
         checkpoint_interval: text(checkpoint_interval),
         checkpoint_size: text(checkpoint_size),
         gangs: vec![gang],

@@ -73,6 +73,8 @@ pub(crate) struct WireJob {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemptible: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_interval: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_size: Option<String>,
@@ -187,6 +189,7 @@ impl WireJob {
             tier: self.tier.unwrap_or(Tier::Standard),
             checkpoint,
             preemptible: self.preemptible.unwrap_or(false),
+            reservation: self.reservation,
             gangs: gangs.map(|(index, gang)| gang.into_model(&format!("gangs[{index}]."))).collect::<Result<_, _>>()?,
             ..Job::default()
         })
@@ -202,6 +205,7 @@ impl WireJob {
             duration: job.duration.map(human::write_duration),
             deadline: job.deadline.and_then(human::write_timestamp),
             preemptible: job.preemptible.then_some(true),
+            reservation: job.reservation.clone(),
             checkpoint_interval: job.checkpoint.map(|checkpoint| human::write_duration(checkpoint.interval)),
             checkpoint_size: job.checkpoint.map(|checkpoint| human::write_bytes(checkpoint.bytes)),
             gangs: job.gangs.iter().map(WireGang::of_model).collect(),

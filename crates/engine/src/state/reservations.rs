@@ -1,0 +1,160 @@
+//! Reservations: capacity kept for a time, and for jobs that name it.
+//!
+//! The next window of each is a hold without a waiting job; the one after it is placed when that is over. Nothing that
+//! would outlast a window's beginning comes to its nodes, so that one window ahead is enough.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use offtake_units::Timestamp;
+use offtake_workload::{Job, Reservation};
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use super::{Hold, State};
+use crate::fact::{JobId, NodeRange, ReservationId};
+
+/// A reservation's name as lanes know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReservationIx(u32);
+
+/// A reservation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// What was asked for.
+    pub spec: Arc<Reservation>,
+    /// When its window begins, or the next one that has no nodes yet should.
+    pub start: Timestamp,
+    /// When its window ends; none while no nodes are kept.
+    pub end: Option<Timestamp>,
+    /// When it is looked at next.
+    look_at: Timestamp,
+}
+
+impl Reserved {
+    /// The nodes of its window are to be found anew.
+    pub(super) fn forget_window(&mut self) {
+        if self.end.take().is_some() {
+            self.look_at = Timestamp::EPOCH;
+        }
+    }
+}
+
+/// All reservations.
+#[derive(Clone, Debug, Default)]
+pub struct Reservations {
+    by_id: BTreeMap<ReservationId, Reserved>,
+    /// When each is looked at next.
+    due: BTreeSet<(Timestamp, ReservationId)>,
+    /// Names that jobs in the queue use.
+    names: FxHashMap<String, ReservationIx>,
+}
+
+impl Reservations {
+    /// Of what an image holds.
+    pub fn restore(by_id: BTreeMap<ReservationId, Reserved>) -> Self {
+        let due = by_id.iter().map(|(id, reserved)| (reserved.look_at, *id)).collect();
+        Self { by_id, due, names: FxHashMap::default() }
+    }
+
+    /// The number of the name that a job uses, given when it is first asked for.
+    pub fn number(&mut self, name: Option<&str>) -> Option<ReservationIx> {
+        let name = name?;
+        let next = ReservationIx(self.names.len() as u32);
+        Some(*self.names.entry(name.to_owned()).or_insert(next))
+    }
+
+    /// The number of the name that a job uses, if it was ever given.
+    pub fn known(&self, name: Option<&str>) -> Option<ReservationIx> {
+        self.names.get(name?).copied()
+    }
+
+    fn look_at(&mut self, id: ReservationId, at: Timestamp) {
+        if let Some(reserved) = self.by_id.get_mut(&id) {
+            self.due.remove(&(reserved.look_at, id));
+            reserved.look_at = at;
+            self.due.insert((at, id));
+        }
+    }
+
+    /// One that is to be looked at, and has not been.
+    pub fn due(&self, now: Timestamp) -> Option<(ReservationId, &Reserved)> {
+        let (at, id) = self.due.first().filter(|(at, _)| *at <= now)?;
+        debug_assert!(*at <= now);
+        Some((*id, self.by_id.get(id)?))
+    }
+}
+
+impl State {
+    /// Reservations that are not over.
+    pub const fn reservations(&self) -> &BTreeMap<ReservationId, Reserved> {
+        &self.reservations.by_id
+    }
+
+    /// When a window ends next, or a new one is to be placed: a pass is due then.
+    pub fn next_window(&self) -> Option<Timestamp> {
+        self.reservations.due.first().map(|(at, _)| *at)
+    }
+
+    /// The nodes kept by a reservation's window.
+    pub fn window(&self, reservation: ReservationId) -> Option<&Hold> {
+        self.hold_of(JobId::of_window(reservation))
+    }
+
+    pub(super) fn reserve(&mut self, id: ReservationId, spec: &Arc<Reservation>) {
+        let reserved = Reserved { spec: Arc::clone(spec), start: spec.start, end: None, look_at: Timestamp::EPOCH };
+        if let std::collections::btree_map::Entry::Vacant(entry) = self.reservations.by_id.entry(id) {
+            entry.insert(reserved);
+            self.reservations.due.insert((Timestamp::EPOCH, id));
+        }
+    }
+
+    pub(super) fn unreserve(&mut self, id: ReservationId) {
+        if let Some(reserved) = self.reservations.by_id.remove(&id) {
+            self.reservations.due.remove(&(reserved.look_at, id));
+            self.release_hold(JobId::of_window(id));
+            self.start_unknown.clear();
+        }
+    }
+
+    pub(super) fn place_window(&mut self, id: ReservationId, start: Timestamp, end: Timestamp, nodes: &[NodeRange]) {
+        let Some(reserved) = self.reservations.by_id.get_mut(&id) else { return };
+        (reserved.start, reserved.end) = (start, Some(end));
+        self.reservations.look_at(id, end);
+        let window = JobId::of_window(id);
+        self.release_hold(window);
+        self.keep_window(window, start, end, nodes);
+    }
+
+    /// A window had no nodes in time, or is over: the next is looked for once this one would have ended. One that does
+    /// not recur is over.
+    pub(super) fn close_window(&mut self, id: ReservationId) {
+        let now = self.now;
+        let Some(reserved) = self.reservations.by_id.get_mut(&id) else { return };
+        let Some(every) = reserved.spec.every else { return self.unreserve(id) };
+        let over = reserved.end.take().unwrap_or(reserved.start.saturating_add(reserved.spec.length));
+        // Counted from the first, so that one that began late does not shift the others.
+        let passed = (now.max(reserved.start) - reserved.spec.start).as_millis() / every.as_millis().max(1);
+        let next = every.as_millis().saturating_mul(passed + 1);
+        reserved.start = reserved.spec.start.saturating_add(offtake_units::Duration::from_millis(next));
+        self.reservations.look_at(id, over);
+        self.release_hold(JobId::of_window(id));
+        self.start_unknown.clear();
+    }
+
+    /// The window that a job may use.
+    pub(crate) fn window_of(&self, spec: &Job) -> Option<JobId> {
+        let name = spec.reservation.as_ref()?;
+        let mine = |reserved: &Reserved| reserved.spec.name == *name && reserved.spec.admits(&spec.tenant);
+        let (id, _) = self.reservations.by_id.iter().find(|(_, reserved)| mine(reserved))?;
+        Some(JobId::of_window(*id))
+    }
+
+    /// Whether a job would be at work on a window's nodes while they are kept from it.
+    pub(crate) fn runs_into_a_window(&self, job: JobId, placement: &crate::fact::Placement) -> bool {
+        let Some(work) = self.job(job) else { return false };
+        let (own, end) = (self.window_of(&work.spec), work.expected_end(self.now));
+        let kept = self.holds.iter().filter(|hold| hold.job.is_window() && Some(hold.job) != own);
+        kept.filter(|hold| hold.overlaps(self.now, end)).any(|hold| hold.meets(placement))
+    }
+}
