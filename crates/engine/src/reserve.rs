@@ -138,7 +138,7 @@ impl State {
         };
         if from > latest {
             let earliest = Some(from).filter(|from| *from != Timestamp::NEVER);
-            return Err(Unmet::Busy { earliest, in_the_way: self.in_the_way_of(&nodes, latest) });
+            return Err(Unmet::Busy { earliest, in_the_way: self.work_outlasting(&nodes, latest) });
         }
         let end = if from > start { from.saturating_add(spec.length) } else { end };
         Ok(Window { start: from, end, nodes: ranges(nodes) })
@@ -186,7 +186,7 @@ impl State {
             None => 1,
         };
         let groups: Vec<std::ops::Range<u32>> = match &spec.level {
-            None => vec![0..fleet.nodes.len() as u32],
+            None => std::iter::once(0..fleet.nodes.len() as u32).collect(),
             Some(name) => {
                 let level: LevelIx = fleet
                     .level(name)
@@ -229,7 +229,7 @@ impl State {
     }
 
     /// Running work on some nodes that is there longer than to an instant, what has no end first.
-    fn in_the_way_of(&self, nodes: &[u32], until: Timestamp) -> Vec<JobId> {
+    fn work_outlasting(&self, nodes: &[u32], until: Timestamp) -> Vec<JobId> {
         let nodes: BTreeSet<u32> = nodes.iter().copied().collect();
         let mut found = Vec::new();
         for (job, work) in self.jobs() {

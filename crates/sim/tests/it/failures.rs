@@ -65,11 +65,11 @@ impl Observer for Quiet {
     fn progress(&mut self, _share_ppm: u32) {}
 }
 
-const fn hours(hours: i64) -> Duration {
+pub const fn hours(hours: i64) -> Duration {
     Duration::from_secs(hours * 3600)
 }
 
-fn job(nodes: u32, at: i64, span: Duration, checkpoint: Option<(Duration, u64)>) -> Job {
+pub fn job(nodes: u32, at: i64, span: Duration, checkpoint: Option<(Duration, u64)>) -> Job {
     Job {
         name: "job".to_owned(),
         tenant: format!("tenant-{}", nodes % 3),
@@ -97,7 +97,7 @@ fn down(repair: Duration) -> Effect {
     Effect::Down { repair: Spread::Fixed(repair) }
 }
 
-fn setup(jobs: Vec<Job>, horizon: Option<Duration>, failures: Option<FailureModel>) -> Setup {
+pub fn setup(jobs: Vec<Job>, horizon: Option<Duration>, failures: Option<FailureModel>) -> Setup {
     let fleet = offtake_fleet::parse(FLEET, "test fleet", Path::new(""), &BTreeMap::new());
     let mut jobs = jobs;
     jobs.sort_by_key(|job| job.submitted);
@@ -114,7 +114,7 @@ fn setup(jobs: Vec<Job>, horizon: Option<Duration>, failures: Option<FailureMode
     }
 }
 
-fn under(setup: &Setup, policy: &str) -> Outcome {
+pub fn under(setup: &Setup, policy: &str) -> Outcome {
     let policy = Policy::named(policy, 7).expect("the test's policy exists");
     run(setup, policy, &mut Quiet).expect("the accounts are right")
 }
