@@ -11,15 +11,13 @@ use offtake_workload::rng::Rng;
 use offtake_workload::{Checkpoint, Job, Tier};
 use serde::Serialize;
 
-use super::mix::{draw, job};
+use super::mix::{TENANTS, draw, job, tenant};
 use super::{Arguments, LEVEL_PERCENT, Spread};
 use crate::simulate::memory_mb;
 use crate::terminal::grouped;
 
 /// Running jobs, for each million chips.
 const RUNNING_PER_MILLION: u64 = 20_000;
-/// Tenants among whom all work is shared out.
-const TENANTS: u64 = 100;
 /// Chips of the gang for which victims are sought.
 const STRONG: u64 = 4_096;
 const FULL_PASSES: usize = 5;
@@ -98,17 +96,14 @@ impl Backlog {
         Self { state, rng: Rng::new(seed), facts: Vec::new(), running: Vec::new(), next: 0 }
     }
 
-    /// Two thirds can be displaced; each runs between one and 72 hours.
+    /// Two thirds can be displaced by stronger work; each runs between one and 72 hours.
     fn job(&mut self, chips: u64) -> Job {
-        let tier = if self.rng.below(3) == 0 { Tier::Standard } else { Tier::Spot };
         Job {
             name: format!("class-{}", self.rng.below(500)),
-            tenant: format!("tenant-{:02}", self.rng.below(TENANTS)),
-            tier,
-            preemptible: tier == Tier::Spot,
+            preemptible: self.rng.below(3) > 0,
             duration: Some(Duration::from_secs(3600 + self.rng.below(71 * 3600) as i64)),
             checkpoint: Some(Checkpoint { interval: Duration::from_secs(1800), bytes: chips << 30 }),
-            ..job(chips)
+            ..job(chips, tenant(self.rng.below(TENANTS)))
         }
     }
 

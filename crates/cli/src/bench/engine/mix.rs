@@ -12,6 +12,13 @@ const CHIPS_PER_RACK: u64 = 256;
 /// Chips of a block.
 pub const CHIPS_PER_BLOCK: u64 = 16_384;
 const BLOCKS_PER_SITE: u64 = 32;
+/// Tenants among whom all work is shared out.
+pub const TENANTS: u64 = 100;
+
+/// The name of a tenant.
+pub fn tenant(number: u64) -> String {
+    format!("tenant-{number:02}")
+}
 
 /// Chips of the next gang: 1 in 30 % of the cases, 2–16 in 30 %, 17–64 in 30 %, 65–512 in 8 %, 1,024–4,096 in 1.8 % and
 /// 16,384 in 0.2 %. Above one node, whole nodes.
@@ -30,7 +37,7 @@ pub fn draw(rng: &mut Rng) -> u64 {
 
 /// Up to 16 chips one worker of one node; above that, workers of 16. Each asks for the narrowest level that holds it; the
 /// largest prefers one block.
-pub fn job(chips: u64) -> Job {
+pub fn job(chips: u64, tenant: String) -> Job {
     let (workers, each) = if chips <= CHIPS_PER_NODE { (1, chips) } else { (chips / CHIPS_PER_NODE, CHIPS_PER_NODE) };
     let (level, strength) = match chips {
         0..=64 => ("island", Strength::Required),
@@ -48,7 +55,7 @@ pub fn job(chips: u64) -> Job {
     };
     Job {
         name: format!("gang-{chips}"),
-        tenant: "bench".to_owned(),
+        tenant,
         tier: Tier::Standard,
         gangs: vec![gang],
         ..Job::default()

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use offtake_engine::Policy;
+use offtake_engine::{Backfill, Order, Policy, Preemption, Quota, Tenant, TenantTree};
+use offtake_fleet::Fleet;
 use serde::Serialize;
 
 use crate::simulate::memory_mb;
@@ -66,6 +67,8 @@ struct Spread {
 
 /// Share of what can be powered that is in use, in percent.
 const LEVEL_PERCENT: u64 = 95;
+/// Blocked jobs for which capacity is held.
+const HOLDS: u32 = 100;
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !(mix::CHIPS_PER_BLOCK..=64_000_000).contains(&arguments.accelerators) || arguments.steps == 0 {
@@ -74,20 +77,36 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let text = mix::fleet_text(arguments.accelerators, arguments.caps_bind);
     let fleet = Arc::new(offtake_fleet::parse(&text, "synthetic fleet", Path::new(""), &BTreeMap::new())?);
-    let policy = || Policy::named("offtake", arguments.seed).ok_or_else(|| anyhow::anyhow!("policy offtake is gone"));
+    let policy = rules(&fleet, arguments.seed)?;
     let calibration_ns = calibrate();
-    let steps = steps::measure(Arc::clone(&fleet), policy()?, arguments)?;
+    let steps = steps::measure(Arc::clone(&fleet), policy.clone(), arguments)?;
     let rss_mb = memory_mb("VmRSS:");
     let report = Report {
         accelerators: fleet.chips(),
         nodes: fleet.nodes.len() as u64,
         caps_bind: arguments.caps_bind,
         steps,
-        backlog: backlog::measure(fleet, policy()?, arguments)?,
+        backlog: backlog::measure(fleet, policy, arguments)?,
         rss_mb,
         calibration_ns,
     };
     if arguments.json { print_json(&report) } else { print(&report.text()) }
+}
+
+/// Everything that a policy can ask of the engine: fair shares of tenants with quotas, many holds, preemption.
+fn rules(fleet: &Fleet, seed: u64) -> anyhow::Result<Policy> {
+    let named = Policy::named("offtake", seed).ok_or_else(|| anyhow::anyhow!("policy offtake is gone"))?;
+    let nominal = u32::try_from(fleet.chips() / mix::TENANTS)?;
+    let quota = BTreeMap::from([("chip".to_owned(), Quota { nominal, ..Quota::default() })]);
+    let tenant = |number| Tenant { weight: 1 + number as u32 % 4, quota: quota.clone(), ..Tenant::default() };
+    let tenants = (0..mix::TENANTS).map(|number| (mix::tenant(number), tenant(number))).collect();
+    Ok(Policy {
+        order: Order::FairShare,
+        backfill: Backfill { holds: HOLDS },
+        preemption: Some(Preemption::default()),
+        tenants: Arc::new(TenantTree { tenants, ..TenantTree::default() }),
+        ..named
+    })
 }
 
 fn calibrate() -> f64 {

@@ -14,7 +14,7 @@ use offtake_workload::Job;
 use offtake_workload::rng::Rng;
 use serde::Serialize;
 
-use super::mix::{CHIPS_PER_BLOCK, draw, job};
+use super::mix::{CHIPS_PER_BLOCK, TENANTS, draw, job, tenant};
 use super::{Arguments, LEVEL_PERCENT, Spread};
 use crate::terminal::grouped;
 
@@ -47,7 +47,7 @@ struct Steps {
     rng: Rng,
     facts: Vec<Fact>,
     running: Vec<(JobId, u64)>,
-    specs: BTreeMap<u64, Arc<Job>>,
+    specs: BTreeMap<(u64, u64), Arc<Job>>,
     in_use: u64,
     target: u64,
     next: u64,
@@ -137,7 +137,8 @@ impl Steps {
     }
 
     fn spec(&mut self, chips: u64) -> Arc<Job> {
-        Arc::clone(self.specs.entry(chips).or_insert_with(|| Arc::new(job(chips))))
+        let number = self.rng.below(TENANTS);
+        Arc::clone(self.specs.entry((chips, number)).or_insert_with(|| Arc::new(job(chips, tenant(number)))))
     }
 
     /// Submits a gang and lets the engine decide; how long that took, or nothing where it found no place.
