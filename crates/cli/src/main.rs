@@ -40,7 +40,7 @@ struct Cli {
 #[command(defer = true)]
 enum Command {
     /// Start a server and an agent for this machine, in one process
-    Up(up::Arguments),
+    Up(Box<up::Arguments>),
     /// Make this machine a node of a fleet
     Agent(agent::Arguments),
     #[command(flatten)]
