@@ -60,6 +60,17 @@ impl Connection {
         self.patiently(PATIENCE, async || self.client.post(path, Some(&key), body).await).await
     }
 
+    /// Puts something in its place, once.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        let key = idempotency_key()?;
+        self.patiently(PATIENCE, async || {
+            let request = self.client.request(Method::PUT, path).header("idempotency-key", &key).json(body);
+            let answer = self.client.send(request).await?;
+            self.client.read(answer).await
+        })
+        .await
+    }
+
     /// Writes once, and asks for no more than that it was done.
     pub async fn order(&self, path: &str, body: &impl Serialize) -> anyhow::Result<()> {
         let key = idempotency_key()?;

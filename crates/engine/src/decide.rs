@@ -120,6 +120,7 @@ fn park(state: &mut State, lane: LaneIx) {
     let why = blocked_by(state, lane);
     state.queue.park(lane, why);
     state.await_quota(lane);
+    state.promise_quota(lane);
 }
 
 /// Jobs whose holds have begun are tried.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_fleet::{AcceleratorKindIx, DomainIx, LevelIx, NodeIx, NodeKindIx, Sides};
-use offtake_units::{ChipMilli, Timestamp, Watts};
+use offtake_units::{ChipMilli, Ppm, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Strength};
 
 use crate::capacity::{FreeVector, LimitIx, Withheld};
@@ -16,9 +16,10 @@ use crate::fact::{JobId, NodeRange, Placement, ReservationId};
 use crate::opening::Opening;
 use crate::place::ShapeIx;
 use crate::plan::earliest_start;
-use crate::policy::{Policy, Queue as Discipline};
+use crate::policy::{Order, Policy, Queue as Discipline};
 use crate::request::{Refusal, Request, Shape};
-use crate::state::{Hold, NodeCondition, Phase, Stage, State};
+use crate::state::{Hold, NodeCondition, Phase, Stage, State, kinds_of};
+use crate::tenants::Counted;
 
 /// Running jobs that are named at most, those that end first.
 const MOST_RUNNING: usize = 8;
@@ -151,6 +152,38 @@ pub enum Obstacle {
     },
     /// There is room for all of its workers, but not in the domains in which it requires them together.
     Scattered,
+    /// Its tenant's quota leaves too little of a kind of accelerator.
+    Quota {
+        /// The tenant.
+        tenant: String,
+        /// The kind.
+        accelerator: AcceleratorKindIx,
+        /// What is left to it, in thousandths of chips.
+        available: u64,
+        /// What the job would take of the kind.
+        needed: u64,
+    },
+    /// A limit of its tenant, or of one above it, is reached.
+    Limit {
+        /// Whose limit; empty for that of all tenants together.
+        tenant: String,
+        /// What it counts.
+        counted: Counted,
+        /// The most.
+        limit: u32,
+    },
+    /// Another tenant's job, which may use the same nodes, comes first: that tenant has the lesser share, or the job has
+    /// waited too long.
+    Share {
+        /// That job.
+        job: JobId,
+        /// Its tenant.
+        tenant: String,
+        /// That tenant's share of the fleet over its weight.
+        share: Ppm,
+        /// The share of this job's tenant.
+        own: Ppm,
+    },
     /// Running work has what it needs.
     Room,
 }
@@ -254,6 +287,9 @@ impl State {
             None => earliest_start(self, shape, job).map(|(start, ..)| start),
         };
         self.lay_holds(|_| true);
+        if !in_the_way.is_empty() {
+            obstacles.extend(self.behind_by_share(job, shape));
+        }
         obstacles.extend(in_the_way);
         let nearest = needs.first()?.nearest.domain;
         let nodes = self.fleet().domains[nearest.ix()].nodes.clone();
@@ -262,6 +298,26 @@ impl State {
         let out = out.map(|(node, condition)| (*node, condition.clone())).collect();
         let opening = if obstacles.contains(&Obstacle::Scattered) { self.opening_for(job) } else { None };
         Some(Waiting { needs, obstacles, before, hold, earliest, running, running_jobs, out, opening })
+    }
+
+    /// The first job of another tenant that goes first by its tenant's share and may use the same nodes.
+    fn behind_by_share(&self, job: JobId, shape: ShapeIx) -> Option<Obstacle> {
+        let mine = self.standing_of(job).filter(|_| self.policy.order == Order::FairShare)?;
+        let own = self.tenants.known(&self.job(job)?.spec.tenant)?;
+        let meets = |other: ShapeIx| {
+            kinds_of(self.shape(other)).any(|kind| kinds_of(self.shape(shape)).any(|mine| mine == kind))
+        };
+        let before = self.lanes_in_order().take_while(|lane| self.standing(*lane) < mine);
+        let entries = before.map(|lane| self.queue.lane(lane));
+        let mut others = entries.filter(|entry| entry.key.tenant != Some(own) && meets(entry.key.shape));
+        let (tenant, first) = others.find_map(|entry| entry.key.tenant.zip(entry.first()))?;
+        let tiers = (self.job(first.job)?.spec.tier, self.job(job)?.spec.tier);
+        (tiers.0 == tiers.1).then(|| Obstacle::Share {
+            job: first.job,
+            tenant: self.tenants.name(tenant).to_owned(),
+            share: self.tenants.share(tenant),
+            own: self.tenants.share(own),
+        })
     }
 
     /// What keeps a job from starting now, whoever comes before it.
@@ -285,8 +341,9 @@ impl State {
         found.extend(if alone.is_empty() { power } else { alone });
         found.extend(self.met_without(job, shape, &Aside { out: true, ..Aside::default() }));
         found.extend(self.met_without(job, shape, &Aside { tenants: true, ..Aside::default() }));
+        found.extend(self.met_without(job, shape, &Aside { quota: true, ..Aside::default() }));
         if found.is_empty() {
-            let all = Aside { holds: true, caps: all_caps, out: true, tenants: true, ..Aside::default() };
+            let all = Aside { holds: true, caps: all_caps, out: true, tenants: true, quota: true, apart: false };
             found = self.met_without(job, shape, &all);
         }
         let together =
@@ -318,6 +375,7 @@ impl State {
         if aside.holds {
             self.lay_holds(|_| false);
         }
+        self.tenants.is_lifted = aside.quota;
         let limits = self.capacity.limits();
         let kept = |limit: &LimitIx| (*limit, limits[limit.ix()].capacity(), limits[limit.ix()].extra());
         let caps: Vec<_> = aside.caps.iter().map(kept).collect();
@@ -331,6 +389,7 @@ impl State {
         if let Some(placement) = &found {
             self.vacate(shape_ix, placement);
         }
+        self.tenants.is_lifted = false;
         for (limit, watts, extra) in caps {
             self.capacity.set_cap(limit, watts);
             self.capacity.set_extra(limit, extra);
@@ -378,7 +437,28 @@ impl State {
                 met.push(Obstacle::Tenant { nodes });
             }
         }
+        if aside.quota {
+            met.extend(self.quota_met_by(job, shape, placement));
+        }
         met
+    }
+
+    /// The quotas and the limit that leave no room for a job where it would go.
+    fn quota_met_by(&self, job: JobId, shape: ShapeIx, placement: &Placement) -> Vec<Obstacle> {
+        let Some(tenant) = self.tenant_of(job) else { return Vec::new() };
+        let footprint = self.footprint(shape, placement);
+        let quotas = footprint.chips.iter().filter_map(|(accelerator, needed)| {
+            let available = self.tenants.available_to(job, tenant, *accelerator);
+            let tenant = self.tenants.name(tenant).to_owned();
+            let (accelerator, needed) = (*accelerator, *needed);
+            (available < needed).then_some(Obstacle::Quota { tenant, accelerator, available, needed })
+        });
+        let limit = self.tenants.full(job, tenant, footprint.chip_milli()).map(|full| Obstacle::Limit {
+            tenant: self.tenants.name(full.tenant).to_owned(),
+            counted: full.counted,
+            limit: full.limit,
+        });
+        quotas.chain(limit).collect()
     }
 
     fn needs(&self, shape: ShapeIx) -> Vec<Need> {
@@ -469,6 +549,7 @@ struct Aside {
     caps: Vec<LimitIx>,
     out: bool,
     tenants: bool,
+    quota: bool,
     /// That workers must lie together.
     apart: bool,
 }

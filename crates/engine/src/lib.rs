@@ -29,7 +29,9 @@ pub use explain::{Explanation, Nearest, Need, Obstacle, Placed, Promise, Waiting
 pub use fact::{Event, Fact, JobId, NodeRange, Placement, ReservationId, ServiceId, Slot, StopReason};
 pub use ledger::{ChipTime, Ledger, SiteAccount};
 pub use opening::Opening;
-pub use policy::{Backfill, Fairness, Multifactor, Order, Packing, Policy, Preemption, Queue as Discipline};
+pub use policy::{
+    Backfill, Fairness, Multifactor, Order, Packing, Policy, PolicyError, Preemption, Queue as Discipline,
+};
 pub use preempt::Plan as PreemptionPlan;
 pub use queue::{Blocked, Queue};
 pub use request::Refusal;

@@ -26,6 +26,7 @@ use crate::capacity::{Capacity, CellIx, ClassIx, FreeVector, Withheld, low_bits}
 use crate::fact::{JobId, NodeRange, Placement, Slot};
 use crate::policy::{Mix, Packing, Policy, Scored, random};
 use crate::request::{Request, Shape};
+use crate::tenants::Footprint;
 
 /// Position of a shape among all that were ever asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -124,10 +125,15 @@ impl Allowance {
     }
 
     fn spend(&mut self, gang: &Request, slots: &[Slot], fleet: &Fleet) {
-        let kind = slots.first().map(|slot| fleet.nodes[slot.nodes.first.ix()].kind);
-        let accelerator = kind.and_then(|kind| fleet.node_kinds[kind.ix()].accelerator);
-        if let Some(left) = accelerator.and_then(|ix| self.0.get_mut(ix.ix())) {
-            *left = left.saturating_sub(gang.chip_milli());
+        if self.0.is_empty() {
+            return;
+        }
+        let mut footprint = Footprint::default();
+        footprint.take(gang, slots, fleet);
+        for (kind, milli) in footprint.chips {
+            if let Some(left) = self.0.get_mut(kind.ix()) {
+                *left = left.saturating_sub(milli);
+            }
         }
     }
 }

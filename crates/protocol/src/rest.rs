@@ -562,6 +562,91 @@ pub struct CapView {
     pub used_w: u64,
 }
 
+/// `GET /v1/policy`: the policy in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyView {
+    /// How many policies have been set so far, this one included.
+    pub version: u64,
+    /// The named policy that it is, or `custom`.
+    pub name: String,
+    /// The policy as a policy file.
+    pub toml: String,
+}
+
+/// `PUT /v1/policy`: another policy.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetPolicy {
+    /// The policy as a policy file.
+    pub toml: String,
+}
+
+/// A tenant with those below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TenantView {
+    /// Its name; empty for that which stands for all.
+    pub name: String,
+    /// The tenant that it hangs below; empty below the root, none for the root and where the caller may not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Its weight among its siblings.
+    pub weight: u32,
+    /// Its dominant share of the fleet over its weight, in millionths.
+    pub share_ppm: u32,
+    /// Jobs that run.
+    pub running_jobs: u64,
+    /// Their chips, in thousandths.
+    pub running_chip_milli: u64,
+    /// Jobs that wait.
+    pub pending_jobs: u64,
+    /// Their chips, in thousandths.
+    pub pending_chip_milli: u64,
+    /// The most jobs that may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_running_jobs: Option<u32>,
+    /// The most chips of jobs that run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_running_chips: Option<u32>,
+    /// The most jobs that may wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_pending_jobs: Option<u32>,
+    /// The most chips of jobs that wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_pending_chips: Option<u32>,
+    /// By kind of accelerator that is under quota or in use.
+    pub quota: Vec<QuotaView>,
+}
+
+/// A tenant's chips of one kind, in thousandths; only what is in use where the kind is not under quota.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct QuotaView {
+    /// The kind of accelerator.
+    pub accelerator: String,
+    /// In use by it and those below it.
+    pub in_use_chip_milli: u64,
+    /// Its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nominal_chip_milli: Option<u64>,
+    /// Its own and what those below it lend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subtree_chip_milli: Option<u64>,
+    /// The most that it may borrow beyond that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub borrowing_limit_chip_milli: Option<u64>,
+    /// The most of that which it lends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lending_limit_chip_milli: Option<u64>,
+    /// What it has borrowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub borrowed_chip_milli: Option<u64>,
+    /// What it does not use and yet could not have now, as others have borrowed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lent_chip_milli: Option<u64>,
+    /// What it could still use now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_chip_milli: Option<u64>,
+}
+
 /// `POST /v1/what-if`: what would happen. Nothing is changed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

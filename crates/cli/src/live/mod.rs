@@ -10,6 +10,7 @@ mod logs;
 mod nodes;
 pub mod orders;
 pub mod output;
+mod policy;
 mod run;
 pub mod submit;
 pub mod surroundings;
@@ -76,6 +77,13 @@ pub enum Command {
     Events(events::Arguments),
     /// Look ahead on the live state, and change nothing
     WhatIf(what_if::Arguments),
+    /// Show tenants with their quotas, what they borrow and what they lend
+    Quota(policy::Arguments),
+    /// Show tenants with their weights and shares, the order of their work
+    Share(policy::Arguments),
+    /// Show the policy in force, or set another
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Make, list and revoke tokens
     #[command(subcommand)]
     Token(token::Command),
@@ -100,6 +108,9 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
             Command::Top(arguments) => top::run(arguments).await,
             Command::Events(arguments) => events::run(arguments).await,
             Command::WhatIf(arguments) => what_if::run(arguments).await,
+            Command::Quota(arguments) => policy::quota(arguments).await,
+            Command::Share(arguments) => policy::share(arguments).await,
+            Command::Policy(command) => policy::run(command).await,
             Command::Token(command) => token::run(command).await,
         }?;
         Ok(ExitCode::SUCCESS)

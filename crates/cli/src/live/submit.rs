@@ -19,6 +19,9 @@ pub struct Arguments {
     /// Submit it on hold: it waits until it is released
     #[arg(long)]
     hold: bool,
+    /// Its standing among the waiting jobs of its tenant; the highest goes first
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    priority: Option<i32>,
     /// Job file (TOML), #SBATCH script, or -; options of sbatch before it, a script's arguments behind it
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILE")]
     words: Vec<String>,
@@ -32,6 +35,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.hold {
         reading.job.hold = Some(true);
     }
+    reading.job.priority = arguments.priority.or(reading.job.priority);
     let json = json || arguments.common.json;
     let parsable = reading.mode.parsable;
     submit(&arguments.common.open()?, &reading, "", &|submitted| match (json, parsable, submitted.count) {

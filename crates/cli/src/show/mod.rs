@@ -5,6 +5,7 @@ pub mod figures;
 pub mod job;
 pub mod jobs;
 pub mod nodes;
+pub mod tenants;
 pub mod tokens;
 pub mod what_if;
 pub mod why;

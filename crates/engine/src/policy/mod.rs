@@ -9,6 +9,7 @@ mod bestfit;
 mod clustering;
 mod dotprod;
 mod fgd;
+mod file;
 mod mix;
 mod offtake;
 mod order;
@@ -31,6 +32,7 @@ use crate::capacity::FreeVector;
 use crate::request::Request;
 use crate::tenants::TenantTree;
 
+pub use file::PolicyError;
 pub use order::{Factors, Fairness, Multifactor, Order};
 
 pub use mix::{Counts, Mix, MixImage};

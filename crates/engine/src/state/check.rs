@@ -105,6 +105,9 @@ impl State {
         let mut truth = self.tenants.without_work();
         if truth.is_active() {
             self.count_all_in(&mut truth);
+            if let Some(kept) = self.tenants.promise() {
+                truth.keep(kept.clone());
+            }
         }
         truth
     }
@@ -164,7 +167,7 @@ impl State {
         let holds: Vec<_> =
             self.holds.iter().map(|hold| (hold.job, hold.start, hold.end, &hold.nodes, &hold.extra)).collect();
         let rest = (
-            (self.now, self.ended, &self.ledger, &self.policy),
+            (self.now, self.ended, &self.ledger, &self.policy, self.policy_version),
             self.reservations(),
             (&self.conditions, &self.caps, self.tenancy.image(), self.tenants.image(self.fleet())),
         );

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_fleet::{Fleet, NodeIx};
+use offtake_fleet::{AcceleratorKindIx, Fleet, NodeIx};
 use offtake_units::{Timestamp, Watts};
 use offtake_workload::{Gang, Job, Tier};
 use rustc_hash::FxHashMap;
@@ -29,6 +29,8 @@ use crate::tenants::{Tenancy, TenancyImage, TenantImage};
 pub struct Image {
     now: Timestamp,
     policy: Policy,
+    #[serde(default)]
+    policy_version: u64,
     fleet: Arc<Fleet>,
     ledger: Ledger,
     ended: Ended,
@@ -91,6 +93,9 @@ struct Remembered {
     holds_stale: bool,
     #[serde(default)]
     late_before: Turn,
+    /// Quota that is kept: for whom, of which kind, how many thousandths of chips.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    promise: Option<(JobId, AcceleratorKindIx, u64)>,
     start_unknown: BTreeSet<JobId>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unhelped: BTreeMap<JobId, Timestamp>,
@@ -141,6 +146,7 @@ impl State {
         Image {
             now: self.now,
             policy: self.policy.clone(),
+            policy_version: self.policy_version,
             fleet: Arc::clone(self.fleet()),
             ledger: self.ledger.clone(),
             ended: self.ended,
@@ -180,6 +186,7 @@ impl State {
             freed: self.freed.clone(),
             holds_stale: self.holds_stale,
             late_before: self.late_before,
+            promise: self.promise_image(),
             start_unknown: self.start_unknown.clone(),
             unhelped: self.unhelped.image().clone(),
         }
@@ -202,6 +209,9 @@ impl State {
         let remembered = image.remembered.clone();
         let counts = image.shapes.iter().map(|shape| shape.counts).collect();
         state.take_in(image, counts)?;
+        if let Some(promise) = remembered.promise {
+            state.recall_promise(promise);
+        }
         for lane in remembered.lanes {
             let tenant = lane.tenant.and_then(|tenant| state.tenants.known(&tenant));
             let reservation = state.reservations.known(lane.reservation.as_deref());
@@ -247,6 +257,7 @@ impl State {
     /// Takes an image in on a fleet and the shapes that are there, with their counts.
     fn take_in(&mut self, image: Image, counts: Vec<Counts>) -> Result<(), Unfit> {
         self.now = image.now;
+        self.policy_version = image.policy_version;
         self.ledger = image.ledger;
         self.ended = image.ended;
         self.next_turn = image.next_turn;

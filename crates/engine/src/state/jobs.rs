@@ -165,6 +165,7 @@ impl State {
         self.start_unknown.remove(&job);
         self.unhelped.forget(job);
         self.holds_stale = true;
+        self.forget_promise(job);
         self.release_hold(job);
         if let Some(lane) = self.lane_of(shape, spec) {
             self.queue.remove(lane, turn, spec.chip_milli());
@@ -240,6 +241,7 @@ impl State {
         }
         let fleet = self.capacity.fleet();
         self.displaceable.enter(fleet, job, &spec, &self.shapes[shape.ix()], placement);
+        self.forget_promise(job);
         self.count_waiting(&spec, false);
         self.count_running(&spec, shape, placement);
         self.outlast(shape, placement, |start| ends > start, true);

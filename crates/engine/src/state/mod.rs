@@ -123,6 +123,8 @@ pub struct Ended {
 pub struct State {
     pub(crate) now: Timestamp,
     pub(crate) policy: Policy,
+    /// How many policies have been set.
+    policy_version: u64,
     pub(crate) capacity: Capacity,
     pub(crate) scores: Scores,
     pub(crate) mix: Mix,
@@ -174,6 +176,7 @@ impl Default for State {
         Self {
             now: Timestamp::EPOCH,
             policy: Policy::default(),
+            policy_version: 0,
             ledger: Ledger::new(&fleet),
             capacity: Capacity::new(fleet),
             scores: Scores::default(),
@@ -222,6 +225,11 @@ impl State {
     /// The policy in force.
     pub const fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// How many policies have been set so far.
+    pub const fn policy_version(&self) -> u64 {
+        self.policy_version
     }
 
     /// The physical account.
@@ -393,6 +401,7 @@ impl State {
 
     fn set_policy(&mut self, policy: &Policy) {
         let before = std::mem::replace(&mut self.policy, policy.clone());
+        self.policy_version += 1;
         self.scores.clear();
         self.mix.derive(policy.packing, &self.shapes);
         if policy.packing.keeps_sizes() != self.capacity.keeps_sizes() {

@@ -113,7 +113,7 @@ impl State {
     }
 
     /// Whether a job that was asked for at an instant has waited longer than anybody shall.
-    fn is_late(&self, asked: Timestamp) -> bool {
+    pub(super) fn is_late(&self, asked: Timestamp) -> bool {
         self.policy.fairness.ageing.is_some_and(|most| self.now - asked > most)
     }
 
@@ -128,19 +128,24 @@ impl State {
         }
     }
 
-    /// Who has come to wait too long since the last pass may take over what is held for others.
+    /// Who has come to wait too long since the last pass may take over what is held for others, and have quota kept.
     pub(crate) fn notice_the_late(&mut self) {
-        if self.policy.order != Order::FairShare || self.policy.fairness.ageing.is_none() {
+        let matters = self.policy.order == Order::FairShare || self.tenants.is_active();
+        if !matters || self.policy.fairness.ageing.is_none() {
             return;
         }
         let since = self.late_before;
-        let firsts = Tier::ALL.into_iter().flat_map(|tier| {
-            let lanes = self.queue.in_turn(tier, since).take_while(|lane| self.lane_is_late(*lane));
-            lanes.filter_map(|lane| self.queue.lane(lane).first())
-        });
-        if let Some(last) = firsts.map(|first| first.turn).max() {
+        let late: Vec<LaneIx> = Tier::ALL
+            .into_iter()
+            .flat_map(|tier| self.queue.in_turn(tier, since).take_while(|lane| self.lane_is_late(*lane)))
+            .collect();
+        let turns = late.iter().filter_map(|lane| self.queue.lane(*lane).first()).map(|first| first.turn);
+        if let Some(last) = turns.max() {
             self.late_before = Turn(last.0 + 1);
-            self.holds_stale = true;
+            self.holds_stale |= self.policy.order == Order::FairShare;
+        }
+        for lane in late {
+            self.promise_quota(lane);
         }
     }
 

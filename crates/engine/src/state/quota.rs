@@ -8,9 +8,9 @@ use offtake_workload::Job;
 use super::{Phase, State, Work};
 use crate::fact::{JobId, Placement};
 use crate::place::{Allowance, ShapeIx};
-use crate::queue::{Blocked, LaneIx};
+use crate::queue::{Blocked, LaneIx, Turn};
 use crate::request::Refusal;
-use crate::tenants::{Footprint, TenantIx, TenantView, Tenants};
+use crate::tenants::{Footprint, Promise, TenantIx, TenantView, Tenants};
 
 impl State {
     /// Takes over tenants as the policy declares them now.
@@ -39,7 +39,7 @@ impl State {
         }
     }
 
-    pub(super) fn footprint(&self, shape: ShapeIx, placement: &Placement) -> Footprint {
+    pub(crate) fn footprint(&self, shape: ShapeIx, placement: &Placement) -> Footprint {
         Footprint::of(self.shape(shape), placement, self.fleet())
     }
 
@@ -68,6 +68,9 @@ impl State {
             self.tenants.leave(tenant, &footprint, self.now);
             let helped = self.tenants.helped(tenant, &footprint);
             helped.into_iter().for_each(|lane| self.queue.wake(lane, false));
+            if let Some(job) = self.tenants.promise().map(|kept| kept.job) {
+                self.wake_job(job);
+            }
         }
     }
 
@@ -84,7 +87,7 @@ impl State {
     }
 
     /// The tenant of a job, where tenants matter.
-    fn tenant_of(&self, job: JobId) -> Option<TenantIx> {
+    pub(crate) fn tenant_of(&self, job: JobId) -> Option<TenantIx> {
         let work = self.jobs.get(&job).filter(|_| self.tenants.is_active())?;
         self.tenants.known(&work.spec.tenant)
     }
@@ -92,46 +95,46 @@ impl State {
     /// Whether a limit leaves no room for a job of a shape.
     pub(crate) fn is_full(&self, job: JobId, shape: ShapeIx) -> bool {
         let tenant = self.tenant_of(job);
-        tenant.is_some_and(|tenant| self.tenants.full(tenant, self.shape(shape).chip_milli()).is_some())
+        tenant.is_some_and(|tenant| self.tenants.full(job, tenant, self.shape(shape).chip_milli()).is_some())
     }
 
     /// What a job may take of each accelerator kind.
     pub(crate) fn allowance(&self, job: JobId) -> Allowance {
         let Some(tenant) = self.tenant_of(job) else { return Allowance::default() };
         let kinds = (0..self.fleet().accelerators.len() as u32).map(AcceleratorKindIx);
-        Allowance::of(kinds.map(|kind| self.tenants.available(tenant, kind)))
+        Allowance::of(kinds.map(|kind| self.tenants.available_to(job, tenant, kind)))
     }
 
     /// Whether quota and limits leave room for a job where it is to run.
     pub(super) fn is_allowed(&self, job: JobId, shape: ShapeIx, placement: &Placement) -> bool {
         let Some(tenant) = self.tenant_of(job) else { return true };
         let footprint = self.footprint(shape, placement);
-        let has = |(kind, milli): &(AcceleratorKindIx, u64)| self.tenants.available(tenant, *kind) >= *milli;
-        footprint.chips.iter().all(has) && self.tenants.full(tenant, footprint.chip_milli()).is_none()
+        let has = |(kind, milli): &(AcceleratorKindIx, u64)| self.tenants.available_to(job, tenant, *kind) >= *milli;
+        footprint.chips.iter().all(has) && self.tenants.full(job, tenant, footprint.chip_milli()).is_none()
     }
 
     /// Why quota or limits keep the first job of a lane from running anywhere, if they do.
     pub(crate) fn not_allowed(&self, lane: LaneIx) -> Option<Blocked> {
-        let key = self.queue.lane(lane).key;
-        self.short_of_quota(key.tenant.filter(|_| self.tenants.is_active())?, key.shape)
+        let entry = self.queue.lane(lane);
+        self.short_of_quota(entry.first()?.job, entry.key.tenant.filter(|_| self.tenants.is_active())?, entry.key.shape)
     }
 
     /// Whether quota or limits keep a job from running anywhere.
     pub(crate) fn waits_for_quota(&self, job: JobId) -> bool {
         let shape = self.jobs.get(&job).and_then(|work| work.phase.shape());
-        let short = self.tenant_of(job).zip(shape).and_then(|(tenant, shape)| self.short_of_quota(tenant, shape));
+        let short = self.tenant_of(job).zip(shape).and_then(|(tenant, shape)| self.short_of_quota(job, tenant, shape));
         short.is_some()
     }
 
-    fn short_of_quota(&self, tenant: TenantIx, shape: ShapeIx) -> Option<Blocked> {
+    fn short_of_quota(&self, job: JobId, tenant: TenantIx, shape: ShapeIx) -> Option<Blocked> {
         let shape = self.shape(shape);
-        if self.tenants.full(tenant, shape.chip_milli()).is_some() {
+        if self.tenants.full(job, tenant, shape.chip_milli()).is_some() {
             return Some(Blocked::Limit);
         }
         let needs = shape.chips_by_accelerator(self.fleet());
         let is_short = |kind: AcceleratorKindIx| {
             let need = needs.iter().find(|(other, _)| *other == kind).map_or(0, |(_, milli)| *milli);
-            self.tenants.available(tenant, kind) < need
+            self.tenants.available_to(job, tenant, kind) < need
         };
         let stuck = shape.gangs.iter().map(|gang| gang.accelerators(self.fleet()));
         let stuck = stuck.filter(|kinds| kinds.iter().all(|kind| is_short(*kind)));
@@ -143,7 +146,8 @@ impl State {
         let key = self.queue.lane(lane).key;
         let Some(tenant) = key.tenant.filter(|_| self.tenants.is_active()) else { return };
         let shape = Arc::clone(self.shape(key.shape));
-        if let Some(full) = self.tenants.full(tenant, shape.chip_milli()) {
+        let Some(job) = self.queue.lane(lane).first().map(|first| first.job) else { return };
+        if let Some(full) = self.tenants.full(job, tenant, shape.chip_milli()) {
             self.tenants.waiting.await_limit(full.tenant, lane);
         }
         for (kind, milli) in shape.chips_by_accelerator(self.fleet()) {
@@ -152,6 +156,54 @@ impl State {
                 let least = shape.gangs.iter().map(|gang| gang.chip_milli()).filter(|milli| *milli > 0).min();
                 self.tenants.waiting.await_quota(kind, tenant, least.unwrap_or(milli), lane);
             }
+        }
+    }
+
+    /// Keeps quota for the first job of a lane that waits for some, once it has waited too long and nobody who stands
+    /// before it has: those behind take no more of it, so that it comes back to this one as running work ends.
+    pub(crate) fn promise_quota(&mut self, lane: LaneIx) {
+        let entry = self.queue.lane(lane);
+        let (Some(first), Some(tenant)) = (entry.first(), entry.key.tenant) else { return };
+        let waits = matches!(entry.parked, Some(Blocked::Quota(_) | Blocked::Limit));
+        let shape = self.shape(entry.key.shape);
+        if !waits || !self.is_late(first.asked) || !self.tenants.could_run(tenant, shape.chip_milli()) {
+            return;
+        }
+        let stands_before = |kept: &Promise| self.standing_of(kept.job) <= Some(self.standing(lane));
+        if self.tenants.promise().is_some_and(stands_before) {
+            return;
+        }
+        let needs = shape.chips_by_accelerator(self.fleet());
+        let reachable = |(kind, milli): &&(_, u64)| self.tenants.could_have(tenant, *kind) >= *milli;
+        if let Some((kind, milli)) = needs.iter().find(reachable).copied() {
+            if let Some(before) = self.tenants.promise().map(|kept| kept.job) {
+                self.forget_promise(before);
+            }
+            self.tenants.keep(Promise::new(first.job, tenant, kind, milli));
+        }
+    }
+
+    /// No quota is kept for a job any more: it runs, or waits no longer.
+    pub(super) fn forget_promise(&mut self, job: JobId) {
+        if self.tenants.promise().is_some_and(|kept| kept.job == job)
+            && let Some((tenant, footprint)) = self.tenants.keep_no_more()
+        {
+            let helped = self.tenants.helped(tenant, &footprint);
+            helped.into_iter().for_each(|lane| self.queue.wake(lane, false));
+            // The next who has waited too long is looked for among all.
+            self.late_before = Turn(0);
+        }
+    }
+
+    /// What is kept of quota, as data: for whom, of which kind, how many thousandths of chips.
+    pub(super) fn promise_image(&self) -> Option<(JobId, AcceleratorKindIx, u64)> {
+        self.tenants.promise().map(|kept| (kept.job, kept.kind, kept.milli))
+    }
+
+    /// Keeps what an image says.
+    pub(super) fn recall_promise(&mut self, (job, kind, milli): (JobId, AcceleratorKindIx, u64)) {
+        if let Some(tenant) = self.tenant_of(job).filter(|_| kind.ix() < self.fleet().accelerators.len()) {
+            self.tenants.keep(Promise::new(job, tenant, kind, milli));
         }
     }
 
@@ -206,7 +258,7 @@ impl State {
     /// Thousandths of chips of a kind that a tenant uses beyond what it and those below it have.
     pub fn borrows(&self, tenant: &str, kind: AcceleratorKindIx) -> u64 {
         let known = self.tenants.known(tenant).filter(|_| self.tenants.is_under_quota(kind));
-        known.map_or(0, |tenant| self.tenants.account(tenant, kind).borrowed())
+        known.map_or(0, |tenant| self.tenants.at_work(tenant, kind).borrowed())
     }
 
     /// Thousandths of chips of a kind that one tenant could be made to give back to another: what it, and each tenant
@@ -229,7 +281,7 @@ impl State {
         let needs = self.shape(shape).chips_by_accelerator(self.fleet());
         let need = needs.iter().find(|(other, _)| *other == kind);
         need.is_some_and(|(_, milli)| {
-            let account = self.tenants.is_under_quota(kind).then(|| self.tenants.account(tenant, kind));
+            let account = self.tenants.is_under_quota(kind).then(|| self.tenants.at_work(tenant, kind));
             account.is_some_and(|account| account.used + milli <= account.subtree)
         })
     }

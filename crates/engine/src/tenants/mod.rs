@@ -3,6 +3,7 @@
 //! A policy names the tenants of the tree ([`TenantTree`]). Others that ask for work hang below the root. All have a
 //! number, given when they are first met and kept, also over a change of the policy.
 
+mod promise;
 mod quota;
 mod share;
 mod single;
@@ -12,17 +13,17 @@ mod waiting;
 
 use offtake_fleet::{AcceleratorKindIx, Fleet};
 use offtake_units::{Duration, Ppm, Timestamp};
-use offtake_workload::ChipRequest;
 use offtake_workload::fixed::times_power_of_2;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use self::quota::Account;
 use self::share::{Average, Holding, counted_now, part_of};
-use crate::fact::Placement;
+use crate::fact::{JobId, Placement, Slot};
 use crate::policy::Policy;
-use crate::request::Shape;
+use crate::request::{Request, Shape};
 
+pub use self::promise::Promise;
 pub use self::share::SHARE_BITS;
 pub use self::single::{Tenancy, TenancyImage};
 pub use self::tree::{Limits, Quota, Tenant, TenantTree};
@@ -138,6 +139,8 @@ pub struct Tenants {
     /// Which accelerator kinds are under quota.
     under_quota: Vec<bool>,
     ranked_at: Option<Timestamp>,
+    /// Quota kept for a job that has waited too long for it.
+    promise: Option<Promise>,
     /// Lanes that wait for quota.
     pub waiting: QuotaQueue,
     /// Whether quota and limits are out of the way, in a trial.
@@ -162,18 +165,25 @@ impl Footprint {
     pub fn of(shape: &Shape, placement: &Placement, fleet: &Fleet) -> Self {
         let mut footprint = Self::default();
         for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
-            let workers: u64 = slots.iter().map(|slot| u64::from(slot.workers) * u64::from(slot.nodes.count)).sum();
-            footprint.cpu_milli += workers * u64::from(gang.cpu.get());
-            footprint.memory_mib += workers * gang.memory.get();
-            // All workers of a gang are on one kind of accelerator.
-            let kind = slots.first().map(|slot| fleet.nodes[slot.nodes.first.ix()].kind);
-            if gang.chips != ChipRequest::None
-                && let Some(accelerator) = kind.and_then(|kind| fleet.node_kinds[kind.ix()].accelerator)
-            {
-                footprint.add(accelerator, workers * gang.chips.milli());
-            }
+            footprint.take(gang, slots, fleet);
         }
         footprint
+    }
+
+    /// Adds what a gang takes in some slots. The workers that do not fill a node may be on another kind of accelerator.
+    pub fn take(&mut self, gang: &Request, slots: &[Slot], fleet: &Fleet) {
+        for slot in slots {
+            let workers = u64::from(slot.workers) * u64::from(slot.nodes.count);
+            self.cpu_milli += workers * u64::from(gang.cpu.get());
+            self.memory_mib += workers * gang.memory.get();
+            let each = u64::from(slot.workers) * gang.chips.milli();
+            let nodes = &fleet.nodes[slot.nodes.numbers().start as usize..slot.nodes.numbers().end as usize];
+            for alike in nodes.chunk_by(|node, next| node.kind == next.kind).filter(|_| each > 0) {
+                if let Some(accelerator) = alike.first().and_then(|node| fleet.kind(*node).accelerator) {
+                    self.add(accelerator, each * alike.len() as u64);
+                }
+            }
+        }
     }
 
     fn add(&mut self, accelerator: AcceleratorKindIx, milli: u64) {
@@ -254,6 +264,7 @@ impl Tenants {
         let was_active = std::mem::replace(&mut self.is_active, is_active);
         self.ranked_at = None;
         self.waiting = QuotaQueue::default();
+        self.promise = None;
         if !self.is_active && !was_active {
             return;
         }
@@ -546,11 +557,17 @@ impl Tenants {
 
     /// Thousandths of chips that a tenant may still use; any number where the kind is not under quota.
     pub fn available(&self, tenant: TenantIx, kind: AcceleratorKindIx) -> u64 {
+        self.available_to(JobId(u64::MAX), tenant, kind)
+    }
+
+    /// The same for a job of the tenant, for which some may be kept.
+    pub fn available_to(&self, job: JobId, tenant: TenantIx, kind: AcceleratorKindIx) -> u64 {
         if self.is_lifted || !self.is_under_quota(kind) {
             return u64::MAX;
         }
-        let account = self.account(tenant, kind);
-        let parent = (tenant != TenantIx::ROOT).then(|| self.available(self.parent(tenant), kind));
+        let mut account = self.account(tenant, kind);
+        account.used = account.used.saturating_sub(self.kept_at(tenant, kind, job));
+        let parent = (tenant != TenantIx::ROOT).then(|| self.available_to(job, self.parent(tenant), kind));
         account.available(parent)
     }
 
@@ -562,24 +579,26 @@ impl Tenants {
         }
         let above: Vec<TenantIx> = self.path(by).collect();
         let branch = self.path(of).take_while(|at| !above.contains(at));
-        branch.map(|at| self.account(at, kind).borrowed()).min().unwrap_or(0)
+        branch.map(|at| self.at_work(at, kind).borrowed()).min().unwrap_or(0)
     }
 
     /// The limit, nearest to the tenant, that leaves no room for one more running job of so many chips.
-    pub fn full(&self, tenant: TenantIx, chip_milli: u64) -> Option<Full> {
+    pub fn full(&self, job: JobId, tenant: TenantIx, chip_milli: u64) -> Option<Full> {
         if self.is_lifted {
             return None;
         }
-        self.first_full(tenant, |load, limits| {
-            let jobs = (Counted::RunningJobs, limits.running_jobs, load.running_jobs, 1, 1);
-            let chips = (Counted::RunningChips, limits.running_chips, load.running_chip_milli, chip_milli, 1000);
+        self.first_full(tenant, |at, load, limits| {
+            let kept = self.is_kept_at(at, job).map_or((0, 0), |kept| (1, kept.milli));
+            let running = (load.running_jobs.saturating_sub(kept.0), load.running_chip_milli.saturating_sub(kept.1));
+            let jobs = (Counted::RunningJobs, limits.running_jobs, running.0, 1, 1);
+            let chips = (Counted::RunningChips, limits.running_chips, running.1, chip_milli, 1000);
             [jobs, chips]
         })
     }
 
     /// The limit, nearest to the tenant, that leaves no room for one more waiting job of so many chips.
     pub fn full_of_waiting(&self, tenant: TenantIx, chip_milli: u64) -> Option<Full> {
-        self.first_full(tenant, |load, limits| {
+        self.first_full(tenant, |_, load, limits| {
             let jobs = (Counted::PendingJobs, limits.pending_jobs, load.pending_jobs, 1, 1);
             let chips = (Counted::PendingChips, limits.pending_chips, load.pending_chip_milli, chip_milli, 1000);
             [jobs, chips]
@@ -589,11 +608,11 @@ impl Tenants {
     fn first_full(
         &self,
         tenant: TenantIx,
-        limits: impl Fn(&Load, &Limits) -> [(Counted, Option<u32>, u64, u64, u64); 2],
+        limits: impl Fn(TenantIx, &Load, &Limits) -> [(Counted, Option<u32>, u64, u64, u64); 2],
     ) -> Option<Full> {
         self.path(tenant).find_map(|at| {
             let entry = &self.entries[at.ix()];
-            limits(&entry.load, &entry.limits).into_iter().find_map(|(counted, limit, now, more, unit)| {
+            limits(at, &entry.load, &entry.limits).into_iter().find_map(|(counted, limit, now, more, unit)| {
                 let limit = limit?;
                 (now + more > u64::from(limit) * unit).then_some(Full { tenant: at, counted, limit, now })
             })
@@ -650,6 +669,7 @@ impl Tenants {
     /// The same tenants with nothing that runs or waits.
     pub fn without_work(&self) -> Self {
         let mut empty = self.clone();
+        empty.promise = None;
         for entry in &mut empty.entries {
             entry.load = Load::default();
             entry.quota.iter_mut().for_each(|account| account.used = 0);

@@ -74,7 +74,7 @@ impl Tenants {
             parent: (tenant != TenantIx::ROOT).then(|| self.name(entry.parent).to_owned()),
             weight: entry.weight,
             share: self.share(tenant),
-            load: entry.load,
+            load: self.load_at_work(tenant),
             limits: entry.limits,
             quota: quota.filter(|quota| quota.in_use > 0 || quota.entitled.is_some()).collect(),
         });
@@ -88,7 +88,7 @@ impl Tenants {
         let held = |other: TenantIx| self.entries[other.ix()].own[accelerator.ix()].held;
         let in_use = self.all().filter(is_in).map(held).sum();
         let entitled = self.is_under_quota(accelerator).then(|| {
-            let account = self.account(tenant, accelerator);
+            let account = self.at_work(tenant, accelerator);
             let available = self.available(tenant, accelerator);
             Entitled {
                 nominal: account.nominal,

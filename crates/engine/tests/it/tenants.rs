@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_engine::{
-    Blocked, Event, Fairness, JobId, Limits, Order, Phase, Policy, Quota, Refusal, State, Tenant, TenantTree,
-    TenantView,
+    Blocked, Counted, Event, Explanation, Fairness, JobId, Limits, Obstacle, Order, Phase, Policy, Quota, Refusal,
+    State, Tenant, TenantTree, TenantView,
 };
 use offtake_fleet::{AcceleratorKindIx, Fleet};
-use offtake_units::Duration;
+use offtake_units::{Duration, Ppm};
 use offtake_workload::{Job, Tier};
 use proptest::prelude::*;
 
@@ -73,6 +73,21 @@ fn the_least_share_goes_first() {
     });
     engine.decide();
     assert_eq!(started(&engine), "abab", "four nodes, two tenants");
+}
+
+#[test]
+fn a_job_says_whose_share_is_less() {
+    let mut engine = Engine::under(fleet(PLAIN), policy(Order::FairShare, NONE, TenantTree::default()));
+    engine.submit(of("a", job(vec![gang(3, 4)], Some(60))));
+    engine.submit(node_for("b", 60));
+    engine.decide();
+    let ours = engine.submit(node_for("a", 60));
+    let theirs = engine.submit(node_for("b", 60));
+    engine.decide();
+    let Some(Explanation::Waiting(why)) = engine.state.explain(ours) else { panic!("it waits") };
+    let (share, own) = (Ppm::new(250_000), Ppm::new(750_000));
+    let less = Obstacle::Share { job: theirs, tenant: "b".to_owned(), share, own };
+    assert!(why.obstacles.contains(&less), "{:?}", why.obstacles);
 }
 
 #[test]
@@ -177,6 +192,9 @@ fn quota_is_kept_and_borrowed_and_comes_back() {
     assert_eq!(started(&engine), "aaa", "eight of its own and four borrowed");
     let kind = AcceleratorKindIx(0);
     assert_eq!(engine.state.blocked(ours[3]), Some(Blocked::Quota(kind)));
+    let Some(Explanation::Waiting(why)) = engine.state.explain(ours[3]) else { panic!("it waits") };
+    let short = Obstacle::Quota { tenant: "a".to_owned(), accelerator: kind, available: 0, needed: 4000 };
+    assert_eq!(why.obstacles, [short]);
     assert_eq!((engine.state.borrows("a", kind), engine.state.borrows("b", kind)), (4000, 0));
     let theirs = [engine.submit(node_for("b", 500)), engine.submit(node_for("b", 500))];
     engine.decide();
@@ -243,9 +261,46 @@ fn limits_bind_a_tenant_and_those_below_it() {
     let third = engine.submit(node_for("a", 10));
     engine.decide();
     assert_eq!(engine.state.blocked(third), Some(Blocked::Limit));
+    let Some(Explanation::Waiting(why)) = engine.state.explain(third) else { panic!("it waits") };
+    let full = Obstacle::Limit { tenant: "p".to_owned(), counted: Counted::RunningJobs, limit: 2 };
+    assert_eq!(why.obstacles, [full]);
     engine.restore();
     engine.pass(10);
     assert!(engine.runs(third));
+}
+
+#[test]
+fn who_waits_too_long_for_quota_has_it_kept() {
+    for (order, limits) in [
+        (Order::FairShare, Limits::default()),
+        (Order::Turn, Limits::default()),
+        (Order::FairShare, Limits { running_chips: Some(8), ..Limits::default() }),
+    ] {
+        let fairness = Fairness { half_life: Duration::ZERO, ageing: Some(Duration::from_secs(100)) };
+        let tree = tree([("a", Tenant { quota: chips("chip", 8, Some(0), None), limits, ..Tenant::default() })]);
+        let mut engine = Engine::under(fleet(PLAIN), policy(order, fairness, tree));
+        engine.submit(node_for("a", 30));
+        engine.decide();
+        engine.pass(15);
+        engine.submit(node_for("a", 30));
+        engine.decide();
+        let whole = engine.submit(of("a", job(vec![gang(2, 4)], Some(10))));
+        // One small job ends every 15 seconds, and the next is there already.
+        for _ in 0..6 {
+            engine.submit(node_for("a", 30));
+            engine.pass(15);
+            assert!(!engine.runs(whole), "it would take all of the quota");
+        }
+        for _ in 0..4 {
+            engine.submit(node_for("a", 30));
+            engine.pass(15);
+            if engine.runs(whole) {
+                break;
+            }
+            engine.restore();
+        }
+        assert!(engine.runs(whole), "{order:?}: after 100 seconds the quota is kept for it");
+    }
 }
 
 #[test]
@@ -300,11 +355,9 @@ fn used(tree: &TenantTree, fleet: &Fleet, state: &State, kind: &str) -> Vec<(Str
             })
             .flat_map(|(work, placement)| work.spec.gangs.iter().zip(&placement.gangs))
             .flat_map(|(gang, slots)| slots.iter().map(move |slot| (gang, slot)))
-            .filter(|(_, slot)| {
-                let node = fleet.nodes[slot.nodes.first.ix()];
-                fleet.accelerator(fleet.kind(node)).is_some_and(|chip| chip.name == kind)
-            })
-            .map(|(gang, slot)| u64::from(slot.workers) * u64::from(slot.nodes.count) * gang.chips.milli())
+            .flat_map(|(gang, slot)| slot.nodes.numbers().map(move |node| (gang, slot, fleet.nodes[node as usize])))
+            .filter(|(_, _, node)| fleet.accelerator(fleet.kind(*node)).is_some_and(|chip| chip.name == kind))
+            .map(|(gang, slot, _)| u64::from(slot.workers) * gang.chips.milli())
             .sum()
     };
     let declared =

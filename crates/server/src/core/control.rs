@@ -85,6 +85,10 @@ impl Core {
                 }
                 self.node_answer(caller, &node)
             }
+            Command::SetPolicy(policy) => {
+                caller.is_operator()?;
+                if repeated { Ok(Answer::Policy(Box::new(self.policy()))) } else { self.set_policy(*policy) }
+            }
             Command::Step { job, request } => {
                 self.may_step(caller, job)?;
                 self.ask_step(caller, job, *request)

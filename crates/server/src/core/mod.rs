@@ -10,6 +10,7 @@ mod attempts;
 mod control;
 mod image;
 mod nodes;
+mod policy;
 mod receipt;
 mod records;
 mod steps;
@@ -29,7 +30,7 @@ use offtake_engine::{Event as EngineEvent, Fact as EngineFact, JobId, Policy, St
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_protocol::agent::{Join, Joined, Orders, Report};
 use offtake_protocol::rest::{
-    JobState, JobView, JoinTokenMade, NodeView, Problem, StepRequest, StepView, SubmittedBatch, TokenMade,
+    JobState, JobView, JoinTokenMade, NodeView, PolicyView, Problem, StepRequest, StepView, SubmittedBatch, TokenMade,
 };
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::{JobFile, User};
@@ -142,6 +143,8 @@ pub enum Command {
     },
     /// A drained node takes work again.
     Resume(String),
+    /// The policy is set.
+    SetPolicy(Box<Policy>),
     /// A step inside a running job.
     Step {
         /// The job.
@@ -185,6 +188,8 @@ pub enum Answer {
     Job(Box<JobView>),
     /// A node was changed: how it stands now.
     Node(Box<NodeView>),
+    /// The policy in force.
+    Policy(Box<PolicyView>),
     /// A step was asked for, or ended.
     Step(Box<StepView>),
     /// A token.

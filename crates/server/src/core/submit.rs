@@ -139,6 +139,7 @@ impl Core {
             return Err(problem(503, "no_nodes", detail));
         }
         self.state.placeable(&asked.job.gangs).map_err(|refusal| problem(422, "unplaceable", refusal.to_string()))?;
+        self.state.lets_wait(&asked.job).map_err(|refusal| problem(429, "pending_limit", refusal.to_string()))?;
         Ok(asked)
     }
 

@@ -180,6 +180,15 @@ impl Core {
         let who = |job: JobId| {
             if self.may_name(caller, job) { format!("job {}", job.0) } else { "another tenant's job".to_owned() }
         };
+        let whose = |tenant: &str| match tenant {
+            "" => "all tenants together".to_owned(),
+            tenant if caller.sees(tenant) => format!("tenant {tenant}"),
+            _ => "another tenant".to_owned(),
+        };
+        let chips = |milli: u64| match milli % 1000 {
+            0 => count(milli / 1000, "chip"),
+            _ => format!("{}.{:03} chips", milli / 1000, milli % 1000),
+        };
         Some(match obstacle {
             Obstacle::Behind { job } => format!("{} comes first", who(*job)),
             Obstacle::HeldFor { job, start } => {
@@ -205,6 +214,25 @@ impl Core {
                 "there is room for all of its workers, but not in the domains in which it requires them together"
                     .to_owned()
             }
+            Obstacle::Quota { tenant, accelerator, available, needed } => {
+                let kind = &self.state.fleet().accelerators[accelerator.ix()].name;
+                format!(
+                    "the quota of {} leaves {} of {kind}, and it takes {}",
+                    whose(tenant),
+                    chips(*available),
+                    chips(*needed)
+                )
+            }
+            Obstacle::Limit { tenant, counted, limit } => {
+                format!("{} may have {limit} {}, and has no room for it", whose(tenant), counted.words())
+            }
+            Obstacle::Share { job, tenant, share, own } => format!(
+                "{} comes first: {} has {:.2} % of the fleet for its weight, this one's tenant {:.2} %",
+                who(*job),
+                whose(tenant),
+                share.as_f64() * 100.0,
+                own.as_f64() * 100.0
+            ),
             Obstacle::Room => "running work has what it needs".to_owned(),
         })
     }

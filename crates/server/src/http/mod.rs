@@ -10,6 +10,7 @@ mod logs;
 mod nodes;
 mod observe;
 mod openapi;
+mod policy;
 mod query;
 mod steps;
 mod tokens;
@@ -47,6 +48,8 @@ pub(crate) fn router(server: &Arc<Server>) -> Router {
         .route("/v1/nodes/{name}/drain", post(nodes::drain))
         .route("/v1/nodes/{name}/resume", post(nodes::resume))
         .route("/v1/fleet", get(nodes::fleet))
+        .route("/v1/policy", get(policy::get).put(policy::set))
+        .route("/v1/tenants", get(policy::tenants))
         .route("/v1/what-if", post(what_if::ask))
         .route("/v1/events", get(events::follow))
         .route("/v1/tokens", get(tokens::list).post(tokens::make))

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use self::file::File;
 use crate::run::Setup;
-use offtake_engine::Policy;
+use offtake_engine::{Policy, PolicyError};
 use offtake_signals::ExchangeRate;
 use offtake_units::{Duration, Ppm};
 use offtake_workload::{Reservation, Service, ServiceText};
@@ -165,6 +165,10 @@ impl Reader {
         let mut fleet = offtake_fleet::read(&self.dir.join(&file.fleet), &file.parameters)?;
         let mut notes = file.notes.clone();
         self.lay_zones(&file, &mut fleet, &mut notes)?;
+        for (name, policy) in &policies {
+            let wrong = |error: PolicyError| self.fault("policies", format!("names `{name}`"), error.message);
+            policy.check_on(&fleet).map_err(wrong)?;
+        }
         let fleet = Arc::new(fleet);
         let failures = self.failures(file.failures.as_ref(), &fleet, seed)?;
         let (workload, start) = self.workload(&file, &fleet, seed, &mut notes)?;
@@ -324,30 +328,52 @@ impl Reader {
     }
 
     fn policies(&self, names: &[String], seed: u64) -> Result<Vec<(String, Policy)>, ScenarioError> {
-        let known = || Policy::NAMES.join(", ");
+        let known = || format!("one or more of {}, or of policy files (*.toml)", Policy::NAMES.join(", "));
         if names.is_empty() {
-            return Err(self.fault("policies", "is empty", format!("one or more of {}", known())));
+            return Err(self.fault("policies", "is empty", known()));
         }
         let mut policies: Vec<(String, Policy)> = Vec::new();
-        for name in names {
-            let Some(policy) = Policy::named(name, seed) else {
-                return Err(self.value("policies", name, known()));
+        for given in names {
+            let (name, policy) = match given.strip_suffix(".toml") {
+                Some(path) => (path.rsplit(['/', '\\']).next().unwrap_or(path), self.policy_file(given, seed)?),
+                None => {
+                    (given.as_str(), Policy::named(given, seed).ok_or_else(|| self.value("policies", given, known()))?)
+                }
             };
             if policies.iter().any(|(other, _)| other == name) {
                 return Err(self.fault("policies", format!("names `{name}` twice"), "each policy once"));
             }
-            policies.push((name.clone(), policy));
+            policies.push((name.to_owned(), policy));
         }
         Ok(policies)
+    }
+
+    /// The policy of a file, named as seen from the scenario; its seed, where it gives none, is the scenario's.
+    fn policy_file(&self, given: &str, seed: u64) -> Result<Policy, ScenarioError> {
+        let path = self.dir.join(given);
+        let file = path.display().to_string();
+        let text = read_text(&path, &file).map_err(|error| match error {
+            ScenarioError::Unreadable { source, .. } => {
+                let fault = format!("names `{given}`, which cannot be read: {source}");
+                self.fault("policies", fault, "the path of a policy file, as seen from the scenario")
+            }
+            other => other,
+        })?;
+        let wrong =
+            |error: PolicyError| ScenarioError::Syntax { file: file.clone(), line: error.line, message: error.message };
+        let policy = Policy::from_toml(&text).map_err(wrong)?;
+        let seed = if policy.seed == 0 { seed } else { policy.seed };
+        Ok(Policy { seed, ..policy })
     }
 
     fn focus(&self, focus: Option<&str>, policies: &[(String, Policy)]) -> Result<String, ScenarioError> {
         let has = |name: &str| policies.iter().any(|(other, _)| other == name);
         match focus {
-            Some(name) if Policy::named(name, 0).is_none() => {
-                Err(self.value("focus", name, format!("one of the policies: {}", Policy::NAMES.join(", "))))
-            }
             Some(name) if has(name) => Ok(name.to_owned()),
+            Some(name) if Policy::named(name, 0).is_none() => {
+                let run: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
+                Err(self.value("focus", name, format!("one of the policies: {}", run.join(", "))))
+            }
             _ if has("offtake") => Ok("offtake".to_owned()),
             _ => Ok(policies[0].0.clone()),
         }

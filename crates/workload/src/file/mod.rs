@@ -33,6 +33,10 @@ pub struct JobFile {
     /// Who may displace whom; `standard` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
+    /// Its standing among the waiting jobs of its tenant, where the policy asks for it: the highest goes first; 0 when
+    /// left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
     /// How long it may run, such as `36h`; no limit when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,

@@ -42,6 +42,7 @@ impl JobFile {
             tenant: self.tenant.take().unwrap_or_else(|| tenant.to_owned()),
             submitted: String::new(),
             tier: self.tier,
+            priority: self.priority,
             duration: self.duration.take(),
             deadline: self.deadline.take(),
             preemptible: self.preemptible,

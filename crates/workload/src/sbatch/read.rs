@@ -166,6 +166,18 @@ impl<'a> Of<'a> {
         Ok(())
     }
 
+    /// `--priority`, or else what `--nice` takes off; 100 where it does not say how much, as in Slurm.
+    fn priority(&self) -> Result<Option<i32>, Error> {
+        let number = |(given, text): (&Given, &str)| {
+            text.parse::<i32>().map_err(|_| wrong(given, "a whole number from -2147483648 to 2147483647"))
+        };
+        if let Some(priority) = self.text(Key::Priority) {
+            return number(priority).map(Some);
+        }
+        let nice = |(given, text)| if str::is_empty(text) { Ok(100) } else { number((given, text)) };
+        Ok(self.text(Key::Nice).map(nice).transpose()?.map(i32::saturating_neg))
+    }
+
     /// Name, tenant, tier, environment, and what happens before and after.
     fn around(&self, job: &mut JobFile, name: &str, notes: &mut Vec<Note>) -> Result<(), Error> {
         job.name = Some(self.text(Key::JobName).map_or(name, |(_, name)| name).to_owned());
@@ -184,6 +196,7 @@ impl<'a> Of<'a> {
                 }
             }
         }
+        job.priority = self.priority()?;
         job.environment = match self.text(Key::Export) {
             None => values::exported("ALL", &self.around.environment).unwrap_or_default(),
             Some((given, text)) => values::exported(text, &self.around.environment).ok_or_else(|| {

@@ -10,7 +10,7 @@ use crate::error::{TraceError, WriteError};
 use crate::input::{Column, InputError, Row, Table, write_row};
 use crate::{Strength, Tier, Workload};
 
-const COLUMNS: [Column; 24] = [
+const COLUMNS: [Column; 25] = [
     Column::required("name"),
     Column::required("tenant"),
     Column::required("submitted"),
@@ -33,11 +33,12 @@ const COLUMNS: [Column; 24] = [
     Column::optional("group_level"),
     Column::optional("spares"),
     Column::optional("torus"),
+    Column::optional("priority"),
     // Read only to be refused with a reason; never written.
     Column::optional("workers_min"),
     Column::optional("workers_max"),
 ];
-const WRITTEN_COLUMNS: usize = 22;
+const WRITTEN_COLUMNS: usize = 23;
 
 pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(), TraceError> {
     into.column = flat_name;
@@ -87,6 +88,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         group_level,
         spares,
         torus,
+        priority,
         workers_min,
         workers_max,
     ] = *positions;
@@ -116,6 +118,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         tenant: row.text(tenant).to_owned(),
         submitted: row.text(submitted).to_owned(),
         tier: tier_of(row, tier)?,
+        priority: row.value(priority, "a whole number from -2147483648 to 2147483647, or nothing")?,
         duration: text(duration),
         deadline: text(deadline),
         preemptible: row.value(preemptible, "true, false or nothing")?,
@@ -214,6 +217,7 @@ pub fn write_csv(workload: &Workload, mut out: impl Write) -> Result<(), WriteEr
             gang.group_level.unwrap_or_default(),
             number(gang.spares),
             gang.torus.unwrap_or_default(),
+            wire.priority.unwrap_or_default().to_string(),
         ];
         write_row(&mut out, fields.iter().map(String::as_str))?;
     }

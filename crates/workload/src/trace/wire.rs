@@ -67,6 +67,8 @@ pub(crate) struct WireJob {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
@@ -187,6 +189,7 @@ impl WireJob {
             name: self.name,
             tenant: self.tenant,
             tier: self.tier.unwrap_or(Tier::Standard),
+            priority: self.priority.unwrap_or_default(),
             checkpoint,
             preemptible: self.preemptible.unwrap_or(false),
             reservation: self.reservation,
@@ -202,6 +205,7 @@ impl WireJob {
             tenant: job.tenant.clone(),
             submitted: human::write_timestamp(job.submitted).unwrap_or_default(),
             tier: Some(job.tier),
+            priority: Some(job.priority).filter(|priority| *priority != 0),
             duration: job.duration.map(human::write_duration),
             deadline: job.deadline.and_then(human::write_timestamp),
             preemptible: job.preemptible.then_some(true),

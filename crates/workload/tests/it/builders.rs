@@ -96,26 +96,29 @@ fn job(most_gangs: usize) -> impl Strategy<Value = Job> {
     let checkpoint =
         proptest::option::of((span(), 0_u64..=(1 << 60)).prop_map(|(interval, bytes)| Checkpoint { interval, bytes }));
     (
-        (name(), name(), tier(), any::<bool>()),
+        (name(), name(), tier(), any::<bool>(), any::<i32>()),
         (0_i64..LAST_MS, proptest::option::of(any::<u64>()), proptest::option::of(span())),
         checkpoint,
         proptest::collection::vec(gang(), 1..=most_gangs),
     )
-        .prop_map(|((name, tenant, tier, preemptible), (submitted_ms, slack, duration), checkpoint, gangs)| Job {
-            name,
-            tenant,
-            tier,
-            submitted: Timestamp::from_millis(submitted_ms),
-            duration,
-            deadline: slack.map(|slack| {
-                let room = (LAST_MS - submitted_ms) as u64;
-                Timestamp::from_millis(submitted_ms + 1 + (slack % room) as i64)
-            }),
-            checkpoint,
-            preemptible,
-            gangs,
-            ..Job::default()
-        })
+        .prop_map(
+            |((name, tenant, tier, preemptible, priority), (submitted_ms, slack, duration), checkpoint, gangs)| Job {
+                name,
+                tenant,
+                tier,
+                submitted: Timestamp::from_millis(submitted_ms),
+                duration,
+                deadline: slack.map(|slack| {
+                    let room = (LAST_MS - submitted_ms) as u64;
+                    Timestamp::from_millis(submitted_ms + 1 + (slack % room) as i64)
+                }),
+                checkpoint,
+                preemptible,
+                priority,
+                gangs,
+                ..Job::default()
+            },
+        )
 }
 
 fn service() -> impl Strategy<Value = Service> {

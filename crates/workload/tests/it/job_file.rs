@@ -254,7 +254,15 @@ fn job_file() -> impl Strategy<Value = JobFile> {
     let when = prop::sample::select(vec![When::Started, When::Ended, When::Succeeded, When::Failed]);
     // TOML's integers are signed.
     let after = (0..=i64::MAX as u64, when).prop_map(|(job, when)| Dependency { job, when });
-    let about = (some(), some(), prop::option::of(prop::sample::select(Tier::ALL.to_vec())), some(), some(), flag());
+    let about = (
+        some(),
+        some(),
+        prop::option::of(prop::sample::select(Tier::ALL.to_vec())),
+        some(),
+        some(),
+        flag(),
+        any::<Option<i32>>(),
+    );
     let stop = (some(), some(), some(), some(), some());
     let runs = (
         prop::collection::vec(wire_gang(), 0..3),
@@ -273,6 +281,7 @@ fn job_file() -> impl Strategy<Value = JobFile> {
         duration: about.3,
         deadline: about.4,
         preemptible: about.5,
+        priority: about.6,
         checkpoint_interval: stop.0,
         checkpoint_size: stop.1,
         checkpoint_signal: stop.2,
