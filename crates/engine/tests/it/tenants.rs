@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use offtake_engine::{
     Blocked, Counted, Event, Explanation, Fairness, JobId, Limits, Obstacle, Order, Phase, Policy, Quota, Refusal,
-    State, Tenant, TenantTree, TenantView,
+    State, Tenant, TenantTree, TenantView, Waiting,
 };
 use offtake_fleet::{AcceleratorKindIx, Fleet};
 use offtake_units::{Duration, Ppm};
@@ -62,6 +62,14 @@ fn view<'a>(all: &'a [TenantView], name: &str) -> &'a TenantView {
     all.iter().find(|view| view.name == name).expect("the tenant is known")
 }
 
+fn why_it_waits(engine: &mut Engine, job: JobId) -> Waiting {
+    let why = match engine.state.explain(job) {
+        Some(Explanation::Waiting(why)) => Some(why),
+        _ => None,
+    };
+    why.expect("the job waits")
+}
+
 #[test]
 fn the_least_share_goes_first() {
     let mut engine = Engine::under(fleet(PLAIN), policy(Order::FairShare, NONE, TenantTree::default()));
@@ -84,7 +92,7 @@ fn a_job_says_whose_share_is_less() {
     let ours = engine.submit(node_for("a", 60));
     let theirs = engine.submit(node_for("b", 60));
     engine.decide();
-    let Some(Explanation::Waiting(why)) = engine.state.explain(ours) else { panic!("it waits") };
+    let why = why_it_waits(&mut engine, ours);
     let (share, own) = (Ppm::new(250_000), Ppm::new(750_000));
     let less = Obstacle::Share { job: theirs, tenant: "b".to_owned(), share, own };
     assert!(why.obstacles.contains(&less), "{:?}", why.obstacles);
@@ -192,7 +200,7 @@ fn quota_is_kept_and_borrowed_and_comes_back() {
     assert_eq!(started(&engine), "aaa", "eight of its own and four borrowed");
     let kind = AcceleratorKindIx(0);
     assert_eq!(engine.state.blocked(ours[3]), Some(Blocked::Quota(kind)));
-    let Some(Explanation::Waiting(why)) = engine.state.explain(ours[3]) else { panic!("it waits") };
+    let why = why_it_waits(&mut engine, ours[3]);
     let short = Obstacle::Quota { tenant: "a".to_owned(), accelerator: kind, available: 0, needed: 4000 };
     assert_eq!(why.obstacles, [short]);
     assert_eq!((engine.state.borrows("a", kind), engine.state.borrows("b", kind)), (4000, 0));
@@ -261,7 +269,7 @@ fn limits_bind_a_tenant_and_those_below_it() {
     let third = engine.submit(node_for("a", 10));
     engine.decide();
     assert_eq!(engine.state.blocked(third), Some(Blocked::Limit));
-    let Some(Explanation::Waiting(why)) = engine.state.explain(third) else { panic!("it waits") };
+    let why = why_it_waits(&mut engine, third);
     let full = Obstacle::Limit { tenant: "p".to_owned(), counted: Counted::RunningJobs, limit: 2 };
     assert_eq!(why.obstacles, [full]);
     engine.restore();

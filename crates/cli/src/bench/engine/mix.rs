@@ -53,13 +53,7 @@ pub fn job(chips: u64, tenant: String) -> Job {
         topology: Some(Topology { level: level.to_owned(), strength }),
         ..Gang::default()
     };
-    Job {
-        name: format!("gang-{chips}"),
-        tenant,
-        tier: Tier::Standard,
-        gangs: vec![gang],
-        ..Job::default()
-    }
+    Job { name: format!("gang-{chips}"), tenant, tier: Tier::Standard, gangs: vec![gang], ..Job::default() }
 }
 
 /// Nodes of 16 chips in islands of 4, racks of 4 islands, blocks of 64 racks and sites of 32 blocks.
