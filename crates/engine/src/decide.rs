@@ -93,7 +93,12 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
         while state.holds_stale {
             keep_holds(state, facts);
         }
-        let Some(lane) = state.next_lane() else { return };
+        let Some(lane) = state.next_lane() else {
+            if state.promise_anew() {
+                continue;
+            }
+            return;
+        };
         open(state, lane);
         let entry = state.queue.lane(lane);
         let (key, only_freed) = (entry.key, entry.only_freed);

@@ -93,6 +93,8 @@ struct Remembered {
     holds_stale: bool,
     #[serde(default)]
     late_before: Turn,
+    #[serde(default)]
+    promise_due: bool,
     /// Quota that is kept: for whom, of which kind, how many thousandths of chips.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     promise: Option<(JobId, AcceleratorKindIx, u64)>,
@@ -186,6 +188,7 @@ impl State {
             freed: self.freed.clone(),
             holds_stale: self.holds_stale,
             late_before: self.late_before,
+            promise_due: self.promise_due,
             promise: self.promise_image(),
             start_unknown: self.start_unknown.clone(),
             unhelped: self.unhelped.image().clone(),
@@ -226,6 +229,7 @@ impl State {
         state.freed = remembered.freed;
         state.holds_stale = remembered.holds_stale;
         state.late_before = remembered.late_before;
+        state.promise_due = remembered.promise_due;
         state.start_unknown = remembered.start_unknown;
         state.unhelped = Unhelped::restore(remembered.unhelped);
         Ok(state)

@@ -136,6 +136,8 @@ pub struct State {
     pub(crate) holds_stale: bool,
     /// All with an earlier turn had waited too long at the last pass, as far as their lane's first goes.
     pub(crate) late_before: Turn,
+    /// Whether quota may be kept for somebody else now.
+    promise_due: bool,
     /// Nodes given back since the last pass; none when they are too many to tell.
     pub(crate) freed: Option<Vec<NodeRange>>,
     /// Blocked jobs whose start nobody can tell: they wait for work without an expected end.
@@ -186,6 +188,7 @@ impl Default for State {
             kept: FxHashMap::default(),
             holds_stale: false,
             late_before: Turn(0),
+            promise_due: false,
             freed: Some(Vec::new()),
             start_unknown: BTreeSet::new(),
             unhelped: Unhelped::default(),

@@ -106,7 +106,7 @@ impl State {
         let Some(tenant) = key.tenant else { return false };
         let needs = self.shape(key.shape).chips_by_accelerator(self.fleet());
         let beyond = |(kind, milli): &(_, u64)| {
-            let account = self.tenants.is_under_quota(*kind).then(|| self.tenants.account(tenant, *kind));
+            let account = self.tenants.is_under_quota(*kind).then(|| self.tenants.at_work(tenant, *kind));
             account.is_some_and(|account| account.used + milli > account.subtree)
         };
         !needs.is_empty() && needs.iter().all(beyond)
@@ -117,7 +117,7 @@ impl State {
         self.policy.fairness.ageing.is_some_and(|most| self.now - asked > most)
     }
 
-    fn lane_is_late(&self, lane: LaneIx) -> bool {
+    pub(super) fn lane_is_late(&self, lane: LaneIx) -> bool {
         self.queue.lane(lane).first().is_some_and(|first| self.is_late(first.asked))
     }
 

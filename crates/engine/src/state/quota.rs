@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use offtake_fleet::AcceleratorKindIx;
-use offtake_workload::Job;
+use offtake_workload::{Job, Tier};
 
 use super::{Phase, State, Work};
 use crate::fact::{JobId, Placement};
@@ -169,8 +169,13 @@ impl State {
         if !waits || !self.is_late(first.asked) || !self.tenants.could_run(tenant, shape.chip_milli()) {
             return;
         }
-        let stands_before = |kept: &Promise| self.standing_of(kept.job) <= Some(self.standing(lane));
-        if self.tenants.promise().is_some_and(stands_before) {
+        // By tier and turn, whatever the order: that does not change with what is kept.
+        let mine = (entry.key.tier, first.turn);
+        let came_before = |kept: &Promise| {
+            let other = self.jobs.get(&kept.job);
+            other.is_some_and(|work| (work.spec.tier, work.turn) <= mine)
+        };
+        if self.tenants.promise().is_some_and(came_before) {
             return;
         }
         let needs = shape.chips_by_accelerator(self.fleet());
@@ -190,9 +195,21 @@ impl State {
         {
             let helped = self.tenants.helped(tenant, &footprint);
             helped.into_iter().for_each(|lane| self.queue.wake(lane, false));
-            // The next who has waited too long is looked for among all.
-            self.late_before = Turn(0);
+            self.promise_due = true;
         }
+    }
+
+    /// Looks among all who have waited too long for the one that quota is kept for next, once it is kept for nobody.
+    pub(crate) fn promise_anew(&mut self) -> bool {
+        let is_due = std::mem::take(&mut self.promise_due);
+        if is_due {
+            let tiers = Tier::ALL.into_iter();
+            let late =
+                tiers.flat_map(|tier| self.queue.in_turn(tier, Turn(0)).take_while(|lane| self.lane_is_late(*lane)));
+            let late: Vec<LaneIx> = late.collect();
+            late.into_iter().for_each(|lane| self.promise_quota(lane));
+        }
+        is_due
     }
 
     /// What is kept of quota, as data: for whom, of which kind, how many thousandths of chips.
