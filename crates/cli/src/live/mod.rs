@@ -117,7 +117,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// A job, or one of an array.
+// A job, or one of an array.
 #[derive(Args)]
 pub struct OneJob {
     /// The job: its number, or 17_3 for index 3 of the array 17
