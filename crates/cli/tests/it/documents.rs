@@ -42,7 +42,7 @@ fn commands_are_found_in_blocks_of_shell() {
     assert_eq!(cut("offtake simulate x.toml"), "offtake simulate x.toml --set horizon=6h");
     assert_eq!(
         cut("offtake bench engine --steps 9000 --json"),
-        "offtake bench engine --steps 2000 --pending 1000 --json --accelerators 65536"
+        "offtake bench engine --steps 2000 --json --accelerators 65536 --pending 1000"
     );
 }
 
@@ -92,7 +92,7 @@ fn cut(command: &str) -> String {
             &[("--set horizon", "=6h"), ("--set workload.jobs", "=2000")]
         }
         [_, "simulate", ..] => &[("--set horizon", "=6h")],
-        [_, "bench", "engine", ..] => &[("--accelerators", " 65536"), ("--steps", " 2000")],
+        [_, "bench", "engine", ..] => &[("--accelerators", " 65536"), ("--steps", " 2000"), ("--pending", " 1000")],
         [_, "bench", "packing", ..] => &[("--seeds", " 42..42")],
         _ => &[],
     };
