@@ -212,7 +212,7 @@ impl Gang {
     }
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
 const fn is_nothing(count: &u32) -> bool {
     *count == 0
 }

@@ -224,7 +224,7 @@ proptest! {
                 }
                 Happening::RestEnds => {
                     if !world.worker_lives && std::mem::take(&mut world.rest_lives) {
-                        world.feed(&mut core, Input::Tick, start_works);
+                        world.feed(&mut core, Input::TreeGone, start_works);
                     }
                 }
                 Happening::TimePasses(ms) => world.now_ms += ms,
