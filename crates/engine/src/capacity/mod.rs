@@ -283,6 +283,14 @@ impl Capacity {
             .sum()
     }
 
+    /// The most free whole chips on one usable node of a cell.
+    pub fn most_free(&self, cell: CellIx) -> u16 {
+        let entry = &self.cells[cell.ix()];
+        let most = self.kinds[entry.kind.ix()].empty.whole;
+        let has = |free: &u16| self.histograms[(entry.histogram + u32::from(*free)) as usize] > 0;
+        (0..=most).rev().find(has).unwrap_or(0)
+    }
+
     /// Whether some usable node has all its chips free and yet is not wholly free: host-only work lies on it.
     pub fn has_chips_under_host_work(&self, kind: NodeKindIx) -> bool {
         let index = &self.kinds[kind.ix()];

@@ -144,8 +144,16 @@ impl<'a, Workers: Fn(usize, &dyn Fn(u32) -> bool) -> u32> Choice<'a, Workers> {
         let ratio = |bundle: &Bundle| bundle.cost.saturating_mul(1024) / u64::from(bundle.gain.min(missing).max(1));
         let mut offers = Vec::new();
         let mut heap = BinaryHeap::new();
+        // Of the nodes that one job has for itself, one on which a worker would fit stands for the others.
+        let alone = |node: usize| (self.on_node[node].len() == 1).then(|| self.on_node[node][0]);
+        let mut stood_for = vec![false; self.costs.len()];
         for node in &part.nodes {
+            let stands_for = alone(*node);
+            if stands_for.is_some_and(|job| stood_for[job as usize]) {
+                continue;
+            }
             if let Some(bundle) = step(*node, &gone, &fits) {
+                stands_for.into_iter().for_each(|job| stood_for[job as usize] = true);
                 heap.push(Reverse((ratio(&bundle), *node)));
                 offers.push(bundle);
             }
@@ -164,7 +172,9 @@ impl<'a, Workers: Fn(usize, &dyn Fn(u32) -> bool) -> u32> Choice<'a, Workers> {
                 bundle.jobs.iter().flat_map(|job| &nodes_of[job]).copied().collect();
             for node in touched {
                 fits.insert(node, (self.workers)(node, &|job| gone[job as usize]));
-                if let Some(next) = step(node, &gone, &fits) {
+                if alone(node).is_none()
+                    && let Some(next) = step(node, &gone, &fits)
+                {
                     heap.push(Reverse((ratio(&next), node)));
                 }
             }
@@ -278,4 +288,25 @@ fn cheapest(menus: &[Vec<Bundle>], missing: u32) -> Option<Vec<u32>> {
         }
     }
     Some(jobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_offered_for_any_of_its_nodes_on_which_a_worker_would_fit() {
+        // More jobs than are looked at in all combinations, all on one node; the cheapest of them has two more nodes
+        // for itself, on the first of which no worker ever fits.
+        let costs = [1, 10, 10, 10, 10, 10];
+        let on_node = [vec![0, 1, 2, 3, 4, 5], vec![0], vec![0]];
+        let workers = |node: usize, gone: &dyn Fn(u32) -> bool| match node {
+            0 => u32::from((0..6).all(gone)),
+            1 => 0,
+            _ => u32::from(gone(0)),
+        };
+        assert_eq!(Choice::new(&costs, &on_node, 1, workers).least(), Some(vec![0]));
+        assert_eq!(Choice::new(&costs, &on_node, 2, workers).least(), Some(vec![0, 1, 2, 3, 4, 5]));
+        assert_eq!(Choice::new(&costs, &on_node, 3, workers).least(), None);
+    }
 }

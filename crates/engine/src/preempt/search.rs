@@ -22,7 +22,7 @@ use crate::request::{Request, Shape};
 use crate::state::{Phase, State};
 
 /// Nodes of domains that are worked out exactly for one gang; of the first domain all are, however many.
-const MOST_NODES: usize = 16_384;
+const MOST_NODES: usize = 8_192;
 
 /// Domains that are tried with the caps in mind.
 const MOST_TRIED: usize = 4;
@@ -267,11 +267,12 @@ impl<'a> Search<'a> {
         if !stops {
             entry.children.clone().for_each(|child| self.add_domains(gang, DomainIx(child), level, found));
         } else if level.is_none_or(|level| entry.level == level) {
-            let missing = match level {
-                Some(_) => needed.saturating_sub(free),
-                // One worker: whatever is free in the domain was not free on one node.
-                None => 0,
+            // One worker lies on one node, so what is free on others does not help it.
+            let helps = match level {
+                Some(_) => free,
+                None => cells.iter().map(|cell| u64::from(capacity.most_free(*cell)) * whole).max().unwrap_or(0),
             };
+            let missing = needed.saturating_sub(helps);
             found.push(Domain { domain, missing, jobs: Vec::new() });
         }
     }
