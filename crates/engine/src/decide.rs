@@ -9,6 +9,7 @@ use offtake_fleet::{NodeIx, NodeKindIx};
 use offtake_units::Timestamp;
 
 use crate::capacity::LimitIx;
+use crate::elastic;
 use crate::fact::{Event, Fact, JobId, Placement};
 use crate::place::{Placing, ShapeIx, fits};
 use crate::plan::earliest_start;
@@ -33,6 +34,7 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
         Discipline::Backfill => with_backfill(state, facts),
     }
     state.open_for(None);
+    elastic::grow(state, facts);
     state.freed = Some(Vec::new());
 }
 
@@ -149,12 +151,26 @@ fn try_first(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
 
 fn try_job(state: &mut State, job: JobId, shape_ix: ShapeIx, facts: &mut Vec<Fact>) -> bool {
     let shape = Arc::clone(state.shape(shape_ix));
-    let Some(placement) = place(state, shape_ix, &shape, job) else { return false };
+    if is_resized(state, job, shape_ix) {
+        // What is held for it is what it was stopped for.
+        return false;
+    }
+    let placed = place(state, shape_ix, &shape, job).or_else(|| elastic::place_smaller(state, job));
+    let Some(placement) = placed else { return false };
     if state.hold_of(job).is_some() {
         propose(state, facts, Event::HoldReleased { job });
     }
     begin(state, facts, job, Arc::new(placement));
     true
+}
+
+/// Whether a job waits to start with another number of workers than it prefers, on what is held for it.
+fn is_resized(state: &State, job: JobId, shape: ShapeIx) -> bool {
+    let Some((place, gang, _)) = state.job(job).and_then(|work| elastic::elastic_gang(&work.spec)) else {
+        return false;
+    };
+    let hold = state.hold_of(job).filter(|hold| state.is_ripe(hold, shape));
+    hold.is_some_and(|hold| elastic::workers_of(&hold.placement.gangs[place]) != gang.workers)
 }
 
 /// A job starts whose nodes the attempt itself has occupied: the rest of the fold follows.

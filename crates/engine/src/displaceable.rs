@@ -22,8 +22,12 @@ pub struct Displaceable {
 /// Whether work can ever be stopped for stronger work: it says that it may be, it is spot, or it is one of a service's
 /// replicas, of which those above the minimum go.
 pub fn is_displaceable(job: JobId, spec: &Job) -> bool {
-    let requeues = spec.program.as_ref().is_none_or(|program| program.requeue);
-    requeues && (spec.preemptible || spec.tier == Tier::Spot || job.is_replica())
+    starts_again(spec) && (spec.preemptible || spec.tier == Tier::Spot || job.is_replica())
+}
+
+/// Whether a job that is stopped waits again.
+pub fn starts_again(spec: &Job) -> bool {
+    spec.program.as_ref().is_none_or(|program| program.requeue)
 }
 
 /// Chips in thousandths that a slot takes of one node.
@@ -60,6 +64,21 @@ impl Displaceable {
     /// Whether nothing of a weaker tier is there.
     pub fn none_below(&self, tier: Tier) -> bool {
         self.jobs[tier as usize + 1..].iter().all(BTreeSet::is_empty)
+    }
+
+    /// Whether there is any.
+    pub fn any(&self) -> bool {
+        self.jobs.iter().any(|jobs| !jobs.is_empty())
+    }
+
+    /// All of it, the strongest tier first.
+    pub fn all(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.jobs.iter().flatten().copied()
+    }
+
+    /// Chips in thousandths of all of it in a domain.
+    pub fn chip_milli_in(&self, domain: DomainIx) -> u64 {
+        self.chip_milli[domain.ix()].iter().sum()
     }
 
     /// Jobs of the tiers below one, the strongest first.

@@ -326,6 +326,28 @@ pub enum StopReason {
         /// That job.
         by: JobId,
     },
+    /// It goes on elsewhere, so that a block comes free.
+    Moved,
+    /// It goes on with another number of workers.
+    Resized {
+        /// Of its elastic gang.
+        workers: u32,
+    },
+}
+
+impl StopReason {
+    /// Whether a job is asked to save its work first, and waits again then.
+    pub const fn saves_first(self) -> bool {
+        matches!(
+            self,
+            Self::Held
+                | Self::Requeued
+                | Self::Preempted { .. }
+                | Self::ReservationEnded
+                | Self::Moved
+                | Self::Resized { .. }
+        )
+    }
 }
 
 /// Where a job's gangs run, in the order of the gangs.

@@ -186,8 +186,18 @@ impl<'a> Placing<'a> {
 
     /// Places all gangs of a shape and occupies their nodes, or changes nothing.
     pub fn place(&mut self, shape_ix: ShapeIx, shape: &Shape) -> Option<Placement> {
-        let mut placement = Placement { gangs: Vec::with_capacity(shape.gangs.len()), spares: Vec::new() };
         self.scored = (shape.gangs.len() == 1 && shape.gangs[0].workers == 1).then_some(shape_ix);
+        self.place_gangs(shape)
+    }
+
+    /// The same for a shape that has no position.
+    pub fn place_unscored(&mut self, shape: &Shape) -> Option<Placement> {
+        self.scored = None;
+        self.place_gangs(shape)
+    }
+
+    fn place_gangs(&mut self, shape: &Shape) -> Option<Placement> {
+        let mut placement = Placement { gangs: Vec::with_capacity(shape.gangs.len()), spares: Vec::new() };
         for gang in &shape.gangs {
             let mut slots = Vec::new();
             let gang = self.allowance.narrow(gang, self.capacity.fleet());
@@ -623,7 +633,7 @@ pub fn could_help(capacity: &Capacity, gang: &Request, node: NodeIx) -> bool {
     if let Some(sides) = gang.slice {
         return capacity.gives_slice(node, sides);
     }
-    if gang.workers == 1 {
+    if gang.least == 1 {
         return true;
     }
     // All workers in the domain around, as far as whole chips tell; caps and processors are looked at when it is tried.
@@ -642,5 +652,5 @@ pub fn could_help(capacity: &Capacity, gang: &Request, node: NodeIx) -> bool {
         return true;
     }
     let room = gang.kinds.iter().filter_map(|(kind, _)| capacity.cell_of(domain, *kind));
-    room.map(|cell| capacity.room(cell, chips)).sum::<u32>() >= gang.workers
+    room.map(|cell| capacity.room(cell, chips)).sum::<u32>() >= gang.least
 }

@@ -104,7 +104,7 @@ impl Search {
     /// Places the job as the account stands, at an instant, and takes it out again.
     fn attempt(&self, state: &mut State, at: Timestamp) -> Option<Start> {
         let trial = place(state, self.shape_ix, &self.shape, self.job)?;
-        let mut extra: BTreeMap<LimitIx, i64> = state.left_with(self.shape_ix, &trial).into_iter().collect();
+        let mut extra: BTreeMap<LimitIx, i64> = state.left_with(&self.shape, &trial).into_iter().collect();
         for hold in state.holds.iter().filter(|hold| hold.overlaps(at, at.saturating_add(Duration::from_millis(1)))) {
             if self.heeds(state, hold) {
                 for (limit, draw) in hold.draw() {

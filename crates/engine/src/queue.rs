@@ -277,6 +277,11 @@ impl Queue {
         lanes.filter(|lane| self.lane(*lane).parked.is_some() && !self.lane(*lane).chunks.is_empty())
     }
 
+    /// Whether any job waits whose shape may use a node kind.
+    pub fn has_on(&self, kind: NodeKindIx) -> bool {
+        self.on_kind[kind.ix()].iter().any(|lane| !self.lane(*lane).chunks.is_empty())
+    }
+
     /// Adds a job to its lane at its turn; the kinds are those that its shape may use.
     pub fn push(
         &mut self,

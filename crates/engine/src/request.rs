@@ -38,6 +38,8 @@ pub struct Request {
     pub spares: u32,
     /// The slice of a torus that its chips make.
     pub slice: Option<Sides>,
+    /// The fewest workers that would do: fewer than `workers` for a gang that may shrink.
+    pub least: u32,
 }
 
 impl Shape {
@@ -256,6 +258,7 @@ impl Request {
             groups,
             spares: gang.spares,
             slice: gang.slice.map(|slice| slice.sides),
+            least: gang.elastic.as_ref().map_or(room, |elastic| elastic.minimum.min(room)),
         })
     }
 

@@ -207,7 +207,9 @@ impl Look {
                 | StopReason::NodeLost
                 | StopReason::NotStarted
                 | StopReason::Preempted { .. }
-                | StopReason::ReservationEnded => self.interrupt(now, job, false),
+                | StopReason::ReservationEnded
+                | StopReason::Moved
+                | StopReason::Resized { .. } => self.interrupt(now, job, false),
                 StopReason::TimeLimit | StopReason::WorkerFailed => self.fail(now, job),
             }
         }

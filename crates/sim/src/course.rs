@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use offtake_engine::{ChipTime, Event, Fact, JobId, Phase, Placement, Stage, State, decide};
+use offtake_engine::{ChipTime, Event, Fact, JobId, Phase, Placement, Stage, State, decide, speed};
 use offtake_fleet::{Fleet, NodeIx, SiteIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::Job;
@@ -235,7 +235,7 @@ impl Course {
             occupants.leave(job, &attempt.placement);
         }
         let ended = attempt.progress.end(now, kept);
-        self.spent.add(attempt.spec.chip_milli(), ended);
+        self.spent.add(chip_milli_on(&attempt.spec, &attempt.placement), attempt.spec.chip_milli(), ended);
         self.charge(now, &attempt);
         self.closed.push((job, ended));
         Some(ended)
@@ -316,7 +316,7 @@ impl Course {
             before,
             to_do: spec.duration,
             saving: writes.map(|(.., saving)| saving),
-            speed: self.speed_on(placement),
+            speed: self.speed_on(&spec, placement),
         });
         let ends = progress.ends();
         let attempt = Attempt { number, spec, progress, ends, placement: Arc::clone(placement), writes };
@@ -327,16 +327,20 @@ impl Course {
         self.running.insert(job, attempt);
     }
 
-    /// The speed of the slowest of some nodes.
-    fn speed_on(&self, placement: &Placement) -> Ppm {
+    /// The speed of a job with its workers on some nodes, of which the slowest counts.
+    fn speed_on(&self, spec: &Job, placement: &Placement) -> Ppm {
+        let speed = speed(spec, placement);
         if self.slow.is_empty() {
-            return Ppm::ONE;
+            return speed;
         }
         let slow = placement.slots().flat_map(|slot| {
             let numbers = slot.nodes.numbers();
             self.slow.range(NodeIx(numbers.start)..NodeIx(numbers.end)).map(|(_, speed)| *speed)
         });
-        slow.min().unwrap_or(Ppm::ONE)
+        slow.min().map_or(speed, |slow| {
+            let parts = u64::from(slow.parts()) * u64::from(speed.parts()) / u64::from(Ppm::ONE.parts());
+            Ppm::new(u32::try_from(parts).unwrap_or(u32::MAX))
+        })
     }
 
     // What happens to nodes.
@@ -355,7 +359,7 @@ impl Course {
         };
         for job in self.on_node(node).to_vec() {
             let Some(mut attempt) = self.running.remove(&job) else { continue };
-            attempt.progress.change_speed(now, self.speed_on(&attempt.placement));
+            attempt.progress.change_speed(now, self.speed_on(&attempt.spec, &attempt.placement));
             attempt.ends = attempt.progress.ends();
             self.expect_end(job, &attempt);
             self.running.insert(job, attempt);
@@ -407,4 +411,12 @@ fn resumed(work: &offtake_engine::Work) -> Option<Attempt> {
 fn site_of(fleet: &Fleet, placement: &Placement) -> SiteIx {
     let first = placement.slots().next().map_or(NodeIx(0), |slot| slot.nodes.first);
     fleet.domains[fleet.nodes[first.ix()].domain.ix()].site
+}
+
+/// The chips of a job in thousandths, with the workers that it has where it is placed.
+fn chip_milli_on(spec: &Job, placement: &Placement) -> u64 {
+    let of = |slots: &Vec<offtake_engine::Slot>| {
+        slots.iter().map(|slot| u64::from(slot.workers) * u64::from(slot.nodes.count)).sum::<u64>()
+    };
+    spec.gangs.iter().zip(&placement.gangs).map(|(gang, slots)| of(slots) * gang.chips.milli()).sum()
 }

@@ -99,14 +99,18 @@ impl Spent {
         ChipTime(self.useful.0 + self.rework.0 + self.restart.0 + self.saving.0 + self.slowness.0)
     }
 
-    /// Adds an attempt of a job of so many chips, in thousandths.
-    pub(crate) fn add(&mut self, chip_milli: u64, ended: Ended) {
-        let book = |account: &mut ChipTime, ms: i64| account.0 += i128::from(chip_milli) * i128::from(ms);
-        book(&mut self.useful, ended.useful);
-        book(&mut self.rework, ended.rework);
-        book(&mut self.restart, ended.restart);
-        book(&mut self.saving, ended.saving);
-        book(&mut self.slowness, ended.slowness);
+    /// Adds an attempt of a job that had so many chips, in thousandths, and prefers so many: its work is in time at full
+    /// speed, which is that with the chips it prefers.
+    pub(crate) fn add(&mut self, chip_milli: u64, preferred: u64, ended: Ended) {
+        let total = ended.useful + ended.rework + ended.restart + ended.saving + ended.slowness;
+        let of = |chip_milli: u64, ms: i64| i128::from(chip_milli) * i128::from(ms);
+        self.useful.0 += of(preferred, ended.useful);
+        self.rework.0 += of(preferred, ended.rework);
+        self.restart.0 += of(chip_milli, ended.restart);
+        self.saving.0 += of(chip_milli, ended.saving);
+        // What is left of all that it had: a gang that has grown may do less for each chip, too.
+        let work = of(preferred, ended.useful + ended.rework);
+        self.slowness.0 += of(chip_milli, total - ended.restart - ended.saving) - work;
     }
 }
 

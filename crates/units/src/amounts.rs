@@ -14,6 +14,19 @@ impl Ppm {
     /// The whole: 1,000,000 parts per million.
     pub const ONE: Self = Self(1_000_000);
 
+    /// How long something takes at this speed that takes so long at full speed, rounded up; forever at none.
+    pub fn time_for(self, at_full_speed: crate::Duration) -> crate::Duration {
+        let time = i128::from(at_full_speed.as_millis()) * 1_000_000;
+        let slowed = if self.0 == 0 { i128::MAX } else { (time + i128::from(self.0) - 1) / i128::from(self.0) };
+        crate::Duration::from_millis(i64::try_from(slowed).unwrap_or(i64::MAX))
+    }
+
+    /// What is done at this speed in some time, in time at full speed.
+    pub fn done_in(self, span: crate::Duration) -> crate::Duration {
+        let done = i128::from(span.as_millis()) * i128::from(self.0) / 1_000_000;
+        crate::Duration::from_millis(i64::try_from(done).unwrap_or(i64::MAX))
+    }
+
     /// A ratio of `parts` millionths.
     pub const fn new(parts: u32) -> Self {
         Self(parts)

@@ -6,7 +6,7 @@ use offtake_units::{ChipMilli, Duration, Mebibytes, Ppm, Timestamp};
 
 use crate::human::{self, DURATION_ALLOWED, LARGEST_BYTES, LAST_TIMESTAMP, LONGEST_DURATION, TIMESTAMP_ALLOWED};
 use crate::input::excerpt;
-use crate::{ChipRequest, Gang, Job, Service};
+use crate::{ChipRequest, Elastic, Gang, Job, Service};
 
 /// Jobs that may be made up or drawn: ten times the largest scenario in mind.
 pub const MOST_JOBS: u64 = 10_000_000;
@@ -18,6 +18,8 @@ pub const MOST_WORKERS: u32 = 1_000_000;
 pub const LONGEST_NAME_BYTES: usize = 253;
 /// Bytes of a word: an accelerator kind, a level, a key of an attribute.
 pub const LONGEST_WORD_BYTES: usize = 63;
+/// Points of a speed-up curve.
+pub const MOST_SPEEDS: usize = 64;
 /// Memory of one worker: 1 PiB.
 pub const MOST_MEMORY: Mebibytes = Mebibytes::new(1 << 30);
 
@@ -75,7 +77,15 @@ pub fn job(job: &Job) -> Result<(), Fault> {
     if job.gangs.is_empty() || job.gangs.len() > MOST_GANGS {
         return Err(Fault::new("gangs", job.gangs.len(), format!("1 to {MOST_GANGS} gangs")));
     }
-    job.gangs.iter().enumerate().try_for_each(|(index, each)| gang(&format!("gangs[{index}]."), each))
+    job.gangs.iter().enumerate().try_for_each(|(index, each)| gang(&format!("gangs[{index}]."), each))?;
+    let mut elastic = (0..).zip(&job.gangs).filter(|(_, gang)| gang.elastic.is_some());
+    match (elastic.next(), elastic.next()) {
+        (Some(_), Some((index, gang))) => {
+            let field = format!("gangs[{index}].workers_min");
+            Err(Fault::new(field, gang.workers, "a range of workers for one gang of a job"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a service can be meant.
@@ -86,6 +96,10 @@ pub fn service(service: &Service) -> Result<(), Fault> {
     name("name", &service.name)?;
     name("tenant", &service.tenant)?;
     gang("replica.", &service.replica)?;
+    if let Some(elastic) = &service.replica.elastic {
+        let allowed = "nothing: a service grows and shrinks by replicas";
+        return Err(Fault::new("replica.workers_min", elastic.minimum, allowed));
+    }
     if !(1..=MOST_WORKERS).contains(&service.maximum) {
         return Err(Fault::new("maximum", service.maximum, format!("1 to {MOST_WORKERS}")));
     }
@@ -137,6 +151,13 @@ pub fn gang(prefix: &str, gang: &Gang) -> Result<(), Fault> {
         }
         word(field("group_level"), &groups.level)?;
     }
+    if let Some(bounds) = &gang.elastic {
+        if gang.groups.is_some() || gang.slice.is_some() || gang.spares > 0 {
+            let allowed = "nothing for a gang in groups, in a slice or with spares: its number of workers is fixed";
+            return Err(Fault::new(field("workers_min"), bounds.minimum, allowed));
+        }
+        elastic(&field, gang.workers, bounds)?;
+    }
     if let Some(slice) = gang.slice {
         let ChipRequest::Whole(chips) = gang.chips else {
             return Err(Fault::new(field("torus"), slice, "a slice beside `chips`, the chips of one worker"));
@@ -169,6 +190,39 @@ pub fn gang(prefix: &str, gang: &Gang) -> Result<(), Fault> {
         }
     }
     gang.topology.iter().try_for_each(|topology| word(field("topology_level"), &topology.level))
+}
+
+/// The bounds of a number of workers lie around it, and more workers are never slower.
+fn elastic(field: &impl Fn(&str) -> String, workers: u32, bounds: &Elastic) -> Result<(), Fault> {
+    let Elastic { minimum, maximum, speedup } = bounds;
+    if !(1..=workers).contains(minimum) {
+        return Err(Fault::new(field("workers_min"), minimum, format!("1 to `workers`, {workers}")));
+    }
+    if !(workers..=MOST_WORKERS).contains(maximum) {
+        return Err(Fault::new(field("workers_max"), maximum, format!("`workers`, {workers}, to {MOST_WORKERS}")));
+    }
+    if speedup.len() > MOST_SPEEDS {
+        return Err(Fault::new(field("speedup"), speedup.len(), format!("up to {MOST_SPEEDS} points")));
+    }
+    let mut slower = (0, Ppm::new(0));
+    for (at, (count, speed)) in speedup.iter().enumerate() {
+        let place = |name: &str| field(&format!("speedup[{at}].{name}"));
+        if *count <= slower.0 || !(*minimum..=*maximum).contains(count) {
+            let allowed = format!("{minimum} to {maximum}, and more than the point before, {}", slower.0);
+            return Err(Fault::new(place("workers"), count, allowed));
+        }
+        let fits = match (*count).cmp(&workers) {
+            std::cmp::Ordering::Less => *speed <= Ppm::ONE,
+            std::cmp::Ordering::Equal => *speed == Ppm::ONE,
+            std::cmp::Ordering::Greater => *speed >= Ppm::ONE,
+        };
+        if *speed < slower.1 || *speed == Ppm::new(0) || !fits {
+            let allowed = "no less than with fewer workers, and 1000000 with as many as `workers`";
+            return Err(Fault::new(place("speed_ppm"), speed.parts(), allowed));
+        }
+        slower = (*count, *speed);
+    }
+    Ok(())
 }
 
 pub(crate) fn name(field: &str, given: &str) -> Result<(), Fault> {

@@ -6,22 +6,6 @@ use std::path::PathBuf;
 use crate::check::Fault;
 use crate::input::{InputError, Place};
 
-/// What files may say already, and the engine cannot do yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotYet {
-    /// A range of workers, `workers_min` and `workers_max`.
-    Elastic,
-}
-
-impl NotYet {
-    /// What to write meanwhile.
-    pub const fn mend(self) -> &'static str {
-        match self {
-            Self::Elastic => "a range of workers is not supported yet: give one number as `workers`",
-        }
-    }
-}
-
 /// Why a trace cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
@@ -75,18 +59,6 @@ pub enum TraceError {
         field: String,
         /// What is wrong, what was given and what is allowed.
         what: String,
-    },
-    /// Something that is not supported yet.
-    #[error("{at}: `{field}` is `{given}`: {}", feature.mend())]
-    NotYet {
-        /// The line.
-        at: Place,
-        /// The field.
-        field: String,
-        /// What it says.
-        given: String,
-        /// What it would take.
-        feature: NotYet,
     },
     /// Two jobs or services of one name.
     #[error("{at}: the name `{name}` is already taken by line {first_line}: allowed is a name that occurs once")]
@@ -160,6 +132,12 @@ pub enum WriteError {
         name: String,
         /// Its gangs.
         gangs: usize,
+    },
+    /// A table has no room for speeds.
+    #[error("the job `{name}` states speeds, which a table cannot carry; write JSON Lines")]
+    CsvSpeedup {
+        /// The job.
+        name: String,
     },
     /// A service, for CSV.
     #[error("`{name}` is a service; CSV carries jobs only: write JSON Lines (`.jsonl`)")]

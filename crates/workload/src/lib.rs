@@ -27,11 +27,13 @@ mod suggest;
 pub mod synthetic;
 mod trace;
 
-pub use error::{NotYet, TraceError, WriteError};
+pub use error::{TraceError, WriteError};
 pub use file::{Array, JobFile, MOST_SCRIPT_BYTES, Submission};
 pub use job_text::{JobText, JobTextError};
-pub use model::{Checkpoint, ChipRequest, Gang, Groups, INNERMOST, Job, Service, Strength, Tier, Topology, Workload};
+pub use model::{
+    Checkpoint, ChipRequest, Elastic, Gang, Groups, INNERMOST, Job, Service, Strength, Tier, Topology, Workload,
+};
 pub use program::{ArrayTask, Dependency, Layout, Program, Start, Stop, User, Warning, When};
 pub use reservation::{Purpose, Reservation};
 pub use slice::Slice;
-pub use trace::{ServiceText, TraceFormat, WireGang, read, read_from, write, write_csv, write_jsonl};
+pub use trace::{ServiceText, TraceFormat, WireGang, WireSpeed, read, read_from, write, write_csv, write_jsonl};

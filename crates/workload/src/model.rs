@@ -111,6 +111,22 @@ pub struct Gang {
     /// The slice of a torus that its chips make.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice: Option<Slice>,
+    /// How far the number of workers may differ from `workers`, the preferred one; none where it may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elastic: Option<Elastic>,
+}
+
+/// How far a gang may shrink and grow, and what that does to its speed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Elastic {
+    /// The fewest workers.
+    pub minimum: u32,
+    /// The most workers.
+    pub maximum: u32,
+    /// Speeds with some numbers of workers, ascending, as shares of that with the preferred number; between them it is
+    /// interpolated, below the first it falls with the workers, above the last it rises no more. None: as the workers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub speedup: Vec<(u32, Ppm)>,
 }
 
 /// Accelerators of one worker.
@@ -204,6 +220,26 @@ impl Gang {
     pub fn room(&self) -> u32 {
         let parts = self.groups.as_ref().map_or(1, |groups| self.workers / groups.workers.max(1));
         self.workers.saturating_add(self.spares.saturating_mul(parts))
+    }
+
+    /// Its speed with some number of workers, as a share of that with the preferred number.
+    pub fn speed(&self, workers: u32) -> Ppm {
+        let full = u64::from(Ppm::ONE.parts());
+        let ratio = |parts: u64, of: u64, by: u64| Ppm::new(u32::try_from(parts * of / by.max(1)).unwrap_or(u32::MAX));
+        let Some(elastic) = self.elastic.as_ref().filter(|_| workers != self.workers) else { return Ppm::ONE };
+        if elastic.speedup.is_empty() {
+            return ratio(full, u64::from(workers), u64::from(self.workers));
+        }
+        // With none it stands still; with the preferred number it has full speed, whether that is written down or not.
+        let mut points: Vec<(u32, u64)> = vec![(0, 0), (self.workers, full)];
+        points.extend(elastic.speedup.iter().map(|(workers, speed)| (*workers, u64::from(speed.parts()))));
+        points.sort_unstable();
+        let above = points.partition_point(|(known, _)| *known < workers);
+        let (Some((from, slow)), Some((to, fast))) = (points.get(above.wrapping_sub(1)), points.get(above)) else {
+            return points.last().map_or(Ppm::ONE, |(_, speed)| ratio(*speed, 1, 1));
+        };
+        let more = fast.saturating_sub(*slow) * u64::from(workers - from) / u64::from(to - from).max(1);
+        ratio(slow + more, 1, 1)
     }
 
     /// The chips of all workers in thousandths, of those that stand by too.

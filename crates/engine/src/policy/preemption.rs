@@ -12,6 +12,9 @@ pub struct Preemption {
     pub restart: Duration,
     /// The time in which a stopped job saves its work and ends, where the job does not say.
     pub grace: Duration,
+    /// Whether work that may be stopped is moved elsewhere for a job for which nobody can be stopped, where more is won
+    /// than lost.
+    pub moves: bool,
     /// For how long work that was placed is left alone, by tier, the strongest first.
     pub minimum_run: [Duration; 4],
 }
@@ -23,6 +26,7 @@ impl Default for Preemption {
         Self {
             restart: Duration::from_secs(600),
             grace: Duration::MINUTE,
+            moves: false,
             minimum_run: [Duration::HOUR, Duration::HOUR, Duration::from_secs(1_800), Duration::from_secs(600)],
         }
     }

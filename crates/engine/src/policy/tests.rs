@@ -88,6 +88,7 @@ fn request(chips: ChipRequest, cores: u32) -> Request {
         groups: None,
         spares: 0,
         slice: None,
+        least: 1,
     }
 }
 

@@ -8,17 +8,22 @@
 mod choose;
 mod search;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use offtake_units::{ChipMilli, CpuMilli, Duration, Timestamp};
 use offtake_workload::{Job, Tier};
 
 use crate::decide::propose;
-use crate::fact::{Event, Fact, JobId, StopReason};
+use crate::defrag::{self, Defragmentation};
+use crate::elastic::{elastic_gang, kept_of, workers_of};
+use crate::fact::{Event, Fact, JobId, NodeRange, Placement, StopReason};
 use crate::policy::Preemption;
 use crate::queue::LaneIx;
 use crate::state::{Phase, Stage, State};
-use search::Search;
+
+pub use crate::displaceable::{is_displaceable, starts_again};
+pub use search::Search;
 
 pub use search::Plan;
 
@@ -27,47 +32,6 @@ const AGAIN_AFTER: Duration = Duration::MINUTE;
 
 /// Jobs of one lane for which work is stopped in one pass at most.
 const AT_ONCE: usize = 16;
-
-/// Jobs that nobody could be stopped for, and when they are looked at again.
-#[derive(Clone, Debug, Default)]
-pub struct Unhelped {
-    by_job: BTreeMap<JobId, Timestamp>,
-    in_order: BTreeSet<(Timestamp, JobId)>,
-}
-
-impl Unhelped {
-    /// Of what an image holds.
-    pub fn restore(by_job: BTreeMap<JobId, Timestamp>) -> Self {
-        let in_order = by_job.iter().map(|(job, at)| (*at, *job)).collect();
-        Self { by_job, in_order }
-    }
-
-    /// As data.
-    pub const fn image(&self) -> &BTreeMap<JobId, Timestamp> {
-        &self.by_job
-    }
-
-    fn until(&mut self, job: JobId, at: Timestamp) {
-        self.forget(job);
-        self.by_job.insert(job, at);
-        self.in_order.insert((at, job));
-    }
-
-    /// A job no longer waits.
-    pub fn forget(&mut self, job: JobId) {
-        if let Some(at) = self.by_job.remove(&job) {
-            self.in_order.remove(&(at, job));
-        }
-    }
-
-    fn pop_due(&mut self, now: Timestamp) -> Option<JobId> {
-        let (at, job) = self.in_order.first().copied()?;
-        (at <= now).then(|| {
-            self.forget(job);
-            job
-        })
-    }
-}
 
 /// Jobs that nobody could be stopped for a while ago are tried again.
 pub fn look_again(state: &mut State) {
@@ -80,18 +44,25 @@ pub fn look_again(state: &mut State) {
 pub fn make_room(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) {
     let entry = state.queue.lane(lane);
     let key = entry.key;
-    if state.policy.preemption.is_none() || state.displaceable.none_below(key.tier) {
+    let Some(policy) = &state.policy.preemption else { return };
+    if state.displaceable.none_below(key.tier) && !(policy.moves && state.displaceable.any()) {
         return;
     }
     let jobs: Vec<JobId> = entry.first_few(AT_ONCE).map(|waiting| waiting.job).collect();
     for job in jobs {
-        if state.unhelped.by_job.contains_key(&job) {
+        if state.unhelped.has(job) {
             return;
         }
         if state.holds().iter().any(|hold| hold.job == job && state.is_being_emptied(hold)) {
             continue;
         }
         let Some((plan, released)) = plan(state, job) else {
+            if state.policy.preemption.as_ref().is_some_and(|policy| policy.moves)
+                && let Some(moves) = state.defragmentation_for(job).filter(Defragmentation::pays)
+            {
+                defrag::carry_out(state, moves, facts);
+                continue;
+            }
             let again = state.now().saturating_add(AGAIN_AFTER);
             state.unhelped.until(job, again);
             return;
@@ -124,14 +95,37 @@ pub(crate) fn plan(state: &mut State, job: JobId) -> Option<(Plan, Vec<JobId>)> 
 fn carry_out(state: &mut State, job: JobId, plan: Plan, released: Vec<JobId>, facts: &mut Vec<Fact>) {
     let own = state.holds().iter().any(|hold| hold.job == job).then_some(job);
     own.into_iter().chain(released).for_each(|job| propose(state, facts, Event::HoldReleased { job }));
+    let emptied = plan.placement.nodes();
+    let mut shrunk = Vec::new();
     for victim in plan.victims {
         let stops = |work: &crate::state::Work| !matches!(work.phase, Phase::Running { stage: Stage::Stopping(_), .. });
-        if state.job(victim).is_some_and(stops) {
+        if !state.job(victim).is_some_and(stops) {
+            continue;
+        }
+        if let Some(kept) = kept_by(state, victim, &emptied) {
+            shrunk.push((victim, kept));
+        } else {
             propose(state, facts, Event::JobStopping { job: victim, reason: StopReason::Preempted { by: job } });
         }
     }
-    let placement = std::sync::Arc::new(plan.placement);
+    let placement = Arc::new(plan.placement);
+    for (victim, kept) in &shrunk {
+        let place = state.job(*victim).and_then(|work| elastic_gang(&work.spec)).map_or(0, |(place, ..)| place);
+        let workers = workers_of(&kept.gangs[place]);
+        propose(state, facts, Event::JobStopping { job: *victim, reason: StopReason::Resized { workers } });
+    }
     propose(state, facts, Event::HoldPlaced { job, start: plan.start, placement, extra: plan.extra });
+    for (victim, kept) in shrunk {
+        let placement = Arc::new(kept);
+        propose(state, facts, Event::HoldPlaced { job: victim, start: plan.start, placement, extra: Vec::new() });
+    }
+}
+
+/// What an elastic victim keeps of its own nodes, so that it need not wait.
+fn kept_by(state: &State, victim: JobId, emptied: &[NodeRange]) -> Option<Placement> {
+    let work = state.job(victim)?;
+    let Phase::Running { placement, .. } = &work.phase else { return None };
+    kept_of(&work.spec, placement, emptied)
 }
 
 impl State {
@@ -144,12 +138,26 @@ impl State {
     /// Running work that a tier may displace now, what that costs in milliseconds of a chip, and when it has left then.
     /// What is being stopped already costs nothing.
     pub(crate) fn victims_for(&self, tier: Tier) -> Vec<(JobId, u64, Timestamp)> {
-        let Some(policy) = &self.policy.preemption else { return Vec::new() };
+        self.victims_among(self.displaceable.below(tier))
+    }
+
+    /// Running work that may be moved elsewhere now, as [`State::victims_for`]; nothing that is being stopped, and no
+    /// replicas.
+    pub(crate) fn movable(&self) -> Vec<(JobId, u64, Timestamp)> {
+        let stays = |job: &JobId| {
+            let phase = self.job(*job).map(|work| &work.phase);
+            job.is_replica() || matches!(phase, Some(Phase::Running { stage: Stage::Stopping(_), .. }))
+        };
+        self.victims_among(self.displaceable.all().filter(|job| !stays(job)))
+    }
+
+    fn victims_among(&self, jobs: impl Iterator<Item = JobId>) -> Vec<(JobId, u64, Timestamp)> {
+        let policy = self.policy.preemption.clone().unwrap_or_default();
         let now = self.now();
         let surplus = self.surplus_replicas();
         let victim = |job: JobId| {
             let work = self.job(job)?;
-            let Phase::Running { placed, since, ends, stage, .. } = &work.phase else { return None };
+            let Phase::Running { shape, placed, since, ends, stage, .. } = &work.phase else { return None };
             let leaves = now.saturating_add(policy.grace_of(&work.spec));
             if matches!(stage, Stage::Stopping(_)) {
                 return Some((job, 0, if *ends > now { leaves.min(*ends) } else { leaves }));
@@ -157,9 +165,10 @@ impl State {
             if now - *placed < policy.minimum_run(work.spec.tier) || job.is_replica() && !surplus.contains(&job) {
                 return None;
             }
-            Some((job, loss(policy, &work.spec, now - *placed, now - *since), leaves.min(*ends)))
+            let chip_milli = self.shape(*shape).chip_milli();
+            Some((job, loss(&policy, &work.spec, chip_milli, now - *placed, now - *since), leaves.min(*ends)))
         };
-        self.displaceable.below(tier).filter_map(victim).collect()
+        jobs.filter_map(victim).collect()
     }
 
     /// Running replicas above the minimum of their services and within their disruption budgets, the youngest.
@@ -175,17 +184,24 @@ impl State {
 
 /// What a job loses when it is stopped now, in milliseconds of a chip: what it has not saved, and the time until it has
 /// started again. A job without chips counts a thousandth of one for each core.
-pub fn loss(policy: &Preemption, job: &Job, since_placed: Duration, since_running: Duration) -> u64 {
-    let unsaved = match job.checkpoint {
-        Some(checkpoint) => since_running.as_millis().max(0) % checkpoint.interval.as_millis().max(1),
-        None => since_placed.as_millis().max(0),
-    };
-    let milli = match job.chip_milli() {
+pub fn loss(policy: &Preemption, job: &Job, chip_milli: u64, since_placed: Duration, since_running: Duration) -> u64 {
+    let unsaved = unsaved(job, since_placed, since_running).as_millis();
+    let milli = match chip_milli {
         0 => job.gangs.iter().map(|gang| u64::from(gang.workers) * u64::from(cores(gang.cpu))).sum(),
         chips => chips,
     };
     let lost = u128::from(milli) * (unsaved as u128 + policy.restart.as_millis().max(0) as u128);
     u64::try_from(lost.div_ceil(u128::from(ChipMilli::WHOLE.get()))).unwrap_or(u64::MAX)
+}
+
+/// How long a job has worked since it last saved its work; since it was placed where it never does.
+pub fn unsaved(job: &Job, since_placed: Duration, since_running: Duration) -> Duration {
+    match job.checkpoint {
+        Some(checkpoint) => {
+            Duration::from_millis(since_running.as_millis().max(0) % checkpoint.interval.as_millis().max(1))
+        }
+        None => since_placed.max(Duration::ZERO),
+    }
 }
 
 const fn cores(cpu: CpuMilli) -> u32 {

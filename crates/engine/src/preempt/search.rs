@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use super::choose::Choice;
 use crate::capacity::{LimitIx, Space, Take, Withheld};
 use crate::displaceable::{chip_milli_per_node, stretches};
-use crate::fact::{JobId, Placement};
+use crate::fact::{JobId, Placement, Slot};
 use crate::place::{Placing, ShapeIx};
 use crate::request::{Request, Shape};
 use crate::state::{Phase, State};
@@ -72,7 +72,10 @@ struct Found {
 pub struct Search<'a> {
     state: &'a mut State,
     job: JobId,
-    tier: Tier,
+    /// The tier below which work is stopped; none where work of all tiers is moved.
+    tier: Option<Tier>,
+    /// Where whoever is taken out goes, once that has been found.
+    moved: Option<Vec<(JobId, Placement)>>,
     victims: Vec<Victim>,
     /// Who is taken out, in order.
     out: Vec<u32>,
@@ -83,7 +86,69 @@ impl<'a> Search<'a> {
     pub fn new(state: &'a mut State, job: JobId, tier: Tier) -> Self {
         let victims = state.victims_for(tier);
         let victims = victims.into_iter().map(|(job, cost, leaves)| Victim { job, cost, leaves }).collect();
-        Self { state, job, tier, victims, out: Vec::new() }
+        Self { state, job, tier: Some(tier), moved: None, victims, out: Vec::new() }
+    }
+
+    /// A search among those that can be moved elsewhere, for a waiting job or for whoever comes.
+    pub fn of_movable(state: &'a mut State, job: Option<JobId>) -> Self {
+        let victims = state.movable();
+        let victims = victims.into_iter().map(|(job, cost, leaves)| Victim { job, cost, leaves }).collect();
+        let job = job.unwrap_or(JobId(u64::MAX));
+        Self { state, job, tier: None, moved: Some(Vec::new()), victims, out: Vec::new() }
+    }
+
+    /// Whom to move so that a shape of one gang fits, and where they go; the account is as it was afterwards.
+    pub fn run_and_move(mut self, shape: &Shape) -> Option<(Plan, Vec<(JobId, Placement)>)> {
+        let [gang] = shape.gangs.as_slice() else { return None };
+        let watch = self.state.capacity.pause_watch();
+        self.state.see_as(self.job);
+        let found = self.open(gang);
+        let plan = found.and_then(|slots| {
+            self.vacate(gang, &slots);
+            let placement = self.place_unscored(shape)?;
+            let extra = self.state.left_with(shape, &placement);
+            self.state.vacate_gangs(shape, &placement);
+            let chosen: Vec<Victim> = self.out.iter().map(|place| self.victims[*place as usize]).collect();
+            let start = chosen.iter().map(|victim| victim.leaves).max()?;
+            let mut victims: Vec<JobId> = chosen.iter().map(|victim| victim.job).collect();
+            victims.sort_unstable();
+            Some(Plan { victims, cost: chosen.iter().map(|victim| victim.cost).sum(), placement, extra, start })
+        });
+        self.undo(0);
+        self.state.capacity.resume_watch(&watch);
+        plan.zip(self.moved)
+    }
+
+    /// Finds places for all who are taken out, the largest first; the account is as it was afterwards.
+    fn relocate(&mut self) -> bool {
+        let mut out: Vec<(u64, JobId, ShapeIx)> = Vec::new();
+        for place in &self.out {
+            let job = self.victims[*place as usize].job;
+            if let Some(Phase::Running { shape, .. }) = self.state.job(job).map(|work| &work.phase) {
+                out.push((self.state.shape(*shape).chip_milli(), job, *shape));
+            }
+        }
+        out.sort_unstable_by(|a, b| b.cmp(a));
+        let mut places: Vec<(JobId, ShapeIx, Placement)> = Vec::new();
+        let mut complete = true;
+        for (_, job, shape_ix) in out {
+            let shape = Arc::clone(self.state.shape(shape_ix));
+            let Some(placement) = crate::decide::place(self.state, shape_ix, &shape, job) else {
+                complete = false;
+                break;
+            };
+            self.state.enter(job, &placement);
+            places.push((job, shape_ix, placement));
+        }
+        for (job, shape_ix, placement) in places.iter().rev() {
+            self.state.vacate(*shape_ix, placement);
+            self.state.leave(*job, placement);
+        }
+        self.state.see_as(self.job);
+        if complete {
+            self.moved = Some(places.into_iter().map(|(job, _, placement)| (job, placement)).collect());
+        }
+        complete
     }
 
     /// Whom to stop so that a shape fits; the account is as it was afterwards.
@@ -98,7 +163,7 @@ impl<'a> Search<'a> {
     }
 
     fn make_room(&mut self, shape_ix: ShapeIx, shape: &Shape) -> Option<Plan> {
-        let mut placed: Vec<Vec<crate::fact::Slot>> = Vec::new();
+        let mut placed: Vec<Vec<Slot>> = Vec::new();
         let mut complete = true;
         for gang in &shape.gangs {
             let slots = self.place_alone(gang).or_else(|| self.open(gang));
@@ -111,16 +176,14 @@ impl<'a> Search<'a> {
             }
         }
         for (gang, slots) in shape.gangs.iter().zip(&placed) {
-            slots.iter().for_each(|slot| {
-                self.state.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips));
-            });
+            self.vacate(gang, slots);
         }
         if !complete {
             return None;
         }
         self.spare(shape_ix, shape);
         let placement = self.place(shape_ix, shape)?;
-        let extra = self.state.left_with(shape_ix, &placement);
+        let extra = self.state.left_with(shape, &placement);
         self.state.vacate(shape_ix, &placement);
         let chosen: Vec<Victim> = self.out.iter().map(|place| self.victims[*place as usize]).collect();
         let start = chosen.iter().map(|victim| victim.leaves).max()?;
@@ -133,7 +196,18 @@ impl<'a> Search<'a> {
         crate::decide::place(self.state, shape_ix, shape, self.job)
     }
 
-    fn place_alone(&mut self, gang: &Request) -> Option<Vec<crate::fact::Slot>> {
+    fn place_unscored(&mut self, shape: &Shape) -> Option<Placement> {
+        let allowance = self.state.allowance(self.job);
+        let State { capacity, policy, scores, mix, .. } = &mut *self.state;
+        Placing::new(capacity, policy, scores, mix, self.job, allowance).place_unscored(shape)
+    }
+
+    fn vacate(&mut self, gang: &Request, slots: &[Slot]) {
+        let capacity = &mut self.state.capacity;
+        slots.iter().for_each(|slot| capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips)));
+    }
+
+    fn place_alone(&mut self, gang: &Request) -> Option<Vec<Slot>> {
         let allowance = self.state.allowance(self.job);
         let State { capacity, policy, scores, mix, .. } = &mut *self.state;
         Placing::new(capacity, policy, scores, mix, self.job, allowance).place_alone(gang)
@@ -187,7 +261,7 @@ impl<'a> Search<'a> {
     // One gang.
 
     /// Takes out whom it costs the least to have a gang fit, and places it; or changes nothing.
-    fn open(&mut self, gang: &Request) -> Option<Vec<crate::fact::Slot>> {
+    fn open(&mut self, gang: &Request) -> Option<Vec<Slot>> {
         let (innermost, outermost) = match gang.topology {
             _ if gang.workers == 1 => return self.open_at(gang, None),
             None => (0, 0),
@@ -198,7 +272,7 @@ impl<'a> Search<'a> {
     }
 
     /// In one domain of a level; without one, on one node.
-    fn open_at(&mut self, gang: &Request, level: Option<LevelIx>) -> Option<Vec<crate::fact::Slot>> {
+    fn open_at(&mut self, gang: &Request, level: Option<LevelIx>) -> Option<Vec<Slot>> {
         let mut found = Vec::new();
         for kinds in self.alike(gang) {
             let gang = Request { kinds, ..gang.clone() };
@@ -211,7 +285,10 @@ impl<'a> Search<'a> {
         for Found { jobs, .. } in found.into_iter().take(MOST_TRIED) {
             jobs.iter().for_each(|place| self.take_out(*place));
             if let Some(slots) = self.place_alone(gang).or_else(|| self.power(gang)) {
-                return Some(slots);
+                if self.moved.is_none() || self.relocate() {
+                    return Some(slots);
+                }
+                self.vacate(gang, &slots);
             }
             self.undo(keep);
         }
@@ -250,7 +327,11 @@ impl<'a> Search<'a> {
         let whole = u64::from(ChipMilli::WHOLE.get());
         let free: u64 = cells.iter().map(|cell| u64::from(capacity.room(*cell, 1)) * whole).sum();
         let needed = u64::from(gang.workers) * u64::from(gang.whole_chips()) * whole;
-        let displaceable = self.state.displaceable.chip_milli_below(domain, self.tier);
+        let displaceable = &self.state.displaceable;
+        let displaceable = match self.tier {
+            Some(tier) => displaceable.chip_milli_below(domain, tier),
+            None => displaceable.chip_milli_in(domain),
+        };
         // Nodes of single tenants, and those held, are counted nowhere: what is there to be had is not bounded by this.
         let bounded = self.out.is_empty() && self.state.tenancy.is_empty();
         if bounded && (free + displaceable < needed || displaceable == 0 && gang.whole_chips() > 0 && !self.is_capped())
@@ -446,7 +527,7 @@ impl<'a> Search<'a> {
     // Watts.
 
     /// Takes out those on whom the missing watts hang for the least cost, and places the gang; or only takes them out.
-    fn power(&mut self, gang: &Request) -> Option<Vec<crate::fact::Slot>> {
+    fn power(&mut self, gang: &Request) -> Option<Vec<Slot>> {
         let mut short = self.shortage(gang)?;
         if short.is_empty() {
             return None;
@@ -495,9 +576,7 @@ impl<'a> Search<'a> {
         kept.iter().for_each(|(limit, ..)| self.state.capacity.lift_cap(*limit));
         let slots = self.place_alone(gang);
         if let Some(slots) = &slots {
-            slots.iter().for_each(|slot| {
-                self.state.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips));
-            });
+            self.vacate(gang, slots);
         }
         for (limit, watts, extra, _) in &kept {
             self.state.capacity.set_cap(*limit, *watts);

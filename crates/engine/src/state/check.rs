@@ -66,7 +66,7 @@ impl State {
                     if matches!(stage, Stage::Stopping(_)) {
                         stopping.insert(job);
                     }
-                    in_use[work.spec.tier as usize] += work.spec.chip_milli();
+                    in_use[work.spec.tier as usize] += self.shape(*shape).chip_milli();
                     if *end != Timestamp::NEVER {
                         ends.insert((*end, job));
                     }

@@ -16,7 +16,7 @@ use super::{Phase, State};
 use crate::capacity::{Capacity, LimitIx, Take, Withheld};
 use crate::fact::{JobId, NodeRange, Placement, Slot};
 use crate::place::ShapeIx;
-use crate::request::Request;
+use crate::request::{Request, Shape};
 
 /// Capacity kept for a blocked job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,9 +185,9 @@ impl State {
     }
 
     /// What is left under each limit that a placement draws from, the placement itself at work.
-    pub(crate) fn left_with(&self, shape: ShapeIx, placement: &Placement) -> Vec<(LimitIx, i64)> {
+    pub(crate) fn left_with(&self, shape: &Shape, placement: &Placement) -> Vec<(LimitIx, i64)> {
         let limits = self.capacity.limits();
-        self.draw_of(shape, placement).into_keys().map(|limit| (limit, limits[limit.ix()].left_micro())).collect()
+        self.draw_of_gangs(shape, placement).into_keys().map(|limit| (limit, limits[limit.ix()].left_micro())).collect()
     }
 
     /// Whether a running job draws anything under a cap that can bind.
@@ -199,8 +199,13 @@ impl State {
     }
 
     pub(crate) fn draw_of(&self, shape: ShapeIx, placement: &Placement) -> BTreeMap<LimitIx, i64> {
+        self.draw_of_gangs(&self.shapes[shape.ix()], placement)
+    }
+
+    /// The same for a shape that nobody has asked for yet.
+    pub(crate) fn draw_of_gangs(&self, shape: &Shape, placement: &Placement) -> BTreeMap<LimitIx, i64> {
         let mut draw = BTreeMap::new();
-        for (gang, slots) in self.shapes[shape.ix()].gangs.iter().zip(&placement.gangs) {
+        for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
             for slot in slots {
                 let take = gang.take(slot.workers, slot.chips);
                 self.capacity.add_draw(slot.nodes.numbers(), &take, &mut draw);

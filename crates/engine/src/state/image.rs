@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use super::reservations::{Reservations, Reserved};
 use super::{Ended, Hold, NodeCondition, Phase, ServiceState, Stage, State, Work};
 use crate::capacity::{LimitIx, Withheld};
+use crate::elastic::{as_placed, elastic_gang};
 use crate::fact::{JobId, NodeRange, Placement, ReservationId, ServiceId, Slot};
+use crate::later::Later;
 use crate::ledger::Ledger;
 use crate::place::ShapeIx;
 use crate::policy::{Counts, Mix, MixImage, Policy};
-use crate::preempt::Unhelped;
 use crate::queue::{Blocked, Lane, LaneKey, Turn};
 use crate::request::{Refusal, Shape};
 use crate::tenants::{Tenancy, TenancyImage, TenantImage};
@@ -101,6 +102,8 @@ struct Remembered {
     start_unknown: BTreeSet<JobId>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unhelped: BTreeMap<JobId, Timestamp>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    growing: BTreeMap<JobId, Timestamp>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -192,6 +195,7 @@ impl State {
             promise: self.promise_image(),
             start_unknown: self.start_unknown.clone(),
             unhelped: self.unhelped.image().clone(),
+            growing: self.growing.image().clone(),
         }
     }
 
@@ -231,7 +235,8 @@ impl State {
         state.late_before = remembered.late_before;
         state.promise_due = remembered.promise_due;
         state.start_unknown = remembered.start_unknown;
-        state.unhelped = Unhelped::restore(remembered.unhelped);
+        state.unhelped = Later::restore(remembered.unhelped);
+        state.growing = Later::restore(remembered.growing);
         Ok(state)
     }
 
@@ -319,7 +324,8 @@ impl State {
             PhaseImage::Pending => waits_as(self, Phase::Pending),
             PhaseImage::Held => waits_as(self, Phase::Held),
             PhaseImage::Running { placement, placed, since, ends, stage } => {
-                let shape = self.shape_of_running(&spec.gangs)?;
+                let gangs = as_placed(&spec, &placement);
+                let shape = self.shape_of_running(&gangs)?;
                 self.occupy_checked(job, shape, &placement)?;
                 if !self.tenancy.is_empty() {
                     let tenant = self.tenants.number(&spec.tenant);
@@ -327,6 +333,10 @@ impl State {
                 }
                 let fleet = self.capacity.fleet();
                 self.displaceable.enter(fleet, job, &spec, &self.shapes[shape.ix()], &placement);
+                if elastic_gang(&spec).is_some() {
+                    let policy = self.policy.preemption.clone().unwrap_or_default();
+                    self.growing.until(job, placed.saturating_add(policy.minimum_run(spec.tier)));
+                }
                 if ends != Timestamp::NEVER {
                     self.ends.insert((ends, job));
                 }

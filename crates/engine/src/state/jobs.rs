@@ -9,6 +9,7 @@ use offtake_workload::{Gang, Job, Service};
 
 use super::{Hold, Phase, ServiceState, Stage, State, Work, kinds_of};
 use crate::admission::admit;
+use crate::elastic::{elastic_gang, speed};
 use crate::fact::{JobId, Placement, ServiceId, StopReason};
 use crate::place::ShapeIx;
 use crate::policy::Order;
@@ -87,7 +88,7 @@ impl State {
     ///
     /// # Errors
     /// Why they can never run.
-    pub(super) fn intern(&mut self, gangs: &[Gang]) -> Result<ShapeIx, Refusal> {
+    pub(crate) fn intern(&mut self, gangs: &[Gang]) -> Result<ShapeIx, Refusal> {
         if let Some(known) = self.shape_ids.get(gangs) {
             return known.clone();
         }
@@ -146,6 +147,11 @@ impl State {
         self.submit(replica, spec);
     }
 
+    /// Whether any job waits that could use the nodes of a shape.
+    pub(crate) fn waits_beside(&self, shape: ShapeIx) -> bool {
+        kinds_of(self.shape(shape)).any(|kind| self.queue.has_on(kind))
+    }
+
     /// The identity of the next replica.
     pub(crate) const fn next_replica(&self) -> JobId {
         JobId(self.next_replica)
@@ -192,6 +198,15 @@ impl State {
 
     pub(crate) fn occupy(&mut self, shape: ShapeIx, placement: &Placement) {
         let shape = Arc::clone(self.shape(shape));
+        self.occupy_gangs(&shape, placement);
+    }
+
+    pub(crate) fn vacate(&mut self, shape: ShapeIx, placement: &Placement) {
+        let shape = Arc::clone(self.shape(shape));
+        self.vacate_gangs(&shape, placement);
+    }
+
+    pub(crate) fn occupy_gangs(&mut self, shape: &Shape, placement: &Placement) {
         for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
             slots
                 .iter()
@@ -199,8 +214,7 @@ impl State {
         }
     }
 
-    pub(crate) fn vacate(&mut self, shape: ShapeIx, placement: &Placement) {
-        let shape = Arc::clone(self.shape(shape));
+    pub(crate) fn vacate_gangs(&mut self, shape: &Shape, placement: &Placement) {
         for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
             slots
                 .iter()
@@ -211,12 +225,13 @@ impl State {
     /// A job whose nodes are occupied has them from now on.
     pub(crate) fn start(&mut self, job: JobId, placement: &Arc<Placement>) {
         let now = self.now;
+        let Some(shape) = self.shape_as_placed(job, placement) else { return };
         let Some(work) = self.jobs.get_mut(&job) else { return };
-        let Phase::Pending(shape) = work.phase else { return };
+        let Phase::Pending(waited_as) = work.phase else { return };
         // Should it ever wait again, it is not known that nobody can tell when it starts.
         self.start_unknown.remove(&job);
         self.unhelped.forget(job);
-        let ends = work.expected_end(now);
+        let ends = work.expected_end_on(now, placement);
         work.attempts += 1;
         work.phase = Phase::Running {
             shape,
@@ -230,10 +245,9 @@ impl State {
             self.ends.insert((ends, job));
         }
         let (spec, turn) = (Arc::clone(&work.spec), work.turn);
-        let chip_milli = spec.chip_milli();
-        self.ledger.take_chips(spec.tier, chip_milli);
-        if let Some(lane) = self.lane_of(shape, &spec) {
-            self.queue.remove(lane, turn, chip_milli);
+        self.ledger.take_chips(spec.tier, self.shapes[shape.ix()].chip_milli());
+        if let Some(lane) = self.lane_of(waited_as, &spec) {
+            self.queue.remove(lane, turn, spec.chip_milli());
         }
         if !self.tenancy.is_empty() {
             let tenant = self.tenants.number(&spec.tenant);
@@ -244,6 +258,10 @@ impl State {
         self.forget_promise(job);
         self.count_waiting(&spec, false);
         self.count_running(&spec, shape, placement);
+        if elastic_gang(&spec).is_some() {
+            let policy = self.policy.preemption.clone().unwrap_or_default();
+            self.growing.until(job, now.saturating_add(policy.minimum_run(spec.tier)));
+        }
         self.outlast(shape, placement, |start| ends > start, true);
     }
 
@@ -251,7 +269,11 @@ impl State {
     pub(super) fn started(&mut self, job: JobId) {
         let now = self.now;
         let Some(work) = self.jobs.get_mut(&job) else { return };
-        let after = work.expected_end(now);
+        let placed = match &work.phase {
+            Phase::Running { placement, .. } => Arc::clone(placement),
+            _ => return,
+        };
+        let after = work.expected_end_on(now, &placed);
         let Phase::Running { shape, placement, since, ends, stage: stage @ Stage::Starting, .. } = &mut work.phase
         else {
             return;
@@ -284,7 +306,7 @@ impl State {
         *stage = Stage::Stopping(reason);
         self.stopping.insert(job);
         // Whoever is stopped by a decision has left once its grace is over; nobody knows that of others.
-        let StopReason::Preempted { .. } = reason else { return };
+        let (StopReason::Preempted { .. } | StopReason::Moved | StopReason::Resized { .. }) = reason else { return };
         let Some(policy) = &self.policy.preemption else { return };
         let after = now.saturating_add(policy.grace_of(&work.spec)).min(*ends);
         let before = std::mem::replace(ends, after);
@@ -300,8 +322,11 @@ impl State {
     pub(super) fn requeue(&mut self, job: JobId, saved_until: Option<Timestamp>, held: bool) {
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Running { shape, .. } = work.phase else { return };
-        let phase = std::mem::replace(&mut work.phase, Phase::Held(shape));
         let spec = Arc::clone(&work.spec);
+        // It waits as it was asked for, whatever its size was.
+        let waits_as = elastic_gang(&spec).and_then(|_| self.intern(&spec.gangs).ok()).unwrap_or(shape);
+        let Some(work) = self.jobs.get_mut(&job) else { return };
+        let phase = std::mem::replace(&mut work.phase, Phase::Held(waits_as));
         if let Phase::Running { placement, placed, ends, .. } = phase {
             let lost_since = saved_until.map_or(placed, |saved| saved.clamp(placed, self.now.max(placed)));
             self.give_back(job, &spec, &Run { shape, placement, placed: lost_since, ends }, false);
@@ -325,6 +350,8 @@ impl State {
                 self.leave_lane(job, shape, &work.spec, work.turn);
             }
             Phase::Running { shape, placement, placed, ends, .. } => {
+                // What is held for it while it is moved, or changes its size.
+                self.release_hold(job);
                 self.give_back(job, &work.spec, &Run { shape, placement, placed, ends }, survived);
             }
         }
@@ -340,9 +367,10 @@ impl State {
         if ends == Timestamp::NEVER || ends < self.now {
             self.start_unknown.clear();
         }
-        self.ledger.give_chips(spec.tier, spec.chip_milli());
+        let chip_milli = self.shapes[shape.ix()].chip_milli();
+        self.ledger.give_chips(spec.tier, chip_milli);
         if !survived {
-            self.ledger.lose(spec.chip_milli(), *placed, self.now);
+            self.ledger.lose(chip_milli, *placed, self.now);
         }
         self.vacate(*shape, placement);
         if !self.tenancy.is_empty() {
@@ -353,6 +381,7 @@ impl State {
         let fleet = self.capacity.fleet();
         self.displaceable.leave(fleet, job, spec, &self.shapes[shape.ix()], placement);
         self.count_gone(spec, *shape, placement);
+        self.growing.forget(job);
         self.outlast(*shape, placement, |start| ends > start, false);
         self.ripen_on(placement);
         self.wake_on(placement);
@@ -363,5 +392,17 @@ impl Work {
     /// When it is expected to end if its time begins now.
     pub(crate) fn expected_end(&self, now: Timestamp) -> Timestamp {
         self.spec.duration.map_or(Timestamp::NEVER, |duration| now.saturating_add(duration))
+    }
+
+    /// The same where it is placed.
+    ///
+    /// What a job runs for is a limit where it has a program, and otherwise its work at the size that it prefers.
+    fn expected_end_on(&self, now: Timestamp, placement: &Placement) -> Timestamp {
+        match self.spec.duration {
+            Some(duration) if self.spec.program.is_none() => {
+                now.saturating_add(speed(&self.spec, placement).time_for(duration))
+            }
+            _ => self.expected_end(now),
+        }
     }
 }

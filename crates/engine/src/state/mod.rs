@@ -25,10 +25,10 @@ use serde::{Deserialize, Serialize};
 use crate::capacity::{Capacity, LimitIx};
 use crate::displaceable::Displaceable;
 use crate::fact::{Event, Fact, JobId, NodeRange, Placement, ServiceId, StopReason};
+use crate::later::Later;
 use crate::ledger::Ledger;
 use crate::place::{Scores, ShapeIx};
 use crate::policy::{Mix, Policy};
-use crate::preempt::Unhelped;
 use crate::queue::{Blocked, Queue, Turn};
 use crate::request::{Refusal, Shape};
 use crate::tenants::{Tenancy, Tenants};
@@ -143,7 +143,9 @@ pub struct State {
     /// Blocked jobs whose start nobody can tell: they wait for work without an expected end.
     pub(crate) start_unknown: BTreeSet<JobId>,
     /// Blocked jobs that nobody could be stopped for, and when they are looked at again.
-    pub(crate) unhelped: Unhelped,
+    pub(crate) unhelped: Later,
+    /// Running elastic jobs, and when it is looked whether they can grow.
+    pub(crate) growing: Later,
     /// Running work that may be stopped for stronger work.
     pub(crate) displaceable: Displaceable,
     pub(crate) reservations: Reservations,
@@ -191,7 +193,8 @@ impl Default for State {
             promise_due: false,
             freed: Some(Vec::new()),
             start_unknown: BTreeSet::new(),
-            unhelped: Unhelped::default(),
+            unhelped: Later::default(),
+            growing: Later::default(),
             displaceable: Displaceable::default(),
             reservations: Reservations::default(),
             opened: None,
@@ -341,7 +344,7 @@ impl State {
                 self.ended.rejected += 1;
             }
             Event::JobPlaced { job, placement } => {
-                if let Some(shape) = self.pending_shape(*job) {
+                if let Some(shape) = self.shape_as_placed(*job, placement) {
                     self.occupy(shape, placement);
                     self.start(*job, placement);
                 }

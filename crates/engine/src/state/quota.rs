@@ -94,8 +94,12 @@ impl State {
 
     /// Whether a limit leaves no room for a job of a shape.
     pub(crate) fn is_full(&self, job: JobId, shape: ShapeIx) -> bool {
-        let tenant = self.tenant_of(job);
-        tenant.is_some_and(|tenant| self.tenants.full(job, tenant, self.shape(shape).chip_milli()).is_some())
+        self.is_full_for(job, self.shape(shape).chip_milli())
+    }
+
+    /// Whether a limit leaves no room for a job of so many chips, in thousandths.
+    pub(crate) fn is_full_for(&self, job: JobId, chip_milli: u64) -> bool {
+        self.tenant_of(job).is_some_and(|tenant| self.tenants.full(job, tenant, chip_milli).is_some())
     }
 
     /// What a job may take of each accelerator kind.

@@ -9,7 +9,7 @@ use offtake_engine::{
 };
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
-use offtake_workload::{ChipRequest, Gang, Job, Purpose, Reservation, Service, Strength, Tier};
+use offtake_workload::{ChipRequest, Elastic, Gang, Job, Purpose, Reservation, Service, Strength, Tier};
 use proptest::prelude::*;
 
 use crate::support::{Engine, MIXED, fleet, gang, grouped, job, of, share, within};
@@ -61,17 +61,23 @@ fn gangs() -> impl Strategy<Value = Gang> {
     let any_gang = prop_oneof![3 => whole, 1 => (100u16..1000).prop_map(share), 1 => (2u32..6, 100u16..1000).prop_map(|(workers, milli)| Gang { workers, ..share(milli) })];
     let per_node = prop::option::weighted(0.3, 1u32..4);
     let groups = prop::option::weighted(0.3, (1u32..=4, prop_oneof![Just("rack"), Just("island")]));
-    (any_gang, kinds, topology, per_node, groups).prop_map(
-        |(gang, accelerators, (level, strength), per_node, groups)| {
+    let elastic = prop::option::weighted(0.2, (0u32..4, 0u32..6));
+    (any_gang, kinds, topology, per_node, groups, elastic).prop_map(
+        |(gang, accelerators, (level, strength), per_node, groups, elastic)| {
             let gang = Gang { accelerators, per_node, ..gang };
-            let gang = match groups {
-                Some((group, level)) => {
+            let gang = match (groups, elastic) {
+                (Some((group, level)), _) => {
                     grouped(Gang { workers: gang.workers.next_multiple_of(group), ..gang }, group, level)
                 }
-                None => gang,
+                (None, Some((fewer, more))) => {
+                    let (minimum, maximum) = (gang.workers.saturating_sub(fewer).max(1), gang.workers + more);
+                    Gang { elastic: Some(Elastic { minimum, maximum, speedup: Vec::new() }), ..gang }
+                }
+                (None, None) => gang,
             };
             // Some have spares, of these some a number that makes no whole nodes.
-            let has_spares = gang.workers % 4 == 0 && matches!(gang.chips, ChipRequest::Whole(_));
+            let has_spares =
+                gang.workers % 4 == 0 && gang.elastic.is_none() && matches!(gang.chips, ChipRequest::Whole(_));
             let gang = Gang { spares: u32::from(has_spares), ..gang };
             level.map_or(gang.clone(), |level| within(gang, level, strength))
         },
@@ -134,7 +140,7 @@ fn run(policy: &str, steps: Vec<Step>) {
 
 /// With weaker work stopped for stronger work, most of it at once.
 fn run_preempting(policy: &str, steps: Vec<Step>) {
-    let preemption = Preemption { minimum_run: [Duration::from_secs(30); 4], ..Preemption::default() };
+    let preemption = Preemption { minimum_run: [Duration::from_secs(30); 4], moves: true, ..Preemption::default() };
     let policy = Policy::named(policy, 7).expect("the test's policy exists");
     run_under(Policy { preemption: Some(preemption), ..policy }, steps);
 }
@@ -181,7 +187,9 @@ fn run_under(policy: Policy, steps: Vec<Step>) {
     engine.tell(Event::ServiceSubmitted { service: ServiceId(0), spec: std::sync::Arc::new(spec) });
     for step in steps {
         match step {
-            Step::Submit(job) => {
+            Step::Submit(mut job) => {
+                // One gang of a job may be elastic.
+                job.gangs.iter_mut().skip(1).for_each(|gang| gang.elastic = None);
                 engine.submit(job);
             }
             Step::Pass(seconds) => engine.pass(seconds),

@@ -1,6 +1,8 @@
 //! The engine against its invariants, on random fleets of work.
 
 mod backfill;
+mod defrag;
+mod elastic;
 mod invariants;
 mod life;
 mod preempt;

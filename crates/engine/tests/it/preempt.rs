@@ -15,6 +15,7 @@ fn preempting() -> Policy {
         restart: Duration::from_secs(RESTART),
         grace: Duration::from_secs(20),
         minimum_run: [Duration::from_secs(60); 4],
+        ..Preemption::default()
     };
     Policy { preemption: Some(preemption), ..Policy::named("offtake", 7).expect("it has a name") }
 }
@@ -233,6 +234,35 @@ fn watts_are_freed_where_a_cap_binds() {
     engine.pass(20);
     assert!(engine.runs(strong));
     assert!(engine.state.capacity().limits()[0].load() <= Watts::new(12_000));
+}
+
+#[test]
+fn a_running_job_is_told_who_would_displace_it() {
+    let mut engine = Engine::under(fleet(PLAIN), preempting());
+    let weak: Vec<JobId> = (0..4).map(|_| engine.submit(spot(vec![gang(1, 4)]))).collect();
+    engine.pass(0);
+    engine.pass(30);
+    let risk = |engine: &mut Engine, job| engine.state.risk(job, Duration::DAY).expect("it runs");
+    let calm = risk(&mut engine, weak[0]);
+    assert_eq!(calm.protected_until, Some(Timestamp::from_secs(60)));
+    assert_eq!(calm.displaced_by, [Tier::Reserved, Tier::Guaranteed, Tier::Standard]);
+    // Four chips for 99,970 seconds, but no more than a day.
+    assert!(calm.failure.parts().abs_diff(4 * 24 * 1_000_000 / 50_700) < 5);
+    assert_eq!((calm.any, calm.chosen_by.as_slice()), (calm.failure, &[][..]));
+    assert_eq!(calm.loss, 4 * (30 + RESTART as u64) * 1000);
+    // Held, so that it waits without displacing anybody yet.
+    let strong = engine.submit(reserved(vec![gang(2, 4)]));
+    engine.wait(100);
+    engine.state.advance(engine.now());
+    let risks: Vec<_> = weak.iter().map(|job| risk(&mut engine, *job)).collect();
+    let chosen: Vec<_> = risks.iter().filter(|risk| risk.chosen_by == [strong]).collect();
+    assert_eq!(chosen.len(), 2);
+    assert!(chosen.iter().all(|risk| risk.any == Ppm::ONE && risk.expected_loss == risk.loss));
+    assert_eq!(risks.iter().filter(|risk| risk.spared_by == 1).count(), 2);
+    let untouched = engine.submit(Job { tier: Tier::Reserved, ..job(vec![gang(1, 0)], None) });
+    engine.decide();
+    assert!(engine.state.risk(untouched, Duration::DAY).is_some_and(|risk| risk.displaced_by.is_empty()));
+    assert!(engine.state.risk(strong, Duration::DAY).is_none(), "it does not run");
 }
 
 /// A small fleet at random, full of weak work that has run for different times; and a stronger job.

@@ -181,7 +181,8 @@ pub fn of(tenant: &str, job: Job) -> Job {
 
 /// Whether a job is being stopped for another.
 pub fn is_leaving(phase: &Phase) -> bool {
-    matches!(phase, Phase::Running { stage: Stage::Stopping(StopReason::Preempted { .. }), .. })
+    let Phase::Running { stage: Stage::Stopping(reason), .. } = phase else { return false };
+    matches!(reason, StopReason::Preempted { .. } | StopReason::Resized { .. } | StopReason::Moved)
 }
 
 /// A state with every fact that made it, checked after every step.

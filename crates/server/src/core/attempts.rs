@@ -308,6 +308,8 @@ impl Verdict {
             StopReason::NotStarted => "did not start in time",
             StopReason::Preempted { .. } => "made room for a stronger job",
             StopReason::ReservationEnded => "its reservation ended",
+            StopReason::Moved => "moved elsewhere",
+            StopReason::Resized { .. } => "goes on with another number of workers",
         });
         let first_failure = failures.first().map(|failure| describe_failure(failure, record.spec.gangs.len()));
         let outcome = match (refusal, stop_words, first_failure) {
@@ -325,11 +327,7 @@ impl Verdict {
         match attempt.stop {
             Some(StopReason::Cancelled) => return Fate::Cancelled,
             // Whoever put it on hold may have released it since.
-            Some(
-                StopReason::Held | StopReason::Requeued | StopReason::Preempted { .. } | StopReason::ReservationEnded,
-            ) => {
-                return Fate::Requeued { held: record.held.by_user };
-            }
+            Some(reason) if reason.saves_first() => return Fate::Requeued { held: record.held.by_user },
             Some(StopReason::TimeLimit) => return Fate::Failed,
             _ => {}
         }
@@ -401,7 +399,7 @@ pub(super) fn ran(end: Option<&TaskEnd>) -> bool {
 /// checkpoint that it must have made, by the interval that it states.
 fn saved_until(record: &Record, attempt: &Attempt, verdict: &Verdict, now: Timestamp) -> Option<Timestamp> {
     let program = record.program()?;
-    let asked = matches!(attempt.stop, Some(StopReason::Held | StopReason::Requeued | StopReason::Preempted { .. }));
+    let asked = attempt.stop.is_some_and(StopReason::saves_first);
     let in_time = verdict.failures.iter().all(|failure| !matches!(failure.exit, Exit::Signal(9) | Exit::Unknown(_)));
     if asked && program.stop.checkpoint_signal.is_some() && in_time {
         return Some(now);

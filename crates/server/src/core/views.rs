@@ -224,6 +224,8 @@ impl Core {
                     StopReason::NotStarted => "could not start",
                     StopReason::Preempted { .. } => "makes room for a stronger job",
                     StopReason::ReservationEnded => "its reservation has ended",
+                    StopReason::Moved => "is moved elsewhere",
+                    StopReason::Resized { .. } => "changes its number of workers",
                 }
                 .to_owned()
             }),

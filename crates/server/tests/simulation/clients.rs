@@ -247,9 +247,11 @@ impl World {
             }
         });
         let gangs = gangs.collect();
+        let preempts = self.plan.preempts;
         JobFile {
             name: Some("work".to_owned()),
-            tier: in_1000(rng, 300).then(|| Tier::ALL[rng.below(4) as usize]),
+            tier: in_1000(rng, if preempts { 700 } else { 300 }).then(|| Tier::ALL[rng.below(4) as usize]),
+            preemptible: (preempts && in_1000(rng, 500)).then_some(true),
             duration: limited.then(|| seconds(rng, 1_000, 30_000)),
             checkpoint_signal: saves.then(|| "USR1".to_owned()),
             checkpoint_grace: saves.then(|| seconds(rng, 500, 8_000)),

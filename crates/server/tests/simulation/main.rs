@@ -23,7 +23,8 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use offtake_server::fact::Fact;
+use offtake_engine::{Event as EngineEvent, StopReason};
+use offtake_server::fact::{Event, Fact};
 use transcript::Transcript;
 use world::World;
 
@@ -115,6 +116,26 @@ fn nothing_acknowledged_is_lost() {
         Some(seeds) => run_all(seeds, usize::MAX),
         None => run_all(0..SEEDS, 1),
     }
+}
+
+#[test]
+fn work_makes_room_for_stronger_work() {
+    let (mut stopped, mut made_room) = (0, 0);
+    for seed in 0..200 {
+        let outcome = run(seed, &Transcript::none()).expect("the seed goes well");
+        let mut waited_for = std::collections::BTreeSet::new();
+        for fact in outcome.facts {
+            match fact.event {
+                Event::Engine(EngineEvent::JobStopping { reason: StopReason::Preempted { by }, .. }) => {
+                    stopped += 1;
+                    waited_for.insert(by);
+                }
+                Event::Engine(EngineEvent::JobPlaced { job, .. }) => made_room += u32::from(waited_for.remove(&job)),
+                _ => {}
+            }
+        }
+    }
+    assert!(stopped >= 20 && made_room >= 10, "{stopped} jobs were stopped, {made_room} got what they left");
 }
 
 #[test]

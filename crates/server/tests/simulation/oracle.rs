@@ -286,6 +286,13 @@ impl World {
                 }
             }
             EngineEvent::JobStopping { job, reason } => {
+                if let StopReason::Preempted { by } = reason {
+                    let (stronger, weaker) = (&self.oracle.jobs[&by.0], &self.oracle.jobs[&job.0]);
+                    assert!(!stronger.placed && stronger.end.is_none(), "job {} does not wait for room", by.0);
+                    assert!(stronger.spec.tier < weaker.spec.tier, "job {} is as strong as job {}", job.0, by.0);
+                    assert!(weaker.program().requeue, "job {} would not start again", job.0);
+                    assert_eq!(weaker.stop, None, "job {} is being stopped already", job.0);
+                }
                 let truth = self.truth(job.0);
                 assert!(truth.placed, "job {} is stopped, and does not run", job.0);
                 assert_ne!(truth.stop, Some(StopReason::Cancelled), "nothing undoes a cancellation");

@@ -19,6 +19,8 @@ pub struct Plan {
     /// Mean time between two things that people ask for.
     pub between_asks_ms: u64,
     pub most_jobs: u64,
+    /// Whether weaker work is stopped for stronger work.
+    pub preempts: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +58,7 @@ pub fn in_1000(rng: &mut Rng, times: u64) -> bool {
 
 impl Plan {
     pub fn new(rng: &Rng) -> Self {
+        let preempts = in_1000(&mut rng.derive("preempts"), 400);
         let mut rng = rng.derive("plan");
         let faults = !in_1000(&mut rng, 100);
         let ill = |rng: &mut Rng, most: u64| if faults && in_1000(rng, 700) { rng.below(most) } else { 0 };
@@ -82,6 +85,7 @@ impl Plan {
             nodes,
             between_asks_ms: between(&mut rng, 500, 6_000),
             most_jobs: between(&mut rng, 10, 80),
+            preempts,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use offtake_engine::{Policy, Preemption};
 use offtake_protocol::agent::{Join, Report};
 use offtake_protocol::rest::{Problem, StepRequest, StepView};
 use offtake_server::core::{Access, Answer, Caller, Command, Core, Image, Input, Key, Settings, Ticket};
@@ -93,6 +94,13 @@ fn problem(status: u16, code: &str) -> Problem {
     Problem { status, code: code.to_owned(), detail: code.to_owned(), field: None, index: None }
 }
 
+/// Weaker work is stopped for stronger work soon after it was placed.
+fn preempting() -> Policy {
+    let policy = Policy::named("offtake", 0).expect("it has a name");
+    let preemption = Preemption { minimum_run: [Duration::from_secs(2); 4], ..Preemption::default() };
+    Policy { preemption: Some(preemption), ..policy }
+}
+
 impl Server {
     pub fn new(plan: &Plan, rng: &Rng) -> Self {
         let settings = Settings {
@@ -102,7 +110,7 @@ impl Server {
             tenants: BTreeMap::new(),
             version: "0".to_owned(),
             most_jobs: 1_000,
-            policy: None,
+            policy: plan.preempts.then(preempting),
         };
         Self {
             standing: Standing::Down,

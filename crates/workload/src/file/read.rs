@@ -51,8 +51,7 @@ impl JobFile {
             checkpoint_size: self.checkpoint_size.take(),
             gangs: gangs(std::mem::take(&mut self.gangs)),
         }
-        .submitted_at(submitted)
-        .map_err(crate::trace::Refusal::into_fault)?;
+        .submitted_at(submitted)?;
         check::job(&job)?;
         let program = self.program(start)?;
         if let (Some(begin), Some(deadline)) = (program.begin, job.deadline)

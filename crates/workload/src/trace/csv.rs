@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::wire::{Refusal, WireGang, WireJob};
+use super::wire::{WireGang, WireJob};
 use super::{Collected, check_writable};
 use crate::check::Fault;
 use crate::error::{TraceError, WriteError};
@@ -34,30 +34,25 @@ const COLUMNS: [Column; 25] = [
     Column::optional("spares"),
     Column::optional("torus"),
     Column::optional("priority"),
-    // Read only to be refused with a reason; never written.
     Column::optional("workers_min"),
     Column::optional("workers_max"),
 ];
-const WRITTEN_COLUMNS: usize = 23;
+const WRITTEN_COLUMNS: usize = 25;
 
 pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(), TraceError> {
     into.column = flat_name;
     let positions = table.positions(&COLUMNS)?;
     while let Some(row) = table.next_row()? {
-        let job = wire_job(&row, &positions)?.into_model().map_err(|refusal| flat(refusal).at(row.place()))?;
+        let job =
+            wire_job(&row, &positions)?.into_model().map_err(|fault| TraceError::fault(row.place(), flat(fault)))?;
         into.job(row.number(), job)?;
     }
     Ok(())
 }
 
 /// A table has no gangs to number.
-fn flat(refusal: Refusal) -> Refusal {
-    match refusal {
-        Refusal::Fault(fault) => Refusal::Fault(Fault { field: flat_name(&fault.field).to_owned(), ..fault }),
-        Refusal::NotYet { field, given, feature } => {
-            Refusal::NotYet { field: flat_name(&field).to_owned(), given, feature }
-        }
-    }
+fn flat(fault: Fault) -> Fault {
+    Fault { field: flat_name(&fault.field).to_owned(), ..fault }
 }
 
 fn flat_name(field: &str) -> &str {
@@ -112,6 +107,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         spares: whole(spares)?,
         torus: text(torus),
         per_node: None,
+        speedup: Vec::new(),
     };
     Ok(WireJob {
         name: row.text(name).to_owned(),
@@ -188,6 +184,11 @@ pub fn write_csv(workload: &Workload, mut out: impl Write) -> Result<(), WriteEr
     if let Some(job) = workload.jobs.iter().find(|job| job.gangs.len() != 1) {
         return Err(WriteError::CsvGangs { name: job.name.clone(), gangs: job.gangs.len() });
     }
+    let states_speeds =
+        |job: &&crate::Job| job.gangs.iter().flat_map(|gang| &gang.elastic).any(|gang| !gang.speedup.is_empty());
+    if let Some(job) = workload.jobs.iter().find(states_speeds) {
+        return Err(WriteError::CsvSpeedup { name: job.name.clone() });
+    }
     write_row(&mut out, COLUMNS[..WRITTEN_COLUMNS].iter().map(|column| column.name))?;
     for job in &workload.jobs {
         let mut wire = WireJob::of_model(job);
@@ -218,6 +219,8 @@ pub fn write_csv(workload: &Workload, mut out: impl Write) -> Result<(), WriteEr
             number(gang.spares),
             gang.torus.unwrap_or_default(),
             wire.priority.unwrap_or_default().to_string(),
+            number(gang.workers_min),
+            number(gang.workers_max),
         ];
         write_row(&mut out, fields.iter().map(String::as_str))?;
     }

@@ -36,9 +36,14 @@ pub(super) fn read(mut lines: Lines<'_>, into: &mut Collected<'_>) -> Result<(),
     head(first)?;
     while let Some(line) = lines.next_line()? {
         match record(line)? {
-            Record::Job(job) => into.job(line.number, job.into_model().map_err(|refusal| refusal.at(line.place()))?)?,
+            Record::Job(job) => {
+                into.job(line.number, job.into_model().map_err(|fault| TraceError::fault(line.place(), fault))?)?
+            }
             Record::Service(service) => {
-                into.service(line.number, service.into_model().map_err(|refusal| refusal.at(line.place()))?)?;
+                into.service(
+                    line.number,
+                    service.into_model().map_err(|fault| TraceError::fault(line.place(), fault))?,
+                )?;
             }
         }
     }

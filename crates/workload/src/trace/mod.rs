@@ -22,8 +22,8 @@ use crate::{Gang, Job, Service, Workload};
 
 pub use csv::write_csv;
 pub use jsonl::write_jsonl;
-pub(crate) use wire::{Refusal, WireJob, gang_text, map_without_twins};
-pub use wire::{ServiceText, WireGang};
+pub use wire::{ServiceText, WireGang, WireSpeed};
+pub(crate) use wire::{WireJob, gang_text, map_without_twins};
 
 /// Jobs, services, gangs and the entries of their lists that a file may have together: more than any trace we know, and less than 10 GB of them.
 const MOST_RECORDS: usize = 20_000_000;

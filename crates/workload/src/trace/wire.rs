@@ -10,52 +10,10 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::check::Fault;
-use crate::error::{NotYet, TraceError};
 use crate::human::{self, DURATION_ALLOWED, SIZE_ALLOWED, TIMESTAMP_ALLOWED};
-use crate::input::{Place, excerpt};
+use crate::input::excerpt;
 use crate::slice::SLICE_ALLOWED;
-use crate::{Checkpoint, ChipRequest, Gang, Groups, Job, Service, Strength, Tier, Topology};
-
-/// Why a written job, service or gang is none of ours.
-#[derive(Debug)]
-pub(crate) enum Refusal {
-    Fault(Fault),
-    NotYet { field: String, given: String, feature: NotYet },
-}
-
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl Refusal {
-    pub(crate) fn at(self, at: Place) -> TraceError {
-        match self {
-            Self::Fault(fault) => TraceError::fault(at, fault),
-            Self::NotYet { field, given, feature } => TraceError::NotYet { at, field, given: excerpt(&given), feature },
-        }
-    }
-
-    /// As a fault, where what we cannot do yet is not told apart from what cannot be meant.
-    pub(crate) fn into_fault(self) -> Fault {
-        match self {
-            Self::Fault(fault) => fault,
-            Self::NotYet { field, given, feature } => Fault::new(field, given, format!("nothing: {}", feature.mend())),
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fault(fault) => fault.fmt(f),
-            Self::NotYet { field, given, feature } => {
-                write!(f, "`{field}` is `{}`: {}", excerpt(given), feature.mend())
-            }
-        }
-    }
-}
+use crate::{Checkpoint, ChipRequest, Elastic, Gang, Groups, Job, Service, Strength, Tier, Topology};
 
 /// The fields of a job, its gangs aside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,12 +49,15 @@ pub struct WireGang {
     /// Number of workers; 1 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
-    /// Not supported yet.
+    /// The fewest workers, for a gang that may shrink; `workers` is then what it prefers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers_min: Option<u32>,
-    /// Not supported yet.
+    /// The most workers, for a gang that may grow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers_max: Option<u32>,
+    /// Its speed with other numbers of workers; as the workers when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub speedup: Vec<WireSpeed>,
     /// Whole chips of one worker. Either this or `chip_milli`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chips: Option<u16>,
@@ -138,6 +99,17 @@ pub struct WireGang {
     pub per_node: Option<u32>,
 }
 
+/// The speed of a gang with some number of workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct WireSpeed {
+    /// Workers.
+    pub workers: u32,
+    /// Speed in millionths of that with the preferred number of workers.
+    pub speed_ppm: u32,
+}
+
 /// The fields of a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,13 +130,13 @@ pub(crate) struct WireService {
 
 impl WireJob {
     /// The job; its fields that are text are read, everything else is left to `check`.
-    pub(crate) fn into_model(self) -> Result<Job, Refusal> {
+    pub(crate) fn into_model(self) -> Result<Job, Fault> {
         let submitted = instant("submitted", &self.submitted)?;
         self.submitted_at(submitted)
     }
 
     /// The same, whatever its own text says of when it was submitted.
-    pub(crate) fn submitted_at(self, submitted: Timestamp) -> Result<Job, Refusal> {
+    pub(crate) fn submitted_at(self, submitted: Timestamp) -> Result<Job, Fault> {
         let span = |field: &str, text: &str| {
             human::parse_duration(text).ok_or_else(|| Fault::new(field, text, DURATION_ALLOWED))
         };
@@ -175,10 +147,10 @@ impl WireJob {
                 bytes: human::parse_bytes(size).ok_or_else(|| Fault::new("checkpoint_size", size, SIZE_ALLOWED))?,
             }),
             (Some(_), None) => {
-                return Err(Fault::new("checkpoint_size", "", "a size beside `checkpoint_interval`").into());
+                return Err(Fault::new("checkpoint_size", "", "a size beside `checkpoint_interval`"));
             }
             (None, Some(_)) => {
-                return Err(Fault::new("checkpoint_interval", "", "a time beside `checkpoint_size`").into());
+                return Err(Fault::new("checkpoint_interval", "", "a time beside `checkpoint_size`"));
             }
         };
         let gangs = self.gangs.into_iter().enumerate();
@@ -222,7 +194,7 @@ fn instant(field: &str, text: &str) -> Result<Timestamp, Fault> {
 }
 
 impl WireGang {
-    pub(crate) fn into_model(self, prefix: &str) -> Result<Gang, Refusal> {
+    pub(crate) fn into_model(self, prefix: &str) -> Result<Gang, Fault> {
         let field = |name: &str| format!("{prefix}{name}");
         let slice = match self.torus {
             None => None,
@@ -231,18 +203,25 @@ impl WireGang {
                 Some(slice)
             }
         };
-        for (name, bound) in [("workers_min", self.workers_min), ("workers_max", self.workers_max)] {
-            if let Some(bound) = bound {
-                let given = bound.to_string();
-                return Err(Refusal::NotYet { field: field(name), given, feature: NotYet::Elastic });
+        let workers = self.workers.unwrap_or(1);
+        let elastic = match (self.workers_min, self.workers_max, self.speedup.first()) {
+            (None, None, None) => None,
+            (None, None, Some(speed)) => {
+                let allowed = "a gang with `workers_min` or `workers_max`, whose number of workers may change";
+                return Err(Fault::new(field("speedup"), speed.workers, allowed));
             }
-        }
+            (minimum, maximum, _) => Some(Elastic {
+                minimum: minimum.unwrap_or(workers),
+                maximum: maximum.unwrap_or(workers),
+                speedup: self.speedup.iter().map(|speed| (speed.workers, Ppm::new(speed.speed_ppm))).collect(),
+            }),
+        };
         let chips = match (self.chips, self.chip_milli) {
             (None, None) => ChipRequest::None,
             (Some(chips), None) => ChipRequest::Whole(chips),
             (None, Some(share)) => ChipRequest::Share(ChipMilli::new(share)),
             (Some(_), Some(share)) => {
-                return Err(Fault::new(field("chip_milli"), share, "either `chips` or `chip_milli`, not both").into());
+                return Err(Fault::new(field("chip_milli"), share, "either `chips` or `chip_milli`, not both"));
             }
         };
         let memory = match self.memory {
@@ -256,25 +235,25 @@ impl WireGang {
             (Some(level), Some(strength)) => Some(Topology { level, strength }),
             (Some(_), None) => {
                 let allowed = "required or preferred beside `topology_level`";
-                return Err(Fault::new(field("topology_strength"), "", allowed).into());
+                return Err(Fault::new(field("topology_strength"), "", allowed));
             }
             (None, Some(_)) => {
                 let allowed = "the name of a level beside `topology_strength`";
-                return Err(Fault::new(field("topology_level"), "", allowed).into());
+                return Err(Fault::new(field("topology_level"), "", allowed));
             }
         };
         let groups = match (self.group_workers, self.group_level) {
             (None, None) => None,
             (Some(workers), Some(level)) => Some(Groups { workers, level }),
             (Some(_), None) => {
-                return Err(Fault::new(field("group_level"), "", "the name of a level beside `group_workers`").into());
+                return Err(Fault::new(field("group_level"), "", "the name of a level beside `group_workers`"));
             }
             (None, Some(_)) => {
-                return Err(Fault::new(field("group_workers"), "", "a number beside `group_level`").into());
+                return Err(Fault::new(field("group_workers"), "", "a number beside `group_level`"));
             }
         };
         Ok(Gang {
-            workers: self.workers.unwrap_or(1),
+            workers,
             chips,
             cpu: CpuMilli::new(self.cpu_milli.unwrap_or(0)),
             memory,
@@ -285,6 +264,7 @@ impl WireGang {
             groups,
             spares: self.spares.unwrap_or(0),
             slice,
+            elastic,
         })
     }
 
@@ -309,13 +289,22 @@ impl WireGang {
             group_level: gang.groups.as_ref().map(|groups| groups.level.clone()),
             spares: (gang.spares > 0).then_some(gang.spares),
             torus: gang.slice.map(|slice| slice.to_string()),
+            workers_min: gang.elastic.as_ref().map(|elastic| elastic.minimum),
+            workers_max: gang.elastic.as_ref().map(|elastic| elastic.maximum),
+            speedup: gang.elastic.iter().flat_map(|elastic| &elastic.speedup).map(WireSpeed::of).collect(),
             ..Self::default()
         }
     }
 }
 
+impl WireSpeed {
+    const fn of((workers, speed): &(u32, Ppm)) -> Self {
+        Self { workers: *workers, speed_ppm: speed.parts() }
+    }
+}
+
 impl WireService {
-    pub(crate) fn into_model(self) -> Result<Service, Refusal> {
+    pub(crate) fn into_model(self) -> Result<Service, Fault> {
         Ok(Service {
             name: self.name,
             tenant: self.tenant,
@@ -406,7 +395,7 @@ impl TryFrom<WireService> for ServiceText {
     type Error = String;
 
     fn try_from(wire: WireService) -> Result<Self, String> {
-        let service = wire.into_model().map_err(|refusal| refusal.to_string())?;
+        let service = wire.into_model().map_err(|fault| fault.to_string())?;
         crate::check::service(&service).map_err(|fault| fault.to_string())?;
         Ok(Self(service))
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Ppm, Timestamp};
 use offtake_workload::{
-    Checkpoint, ChipRequest, Gang, Groups, Job, Service, Slice, Strength, Tier, Topology, Workload,
+    Checkpoint, ChipRequest, Elastic, Gang, Groups, Job, Service, Slice, Strength, Tier, Topology, Workload,
 };
 use proptest::prelude::*;
 
@@ -59,9 +59,9 @@ pub fn gang() -> impl Strategy<Value = Gang> {
         proptest::collection::btree_map(word(), attribute, 0..3),
         topology,
         proptest::option::of((1_u32..9, word())),
-        0_u32..3,
+        (0_u32..3, proptest::option::of((any::<u32>(), any::<u32>()))),
     )
-        .prop_map(|(workers, chips, cpu, memory, accelerators, attributes, topology, groups, spares)| Gang {
+        .prop_map(|(workers, chips, cpu, memory, accelerators, attributes, topology, groups, (spares, elastic))| Gang {
             workers,
             chips,
             cpu: CpuMilli::new(cpu),
@@ -69,6 +69,12 @@ pub fn gang() -> impl Strategy<Value = Gang> {
             accelerators,
             attributes,
             topology,
+            // A gang in groups, with spares or in a slice has a fixed number of workers.
+            elastic: elastic.filter(|_| groups.is_none() && spares == 0).map(|(fewer, more)| Elastic {
+                minimum: 1 + fewer % workers,
+                maximum: workers + more % (1_000_001 - workers),
+                speedup: Vec::new(),
+            }),
             groups: groups.map(|(parts, level)| Groups { workers: workers / gcd(workers, parts), level }),
             spares: if matches!(chips, ChipRequest::Whole(_)) && workers < 100_000 { spares } else { 0 },
             ..Gang::default()
@@ -81,6 +87,7 @@ pub fn gang() -> impl Strategy<Value = Gang> {
                 slice: Some(slice),
                 topology: None,
                 groups: None,
+                elastic: None,
                 spares: 0,
                 ..gang.clone()
             });
@@ -147,6 +154,9 @@ pub fn workload(most_gangs: usize, most_services: usize) -> impl Strategy<Value 
         let mut taken = BTreeSet::new();
         jobs.retain(|job| taken.insert(job.name.clone()));
         services.retain(|service| taken.insert(service.name.clone()));
+        // One gang of a job may be elastic, and no replica.
+        jobs.iter_mut().flat_map(|job| job.gangs.iter_mut().skip(1)).for_each(|gang| gang.elastic = None);
+        services.iter_mut().for_each(|service| service.replica.elastic = None);
         jobs.sort_by_key(|job| job.submitted);
         Workload { jobs, services }
     })

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use offtake_workload::{NotYet, TraceError, TraceFormat, read, read_from};
+use offtake_workload::{TraceFormat, read, read_from};
 
 const HEAD: &str = "{\"format\":\"offtake-workload\",\"version\":1}\n";
 const OPENB: &str =
@@ -114,7 +114,7 @@ fn of_our_table() {
         ("a,t,2024-05-01T00:00:00Z,,,,,,,1,1,,,,,rack,,,,", &["`topology_strength` is ``"]),
         ("a,t,2024-05-01T00:00:00Z,,,,,,,1,1,,,,,,required,,,", &["`topology_level` is ``"]),
         ("a,t,2024-05-01T00:00:00Z,,,,,,,1,1,,,,,rack,must,,,", &["`topology_strength` is `must`"]),
-        ("a,t,2024-05-01T00:00:00Z,,,,,,,,1,,,,,,,2,4,", &["`workers_min` is `2`", "not supported yet", "`workers`"]),
+        ("a,t,2024-05-01T00:00:00Z,,,,,,,,1,,,,,,,2,4,", &["`workers_min` is `2`", "1 to `workers`, 1"]),
         (
             "a,t,2024-05-01T00:00:00Z,,,,,,,,1,,,,,,,,,4x4x8",
             &["`torus` is `4x4x8`", "a slice of 1 chips, `workers` times `chips`"],
@@ -199,13 +199,4 @@ fn of_the_version() {
     }
     let empty = read_from(HEAD.as_bytes(), Path::new("w"), None).expect("an empty workload");
     assert!(empty.jobs.is_empty());
-}
-
-#[test]
-fn what_is_not_yet_supported_is_its_own_kind_of_error() {
-    let text = format!(
-        "{HEAD}{{\"job\":{{\"name\":\"a\",\"tenant\":\"t\",\"submitted\":\"2024-05-01T00:00:00Z\",\"gangs\":[{{\"workers_max\":9}}]}}}}"
-    );
-    let error = read_from(text.as_bytes(), Path::new("w"), None).expect_err("refused");
-    assert!(matches!(error, TraceError::NotYet { feature: NotYet::Elastic, .. }));
 }
