@@ -103,7 +103,7 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
     ("a trace of no jobs", "jobs.csv", JOBS, "name,tenant,submitted\n"),
     ("a quote without an end", "jobs.csv", "wide,", "\"wide,"),
     ("a shape of a torus", "jobs.csv", JOBS, TORUS),
-    ("a gang of changing size", "jobs.csv", JOBS, ELASTIC),
+    ("a gang that prefers fewer workers than it needs", "jobs.csv", JOBS, ELASTIC),
     ("another version of our lines", "jobs.csv", JOBS, "{\"format\":\"offtake-workload\",\"version\":2}\n"),
     (
         "JSON that is not whole",
