@@ -335,6 +335,49 @@ pub struct Why {
     /// For a placed job: why there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub placed: Vec<String>,
+    /// For a running job, where it was asked for: what would displace it, and how likely.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
+}
+
+/// What would displace a running job, and how likely.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Risk {
+    /// How far it is looked ahead.
+    pub horizon_ms: i64,
+    /// It is being stopped already.
+    pub stopping: bool,
+    /// The tiers whose work may displace it under the policy in force; none where nothing may.
+    pub displaced_by: Vec<Tier>,
+    /// Until when it is left alone, where it was placed a short time ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected_until_ms: Option<i64>,
+    /// How many stronger jobs wait and would choose it now.
+    pub chosen_by: u64,
+    /// Those of them that the caller may know of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chosen_by_jobs: Vec<u64>,
+    /// How many stronger jobs wait and would choose others, or find nobody; of each kind of job the first.
+    pub spared_by: u64,
+    /// The chance that one of its chips is interrupted within the horizon, at one interruption in 50,700 hours of a chip,
+    /// in millionths.
+    pub failure_ppm: u32,
+    /// The chance that it is displaced or interrupted within the horizon, in millionths.
+    pub any_ppm: u32,
+    /// What it loses when it is stopped now: work that is not saved, and the start, in milliseconds of a chip.
+    pub loss_chip_ms: u64,
+    /// What it loses on average within the horizon, in milliseconds of a chip.
+    pub expected_loss_chip_ms: u64,
+}
+
+/// The query of `GET /v1/jobs/{id}/why`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WhyQuery {
+    /// For a running job, say what would displace it within a day, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<bool>,
 }
 
 /// The query of `GET /v1/jobs/{id}/logs`; the answer is one [`crate::agent::LogPiece`] a line.

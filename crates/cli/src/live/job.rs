@@ -15,6 +15,17 @@ pub struct Arguments {
     common: Common,
 }
 
+#[derive(Args)]
+pub struct WhyArguments {
+    #[command(flatten)]
+    job: OneJob,
+    /// Say what would displace a running job within a day, too, and how likely
+    #[arg(long)]
+    risk: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
 pub async fn show(arguments: &Arguments) -> anyhow::Result<()> {
     let connection = arguments.common.open()?;
     let id = connection.identity(arguments.job.job).await?;
@@ -25,10 +36,11 @@ pub async fn show(arguments: &Arguments) -> anyhow::Result<()> {
     print(&job::detail(&detail, now_ms()))
 }
 
-pub async fn why(arguments: &Arguments) -> anyhow::Result<()> {
+pub async fn why(arguments: &WhyArguments) -> anyhow::Result<()> {
     let connection = arguments.common.open()?;
     let id = connection.identity(arguments.job.job).await?;
-    let answer: Why = connection.get(&format!("/v1/jobs/{id}/why")).await?;
+    let query = if arguments.risk { "?risk=true" } else { "" };
+    let answer: Why = connection.get(&format!("/v1/jobs/{id}/why{query}")).await?;
     if arguments.common.json {
         return print_json(&answer);
     }

@@ -54,7 +54,7 @@ pub enum Command {
     /// Show a job with its attempts and its receipt
     Job(job::Arguments),
     /// Say why a job waits, or why it is where it is
-    Why(job::Arguments),
+    Why(job::WhyArguments),
     /// Print what a job has written
     Logs(logs::Arguments),
     /// Cancel jobs, or send them a signal

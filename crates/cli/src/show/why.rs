@@ -1,6 +1,7 @@
 //! Why a job waits, or why it is where it is.
 
-use offtake_protocol::rest::Why;
+use offtake_protocol::rest::{Risk, Why};
+use offtake_workload::Tier;
 
 use super::figures::{instant, span};
 use super::job::line;
@@ -29,7 +30,45 @@ pub fn why(why: &Why, now_ms: i64) -> String {
     } else if !why.missing.is_empty() {
         text += &line("starts", "nobody knows when: work in its way has no time limit, or its room does not exist now");
     }
-    text + &lines("placed", &why.placed)
+    text += &lines("placed", &why.placed);
+    text + &why.risk.iter().map(|risk| lines("risk", &at_risk(risk, now_ms))).collect::<String>()
+}
+
+/// What would displace a running job, a line each.
+fn at_risk(risk: &Risk, now_ms: i64) -> Vec<String> {
+    let percent = |ppm: u32| format!("{:.2} %", f64::from(ppm) / 1e4);
+    let chip_hours = |ms: u64| format!("{:.1} chip-hours", ms as f64 / 3.6e6);
+    let tier = |tier: &Tier| format!("{tier:?}").to_lowercase();
+    let mut told = Vec::new();
+    if risk.stopping {
+        told.push("it is being stopped".to_owned());
+    } else if risk.displaced_by.is_empty() {
+        told.push("no other work may displace it".to_owned());
+    } else {
+        let tiers: Vec<String> = risk.displaced_by.iter().map(tier).collect();
+        told.push(format!("work of these tiers may displace it: {}", tiers.join(", ")));
+    }
+    if let Some(until) = risk.protected_until_ms {
+        told.push(format!("it is left alone until {}, for {}", instant(until), span(until - now_ms)));
+    }
+    if risk.chosen_by > 0 || risk.spared_by > 0 {
+        let named: Vec<String> = risk.chosen_by_jobs.iter().map(ToString::to_string).collect();
+        let named = if named.is_empty() { String::new() } else { format!(" (jobs {})", named.join(", ")) };
+        told.push(format!(
+            "of stronger work that waits, {} would choose it{named}, {} would not",
+            grouped(risk.chosen_by),
+            grouped(risk.spared_by)
+        ));
+    }
+    told.push(format!("a chip of it fails within {}: {}", span(risk.horizon_ms), percent(risk.failure_ppm)));
+    told.push(format!(
+        "stopped now it loses {}; within {} {} on average, at {} in all",
+        chip_hours(risk.loss_chip_ms),
+        span(risk.horizon_ms),
+        chip_hours(risk.expected_loss_chip_ms),
+        percent(risk.any_ppm)
+    ));
+    told
 }
 
 /// Several values under one name, which is said once.
@@ -57,6 +96,7 @@ mod tests {
             earliest_start_ms: Some(NOW + 3_600_000),
             jobs_before: Some(1_204),
             placed: vec![],
+            risk: None,
         }
     }
 
@@ -84,5 +124,26 @@ mod tests {
             ..waits()
         };
         insta::assert_snapshot!(why(&placed, NOW));
+        let risk = Risk {
+            horizon_ms: 86_400_000,
+            stopping: false,
+            displaced_by: vec![Tier::Reserved, Tier::Guaranteed],
+            protected_until_ms: Some(NOW + 600_000),
+            chosen_by: 2,
+            chosen_by_jobs: vec![17],
+            spared_by: 1,
+            failure_ppm: 3_780,
+            any_ppm: 1_000_000,
+            loss_chip_ms: 18_000_000,
+            expected_loss_chip_ms: 18_000_000,
+        };
+        let told = at_risk(&risk, NOW);
+        assert!(told[0].ends_with("reserved, guaranteed") && told[1].ends_with("for 10 min"), "{told:?}");
+        assert_eq!(told[2], "of stronger work that waits, 2 would choose it (jobs 17), 1 would not");
+        assert_eq!(told[3], "a chip of it fails within 1 d: 0.38 %");
+        assert_eq!(
+            told[4],
+            "stopped now it loses 5.0 chip-hours; within 1 d 5.0 chip-hours on average, at 100.00 % in all"
+        );
     }
 }

@@ -451,12 +451,12 @@ fn a_waiting_job_is_told_why_and_what_would_be_changes_nothing() {
     let (first, second) = (world.submit(long), world.submit(long));
     let third = world.submit(long);
     world.settle();
-    let why = world.core.why(&operator(), third).expect("it is known");
+    let why = world.core.why(&operator(), third, false).expect("it is known");
     assert_eq!(why.state, JobState::Pending);
     assert!(why.summary.contains("running work has what it needs"), "{why:?}");
     assert!(why.earliest_start_ms.is_some_and(|start| start <= START + 3_700_000), "{why:?}");
     assert_eq!(why.missing, ["room for 1 of 1 worker: 0 fit in local now"]);
-    let placed = world.core.why(&operator(), first).expect("it is known");
+    let placed = world.core.why(&operator(), first, false).expect("it is known");
     assert!(placed.summary.starts_with("Job 1 is running on 1 node in site local"), "{placed:?}");
 
     let before = world.core.state().essence();
@@ -481,7 +481,7 @@ fn jobs_of_two_tenants_do_not_share_a_node_that_cannot_keep_them_apart() {
     world.settle();
     let states = |world: &World| [ours, theirs, more].map(|job| world.state(job));
     assert_eq!(states(&world), [JobState::Running, JobState::Pending, JobState::Running]);
-    let why = world.core.why(&operator(), theirs).expect("it is known");
+    let why = world.core.why(&operator(), theirs, false).expect("it is known");
     let blocker = "it would fit on nodes that run one tenant's work at a time, now another's: a";
     assert_eq!(why.blockers, [blocker]);
     world.restart();
@@ -506,8 +506,12 @@ fn a_weaker_job_saves_its_work_and_makes_room() {
     let weak = world.submit(&job("spot", 2));
     world.settle();
     assert_eq!(world.state(weak), JobState::Running);
+    let risk = world.core.why(&operator(), weak, true).expect("it is known").risk.expect("it runs");
+    assert_eq!((risk.displaced_by.len(), risk.chosen_by, risk.stopping), (3, 0, false));
     let strong = world.submit(&job("reserved", 1));
     assert_eq!(world.state(weak), JobState::Stopping);
+    let risk = world.core.why(&operator(), weak, true).expect("it is known").risk.expect("it has its nodes");
+    assert_eq!((risk.stopping, risk.any_ppm), (true, 1_000_000));
     let reason = world.core.job(&operator(), weak).and_then(|detail| detail.job.reason);
     assert_eq!(reason.as_deref(), Some("makes room for a stronger job"));
     assert_eq!(world.state(strong), JobState::Pending);

@@ -2,14 +2,17 @@
 
 use offtake_engine::{Blocked, Explanation, JobId, Need, Obstacle, Placed, Waiting};
 use offtake_fleet::NodeIx;
-use offtake_protocol::rest::{JobState, Problem, Why};
-use offtake_units::Timestamp;
+use offtake_protocol::rest::{JobState, Problem, Risk, Why};
+use offtake_units::{Duration, Timestamp};
 use offtake_workload::human::write_timestamp;
 use offtake_workload::{ChipRequest, Gang, Strength};
 
 use super::access::unknown_job;
 use super::records::Record;
 use super::{Caller, Core};
+
+/// How far ahead it is told what would displace a job.
+const RISK_HORIZON: Duration = Duration::DAY;
 
 /// Things of one kind that are named; the rest is counted.
 const MOST_NAMED: usize = 5;
@@ -19,7 +22,7 @@ impl Core {
     ///
     /// # Errors
     /// When there is no such job in memory, or none that the caller may know of.
-    pub fn why(&mut self, caller: &Caller, id: u64) -> Result<Why, Problem> {
+    pub fn why(&mut self, caller: &Caller, id: u64, risk: bool) -> Result<Why, Problem> {
         self.own(caller, id)?;
         let Some(record) = self.records.get(&id).cloned() else { return Err(unknown_job(id)) };
         let state = self.job_state(id, &record);
@@ -34,6 +37,7 @@ impl Core {
             earliest_start_ms: None,
             jobs_before: None,
             placed: Vec::new(),
+            risk: None,
         };
         if state.is_over() {
             why.summary = self.why_over(id, &record);
@@ -49,7 +53,28 @@ impl Core {
             Some(Explanation::Waiting(waiting)) => self.why_waiting(caller, id, &waiting, &mut why),
             Some(Explanation::Placed(placed)) => self.why_placed(id, &record, &placed, &mut why),
         }
+        if risk {
+            why.risk = self.risk(caller, id);
+        }
         Ok(why)
+    }
+
+    fn risk(&mut self, caller: &Caller, id: u64) -> Option<Risk> {
+        let risk = self.state.risk(JobId(id), RISK_HORIZON)?;
+        let may_name = risk.chosen_by.iter().filter(|job| self.may_name(caller, **job));
+        Some(Risk {
+            horizon_ms: risk.horizon.as_millis(),
+            stopping: risk.stopping,
+            displaced_by: risk.displaced_by,
+            protected_until_ms: risk.protected_until.map(Timestamp::as_millis),
+            chosen_by: risk.chosen_by.len() as u64,
+            chosen_by_jobs: may_name.map(|job| job.0).collect(),
+            spared_by: risk.spared_by,
+            failure_ppm: risk.failure.parts(),
+            any_ppm: risk.any.parts(),
+            loss_chip_ms: risk.loss,
+            expected_loss_chip_ms: risk.expected_loss,
+        })
     }
 
     fn why_over(&self, id: u64, record: &Record) -> String {

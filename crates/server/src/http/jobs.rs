@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use offtake_protocol::rest::{
-    Cancel, JobDetail, JobPage, JobQuery, JobView, Problem, SubmitBatch, Submitted, SubmittedBatch, Why,
+    Cancel, JobDetail, JobPage, JobQuery, JobView, Problem, SubmitBatch, Submitted, SubmittedBatch, Why, WhyQuery,
 };
 use offtake_workload::JobFile;
 
@@ -150,12 +150,18 @@ fn unknown_job(id: u64) -> Problem {
 /// Says why a job waits, or why it is where it is.
 #[utoipa::path(
     get, path = "/v1/jobs/{id}/why", tag = "jobs", operation_id = "why",
-    params(("id" = u64, Path, description = "The job.")),
+    params(("id" = u64, Path, description = "The job."), WhyQuery),
     responses((status = 200, description = "The answer.", body = Why), Problems)
 )]
-pub(super) async fn why(State(server): App, asker: Asker, Named(id): Named<u64>) -> Result<Json<Why>, Refused> {
+pub(super) async fn why(
+    State(server): App,
+    asker: Asker,
+    Named(id): Named<u64>,
+    Asked(query): Asked<WhyQuery>,
+) -> Result<Json<Why>, Refused> {
     let caller = asker.caller();
-    let told = server.handle.ask(move |core| core.why(&caller, id)).await?;
+    let risk = query.risk.unwrap_or(false);
+    let told = server.handle.ask(move |core| core.why(&caller, id, risk)).await?;
     if told.as_ref().is_err_and(|problem| problem.status == StatusCode::NOT_FOUND)
         && let Ok(detail) = ended(&server, &asker, id).await
     {
@@ -178,6 +184,7 @@ fn why_over(job: &JobView) -> Why {
         earliest_start_ms: None,
         jobs_before: None,
         placed: Vec::new(),
+        risk: None,
     }
 }
 
