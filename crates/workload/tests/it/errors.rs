@@ -155,7 +155,7 @@ fn of_our_json_lines() {
             job("", "{\"torus\":\"2x2\",\"chips\":4,\"topology_level\":\"pod\",\"topology_strength\":\"required\"}"),
             &["`gangs[0].torus` is `2x2`", "a slice without `topology_level`"],
         ),
-        (job("", "{\"workers_max\":9}"), &["`gangs[0].workers_max` is `9`", "not supported yet"]),
+        (job("", "{\"workers\":10,\"workers_max\":9}"), &["`gangs[0].workers_max` is `9`", "`workers`, 10, to"]),
         (job("", ""), &["`gangs` is `0`", "1 to 256 gangs"]),
         (job("", &vec!["{}"; 257].join(",")), &["`gangs` is `257`"]),
         (job("\"duration\":\"\",", "{}"), &["`duration` is ``"]),
