@@ -69,6 +69,8 @@ struct PreemptionText {
     restart: Option<Spanned<String>>,
     grace: Option<Spanned<String>>,
     #[serde(default)]
+    moves: bool,
+    #[serde(default)]
     minimum_run: BTreeMap<Tier, Spanned<String>>,
 }
 
@@ -192,7 +194,7 @@ impl Reader<'_> {
                 }
                 let restart = self.duration("preemption.restart", text.restart, known.restart)?;
                 let grace = self.duration("preemption.grace", text.grace, known.grace)?;
-                Some(Preemption { restart, grace, minimum_run })
+                Some(Preemption { restart, grace, moves: text.moves, minimum_run })
             }
         };
         let fairness = file.fairness;
@@ -274,6 +276,7 @@ impl Policy {
             let mut entry = toml::Table::new();
             entry.insert("restart".to_owned(), written(preemption.restart).into());
             entry.insert("grace".to_owned(), written(preemption.grace).into());
+            entry.insert("moves".to_owned(), preemption.moves.into());
             entry.insert("minimum_run".to_owned(), toml::Table::from_iter(runs).into());
             put("preemption", entry.into());
         }
@@ -325,6 +328,7 @@ holds = 100
 
 [preemption]
 grace = "2m"
+moves = true
 minimum_run = { spot = "5m" }
 
 [fairness]
@@ -355,6 +359,7 @@ quota.h100 = { nominal = 64, borrowing_limit = 32, lending_limit = 0 }
         assert_eq!((policy.backfill.holds, policy.multifactor), (100, Multifactor::default()));
         let preemption = policy.preemption.as_ref().expect("it is given");
         assert_eq!((preemption.grace, preemption.restart), (Duration::from_secs(120), Preemption::default().restart));
+        assert!(preemption.moves);
         let nlp = &policy.tenants.tenants["nlp"];
         assert_eq!(
             (nlp.parent.as_deref(), nlp.weight, nlp.quota["h100"].lending_limit),
