@@ -149,6 +149,8 @@ impl Core {
             let detail = format!("this join token is for another node than `{}`", description.name);
             return Err(problem(403, "bad_join_token", detail));
         }
+        // Whoever had the name before has lost what it ran, should its lease end at this very instant.
+        self.check_leases();
         self.acceptable(&description)?;
         let name = description.name.clone();
         self.emit(Event::AgentJoined { description, public_key: join.public_key, token: digest });
