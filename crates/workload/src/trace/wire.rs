@@ -292,7 +292,6 @@ impl WireGang {
             workers_min: gang.elastic.as_ref().map(|elastic| elastic.minimum),
             workers_max: gang.elastic.as_ref().map(|elastic| elastic.maximum),
             speedup: gang.elastic.iter().flat_map(|elastic| &elastic.speedup).map(WireSpeed::of).collect(),
-            ..Self::default()
         }
     }
 }
