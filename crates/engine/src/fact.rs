@@ -101,12 +101,16 @@ pub enum Event {
         /// Where.
         placement: Arc<Placement>,
     },
-    /// Nodes that stood by have taken the places of others of a running job, which stand by from now on.
+    /// Nodes that stood by have taken the places of others of a running job, which stand by from now on. The job keeps
+    /// its nodes and starts again on them from what it has saved.
     NodesSwapped {
         /// The job.
         job: JobId,
         /// Each node that worked, and the spare that works in its place.
         swaps: Vec<(NodeIx, NodeIx)>,
+        /// Up to when its work is saved; none when all since it had its nodes is lost.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        saved_until: Option<Timestamp>,
     },
     /// All workers of a placed job run. Its time limit counts from here.
     JobStarted {

@@ -25,6 +25,8 @@ pub(crate) struct Course {
     pub closed: Vec<(JobId, Ended)>,
     /// What became of the chip-time of attempts that have ended.
     pub spent: Spent,
+    /// How jobs that lost nodes went on.
+    pub repairs: Repairs,
     /// That chip-time by tenant and accelerator kind.
     pub tenants: BTreeMap<String, Vec<ChipTime>>,
     /// When running jobs end, with the attempt that does: one that is stopped before ends no more.
@@ -41,6 +43,21 @@ pub(crate) struct Course {
     occupants: Option<Occupants>,
     /// Nodes that are slow without anybody knowing, and their speeds.
     slow: BTreeMap<NodeIx, Ppm>,
+    /// Jobs that failed and wait for nodes, since when.
+    interrupted: BTreeMap<JobId, Timestamp>,
+}
+
+/// How jobs that lost nodes went on: those with spares at once, the others when their turn and room came again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// Attempts that went on with spares.
+    pub swaps: u64,
+    /// Nodes for which a spare came in.
+    pub nodes: u64,
+    /// Attempts after a failure that had to wait for nodes first.
+    pub waits: u64,
+    /// For how long, in all.
+    pub waited: Duration,
 }
 
 /// What it costs to start again and to save work; nothing where nobody says.
@@ -85,6 +102,7 @@ impl Course {
             decided: Vec::new(),
             closed: Vec::new(),
             spent: Spent::default(),
+            repairs: Repairs::default(),
             tenants: BTreeMap::new(),
             ends: BinaryHeap::new(),
             leaving: BinaryHeap::new(),
@@ -94,6 +112,7 @@ impl Course {
             storage: vec![Storage::new(None); state.fleet().sites.len()],
             occupants: None,
             slow: BTreeMap::new(),
+            interrupted: BTreeMap::new(),
             state,
         };
         let running: Vec<(JobId, Attempt)> =
@@ -203,26 +222,55 @@ impl Course {
         self.requeue(now, job, held, Kept::Saved)
     }
 
-    /// A running job is asked to save its work, stopped, and waits again. Who never saves loses all.
-    pub fn suspend(&mut self, now: Timestamp, job: JobId) -> Ended {
+    /// A running job has failed. With spares for the nodes that it lost it starts again on those, from its last
+    /// checkpoint; otherwise it waits for its turn and for room.
+    pub fn recover(&mut self, now: Timestamp, job: JobId) -> Ended {
+        self.repair(now, job, Kept::Saved).unwrap_or_else(|| {
+            self.interrupted.insert(job, now);
+            self.interrupt(now, job, false)
+        })
+    }
+
+    /// A running job is asked to save its work and stopped, as nodes of it are drained. It goes on with spares, or waits
+    /// again. Who never saves loses all.
+    pub fn evacuate(&mut self, now: Timestamp, job: JobId) -> Ended {
         let saves = self.state.job(job).is_some_and(|work| work.spec.checkpoint.is_some());
-        self.requeue(now, job, false, if saves { Kept::All } else { Kept::Saved })
+        let kept = if saves { Kept::All } else { Kept::Saved };
+        self.repair(now, job, kept).unwrap_or_else(|| self.requeue(now, job, false, kept))
+    }
+
+    fn repair(&mut self, now: Timestamp, job: JobId, kept: Kept) -> Option<Ended> {
+        let swaps = self.state.repair(job)?;
+        let (ended, saved_until) = self.stop(now, job, kept)?;
+        self.repairs.swaps += 1;
+        self.repairs.nodes += swaps.len() as u64;
+        self.tell(now, Event::NodesSwapped { job, swaps, saved_until });
+        if let Some(Phase::Running { placement, .. }) = self.state.job(job).map(|work| &work.phase) {
+            let placement = Arc::clone(placement);
+            self.begin(now, job, &placement);
+        }
+        Some(ended)
     }
 
     fn requeue(&mut self, now: Timestamp, job: JobId, held: bool, kept: Kept) -> Ended {
-        let Some(work) = self.state.job(job) else { return Ended::default() };
+        let Some((ended, saved_until)) = self.stop(now, job, kept) else { return Ended::default() };
+        self.tell(now, Event::JobRequeued { job, saved_until, held });
+        ended
+    }
+
+    /// An attempt is over, and its job is not: with the instant up to which its work is saved.
+    fn stop(&mut self, now: Timestamp, job: JobId, kept: Kept) -> Option<(Ended, Option<Timestamp>)> {
+        let work = self.state.job(job)?;
         // What a replica has served is served.
         let kept = if job.is_replica() { Kept::All } else { kept };
         let saves = work.spec.checkpoint.is_some() || kept == Kept::All;
         let broken = self.running.get(&job).and_then(|attempt| attempt.progress.broken());
-        let Some(ended) = self.close(now, job, kept) else { return Ended::default() };
+        let ended = self.close(now, job, kept)?;
         if !job.is_replica() && ended.saved > 0 {
             self.saved.insert(job, Duration::from_millis(ended.saved));
         }
         let idle = broken.map_or(Duration::ZERO, |broken| now - broken);
-        let saved_until = saves.then(|| now - idle - Duration::from_millis(ended.rework));
-        self.tell(now, Event::JobRequeued { job, saved_until, held });
-        ended
+        Some((ended, saves.then(|| now - idle - Duration::from_millis(ended.rework))))
     }
 
     /// An attempt is over.
@@ -235,7 +283,9 @@ impl Course {
             occupants.leave(job, &attempt.placement);
         }
         let ended = attempt.progress.end(now, kept);
-        self.spent.add(chip_milli_on(&attempt.spec, &attempt.placement), attempt.spec.chip_milli(), ended);
+        let (held, preferred) = (chip_milli_on(&attempt.spec, &attempt.placement), attempt.spec.chip_milli());
+        let spares = attempt.spec.spare_chip_milli();
+        self.spent.add(held - spares, preferred - spares, spares, ended);
         self.charge(now, &attempt);
         self.closed.push((job, ended));
         Some(ended)
@@ -289,6 +339,10 @@ impl Course {
     fn begin(&mut self, now: Timestamp, job: JobId, placement: &Arc<Placement>) {
         let Some(work) = self.state.job(job) else { return };
         let (number, spec) = (work.attempts, Arc::clone(&work.spec));
+        if let Some(since) = self.interrupted.remove(&job) {
+            self.repairs.waits += 1;
+            self.repairs.waited += now - since;
+        }
         let before = self.saved.get(&job).copied().unwrap_or(Duration::ZERO);
         let left = spec.duration.map(|duration| duration - before);
         let site = site_of(self.state.fleet(), placement);
@@ -327,7 +381,7 @@ impl Course {
         self.running.insert(job, attempt);
     }
 
-    /// The speed of a job with its workers on some nodes, of which the slowest counts.
+    /// The speed of a job with its workers on some nodes, of which the slowest that works counts.
     fn speed_on(&self, spec: &Job, placement: &Placement) -> Ppm {
         let speed = speed(spec, placement);
         if self.slow.is_empty() {
@@ -335,7 +389,8 @@ impl Course {
         }
         let slow = placement.slots().flat_map(|slot| {
             let numbers = slot.nodes.numbers();
-            self.slow.range(NodeIx(numbers.start)..NodeIx(numbers.end)).map(|(_, speed)| *speed)
+            let slow = self.slow.range(NodeIx(numbers.start)..NodeIx(numbers.end));
+            slow.filter(|(node, _)| placement.works_on(**node)).map(|(_, speed)| *speed)
         });
         slow.min().map_or(speed, |slow| {
             let parts = u64::from(slow.parts()) * u64::from(speed.parts()) / u64::from(Ppm::ONE.parts());
@@ -345,9 +400,14 @@ impl Course {
 
     // What happens to nodes.
 
-    /// The jobs on a node.
-    pub fn on_node(&self, node: NodeIx) -> &[JobId] {
-        self.occupants.as_ref().map_or(&[], |occupants| occupants.on(node))
+    /// The jobs that work on a node.
+    pub fn on_node(&self, node: NodeIx) -> Vec<JobId> {
+        let there = self.occupants.as_ref().map_or(&[][..], |occupants| occupants.on(node));
+        let works = |job: &JobId| {
+            let placement = self.running.get(job).map(|attempt| &attempt.placement);
+            placement.is_some_and(|placement| placement.spares.is_empty() || placement.works_on(node))
+        };
+        there.iter().copied().filter(works).collect()
     }
 
     /// A node works at another speed from now on, and with it every gang that is on it.
@@ -357,7 +417,7 @@ impl Course {
         } else {
             self.slow.insert(node, speed)
         };
-        for job in self.on_node(node).to_vec() {
+        for job in self.on_node(node) {
             let Some(mut attempt) = self.running.remove(&job) else { continue };
             attempt.progress.change_speed(now, self.speed_on(&attempt.spec, &attempt.placement));
             attempt.ends = attempt.progress.ends();

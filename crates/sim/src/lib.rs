@@ -13,6 +13,7 @@ mod scenario;
 mod storage;
 
 pub use ahead::{Ahead, Awaiting, JobAhead, look_ahead, with_cap};
+pub use course::Repairs;
 pub use picture::Snapshot;
 pub use progress::Spent;
 pub use results::{report_data, summary, write_jobs, write_timeline};

@@ -91,23 +91,27 @@ pub struct Spent {
     pub saving: ChipTime,
     /// What slow nodes cost the gangs on them.
     pub slowness: ChipTime,
+    /// Spares that stood by.
+    pub standby: ChipTime,
 }
 
 impl Spent {
     /// All of it.
     pub const fn total(&self) -> ChipTime {
-        ChipTime(self.useful.0 + self.rework.0 + self.restart.0 + self.saving.0 + self.slowness.0)
+        let working = self.useful.0 + self.rework.0 + self.restart.0 + self.saving.0 + self.slowness.0;
+        ChipTime(working + self.standby.0)
     }
 
-    /// Adds an attempt of a job that had so many chips, in thousandths, and prefers so many: its work is in time at full
-    /// speed, which is that with the chips it prefers.
-    pub(crate) fn add(&mut self, chip_milli: u64, preferred: u64, ended: Ended) {
+    /// Adds an attempt of a job that worked on so many chips, in thousandths, and prefers so many, with others that stood
+    /// by: its work is in time at full speed, which is that with the chips it prefers.
+    pub(crate) fn add(&mut self, chip_milli: u64, preferred: u64, spares: u64, ended: Ended) {
         let total = ended.useful + ended.rework + ended.restart + ended.saving + ended.slowness;
         let of = |chip_milli: u64, ms: i64| i128::from(chip_milli) * i128::from(ms);
         self.useful.0 += of(preferred, ended.useful);
         self.rework.0 += of(preferred, ended.rework);
         self.restart.0 += of(chip_milli, ended.restart);
         self.saving.0 += of(chip_milli, ended.saving);
+        self.standby.0 += of(spares, total);
         // What is left of all that it had: a gang that has grown may do less for each chip, too.
         let work = of(preferred, ended.useful + ended.rework);
         self.slowness.0 += of(chip_milli, total - ended.restart - ended.saving) - work;

@@ -9,8 +9,8 @@ use offtake_units::{Currency, Duration, Money, Timestamp};
 use offtake_workload::{ChipRequest, Job, Tier, human};
 
 use crate::report::{
-    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, PolicyReport, PolicySummary, PriceLine, ReportData,
-    ScenarioFacts, Source, Stats, Timeline, WaitBucket,
+    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, PolicyReport, PolicySummary, PriceLine, RepairLine,
+    ReportData, ScenarioFacts, Source, Stats, Timeline, WaitBucket,
 };
 use crate::run::{Outcome, Sample, Setup, SignalValue, is_running};
 use crate::scenario::Scenario;
@@ -61,6 +61,7 @@ pub fn summary(scenario: &Scenario, outcome: &Outcome) -> PolicySummary {
         deadlines_met_pct: deadlines_met(setup, outcome).map(|share| round(100.0 * share, 3)),
         restarts: outcome.jobs.iter().map(|record| u64::from(record.restarts)).sum(),
         failures: failure_lines(outcome),
+        repairs: repair_line(outcome),
         tier_waits: tier_waits(setup, outcome),
         fragmentation_pct: round(100.0 * fragmentation(setup, outcome), 3),
         energy_mwh: round(facility, 3),
@@ -119,6 +120,7 @@ fn chip_hours(setup: &Setup, outcome: &Outcome) -> ChipHours {
         restart: round(spent.restart.as_chip_hours(), 1),
         rework: round(spent.rework.as_chip_hours(), 1),
         slowness: round(spent.slowness.as_chip_hours(), 1),
+        standby: round(spent.standby.as_chip_hours(), 1),
         out,
         held,
         fragmented,
@@ -176,6 +178,16 @@ fn failure_lines(outcome: &Outcome) -> Vec<FailureLine> {
         lost_chip_hours: round(cause.lost.as_chip_hours(), 1),
     });
     lines.collect()
+}
+
+fn repair_line(outcome: &Outcome) -> RepairLine {
+    let repairs = outcome.repairs;
+    RepairLine {
+        swaps: repairs.swaps,
+        swapped_nodes: repairs.nodes,
+        waits: repairs.waits,
+        wait_mean_s: round(ratio(repairs.waited.as_secs_f64(), repairs.waits as f64), 3),
+    }
 }
 
 fn in_usd(money: Money, rates: &[ExchangeRate]) -> f64 {

@@ -8,7 +8,7 @@ use offtake_fleet::Fleet;
 use offtake_units::{CarbonIntensity, Duration, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Reservation, Service};
 
-use crate::course::{Costs, Course};
+use crate::course::{Costs, Course, Repairs};
 use crate::failures::{FailureCounts, FailureModel, Process};
 use crate::picture::Snapshot;
 use crate::progress::Spent;
@@ -69,7 +69,7 @@ pub struct JobOutcome {
     pub first_node: u32,
     /// How many nodes it ran on.
     pub nodes: u32,
-    /// How often it was stopped and waited again.
+    /// How often it was stopped and started again, or waited to.
     pub restarts: u32,
     /// Its work that counts, in time at full speed.
     pub useful: Duration,
@@ -123,6 +123,8 @@ pub struct Outcome {
     pub tenants: BTreeMap<String, Vec<ChipTime>>,
     /// What failures did.
     pub failures: FailureCounts,
+    /// How jobs that lost nodes went on.
+    pub repairs: Repairs,
     /// Time that each pass took, in nanoseconds, as the clock that was handed in tells; of the order of passes.
     pub pass_ns: Vec<u32>,
 }
@@ -208,6 +210,7 @@ impl<'a> Run<'a> {
                 spent: Spent::default(),
                 tenants: BTreeMap::new(),
                 failures: FailureCounts::default(),
+                repairs: Repairs::default(),
                 pass_ns: Vec::new(),
             },
         }
@@ -370,6 +373,7 @@ impl<'a> Run<'a> {
         self.note_closed(false);
         self.outcome.failures = self.failures.map(|failures| failures.finish(end)).unwrap_or_default();
         self.outcome.spent = self.course.spent;
+        self.outcome.repairs = self.course.repairs;
         self.outcome.tenants = self.course.tenants;
         self.outcome.state = self.course.state;
         self.outcome.state.advance(end);

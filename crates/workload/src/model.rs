@@ -258,4 +258,9 @@ impl Job {
     pub fn chip_milli(&self) -> u64 {
         self.gangs.iter().map(Gang::chip_milli).sum()
     }
+
+    /// Those of the chips that stand by as spares, in thousandths.
+    pub fn spare_chip_milli(&self) -> u64 {
+        self.gangs.iter().map(|gang| u64::from(gang.room() - gang.workers) * gang.chips.milli()).sum()
+    }
 }

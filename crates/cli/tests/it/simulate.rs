@@ -87,9 +87,10 @@ fn the_figures_of_strict_order_are_those_worked_out_by_hand() {
         "cap_breaches": 0, "decisions": 3,
         "chip_hours": {
             "fleet": 80.0, "useful": 40.0, "checkpoints": 0.0, "restart": 0.0, "rework": 0.0, "slowness": 0.0,
-            "out": 0.0, "held": 0.0, "fragmented": 0.0, "idle": 40.0,
+            "standby": 0.0, "out": 0.0, "held": 0.0, "fragmented": 0.0, "idle": 40.0,
         },
-        "restarts": 0, "failures": [], "deadlines_met_pct": null,
+        "restarts": 0, "failures": [],
+        "repairs": { "swaps": 0, "swapped_nodes": 0, "waits": 0, "wait_mean_s": 0.0 }, "deadlines_met_pct": null,
     });
     for (key, value) in expected.as_object().expect("an object") {
         assert_eq!(figures[key], *value, "{key}");

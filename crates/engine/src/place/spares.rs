@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use offtake_fleet::{DomainIx, Fleet, NodeIx};
 
-use crate::fact::{JobId, Placement, Slot};
+use crate::fact::{JobId, Placement, Slot, StopReason};
 use crate::request::Request;
-use crate::state::{Phase, State};
+use crate::state::{Phase, Stage, State};
 
 /// The nodes of a gang that stand by: of each group, or else of the gang, the last.
 pub fn of(fleet: &Fleet, gang: &Request, slots: &[Slot]) -> Vec<NodeIx> {
@@ -42,6 +42,29 @@ fn part(fleet: &Fleet, gang: &Request, node: NodeIx) -> Option<DomainIx> {
 }
 
 impl State {
+    /// How a running job that lost nodes goes on without waiting again: each node of it that works and takes no work any
+    /// more, with the spare that takes its place. None when all of them are sound, when one has no spare, and when the
+    /// job is to go for a reason of its own.
+    pub fn repair(&self, job: JobId) -> Option<Vec<(NodeIx, NodeIx)>> {
+        let Phase::Running { placement, stage, .. } = &self.job(job)?.phase else { return None };
+        // Those on other nodes often fail before anybody knows of the node that was lost.
+        let goes_on = match stage {
+            Stage::Starting | Stage::Running => true,
+            Stage::Stopping(reason) => matches!(reason, StopReason::NodeLost | StopReason::WorkerFailed),
+        };
+        if placement.spares.is_empty() || !goes_on {
+            return None;
+        }
+        let on = |slot: Slot| {
+            let numbers = slot.nodes.numbers();
+            self.conditions().range(NodeIx(numbers.start)..NodeIx(numbers.end)).map(|(node, _)| *node)
+        };
+        let mut unfit: Vec<NodeIx> = placement.slots().flat_map(on).filter(|node| placement.works_on(*node)).collect();
+        unfit.sort_unstable();
+        unfit.dedup();
+        if unfit.is_empty() { None } else { self.spares_for(job, &unfit) }
+    }
+
     /// Spares that could take the place of nodes of a running job, the nearest first: pairs of a node and its spare.
     /// Nodes that stand by themselves need none. None when one of the nodes has none that is healthy and may be used.
     pub fn spares_for(&self, job: JobId, nodes: &[NodeIx]) -> Option<Vec<(NodeIx, NodeIx)>> {

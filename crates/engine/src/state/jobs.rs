@@ -290,13 +290,27 @@ impl State {
         self.outlast(shape, &placement, |start| before <= start && start < after, true);
     }
 
-    /// Spares of a running job take the places of other nodes of it.
-    pub(super) fn swap(&mut self, job: JobId, swaps: &[(NodeIx, NodeIx)]) {
-        if let Some(Phase::Running { placement, .. }) = self.jobs.get_mut(&job).map(|work| &mut work.phase)
-            && let Some(swapped) = placement.swapped(swaps)
-        {
-            *placement = Arc::new(swapped);
+    /// Spares of a running job take the places of other nodes of it, and its workers start again. No capacity moves.
+    pub(super) fn swap(&mut self, job: JobId, swaps: &[(NodeIx, NodeIx)], saved_until: Option<Timestamp>) {
+        let now = self.now;
+        let Some(work) = self.jobs.get_mut(&job) else { return };
+        let after = work.expected_end(now);
+        let Phase::Running { shape, placement, placed, since, ends, stage } = &mut work.phase else { return };
+        let Some(swapped) = placement.swapped(swaps) else { return };
+        *placement = Arc::new(swapped);
+        let lost_since = saved_until.map_or(*placed, |saved| saved.clamp(*placed, now.max(*placed)));
+        (*placed, *since, *stage) = (now, now, Stage::Starting);
+        let before = std::mem::replace(ends, after);
+        let (shape, placement, chip_milli) = (*shape, Arc::clone(placement), work.spec.chip_milli());
+        work.attempts += 1;
+        self.stopping.remove(&job);
+        self.ledger.lose(chip_milli, lost_since, now);
+        self.ends.remove(&(before, job));
+        if after != Timestamp::NEVER {
+            self.ends.insert((after, job));
         }
+        self.outlast(shape, &placement, |start| before <= start && start < after, true);
+        self.outlast(shape, &placement, |start| after <= start && start < before, false);
     }
 
     pub(super) fn stopping(&mut self, job: JobId, reason: StopReason) {

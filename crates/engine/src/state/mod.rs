@@ -349,7 +349,7 @@ impl State {
                     self.start(*job, placement);
                 }
             }
-            Event::NodesSwapped { job, swaps } => self.swap(*job, swaps),
+            Event::NodesSwapped { job, swaps, saved_until } => self.swap(*job, swaps, *saved_until),
             Event::JobStarted { job } => self.started(*job),
             Event::JobStopping { job, reason } => self.stopping(*job, *reason),
             Event::JobRequeued { job, saved_until, held } => self.requeue(*job, *saved_until, *held),

@@ -232,7 +232,7 @@ fn run_under(policy: Policy, steps: Vec<Step>) {
             Step::Swap(job, node) => {
                 let job = JobId(job);
                 if let Some(swaps) = engine.state.spares_for(job, &[NodeIx(node)]) {
-                    engine.tell(Event::NodesSwapped { job, swaps });
+                    engine.tell(Event::NodesSwapped { job, swaps, saved_until: None });
                 }
             }
         }

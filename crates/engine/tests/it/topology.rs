@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use offtake_engine::{Event, Explanation, Obstacle, Phase, ServiceId, StopReason};
 use offtake_fleet::{Fleet, LevelIx, NodeIx};
-use offtake_units::Ppm;
+use offtake_units::{Ppm, Timestamp};
 use offtake_workload::{ChipRequest, Gang, Service, Strength};
 use proptest::prelude::*;
 
@@ -144,12 +144,16 @@ fn spares_lie_beside_the_gang_and_take_the_place_of_what_is_lost() {
     assert_eq!(swaps, [(NodeIx(4), NodeIx(5))]);
     assert_eq!(engine.state.spares_for(training, &[NodeIx(3), NodeIx(4)]), None, "one spare is not enough for two");
     assert_eq!(engine.state.spares_for(training, &[NodeIx(2)]), Some(vec![]), "what stands by needs no spare");
-    engine.tell(Event::NodesSwapped { job: training, swaps });
+    assert_eq!(engine.state.repair(training), Some(swaps.clone()), "the lost node is known");
+    engine.pass(10);
+    engine.tell(Event::NodesSwapped { job: training, swaps, saved_until: Some(Timestamp::from_secs(7)) });
+    assert_eq!(engine.state.repair(training), None, "nothing is left to do");
+    assert_eq!(engine.state.ledger().lost.0, 6 * 4000 * 3_000, "three seconds since the last checkpoint");
     let after = placed(&engine);
     assert_eq!(after.spares, [[NodeIx(2), NodeIx(4)]]);
     assert_eq!(after.working(0).iter().map(|slot| slot.nodes.numbers()).collect::<Vec<_>>(), [0..2, 3..4, 5..6]);
     for swaps in [vec![(NodeIx(0), NodeIx(9))], vec![(NodeIx(9), NodeIx(2))], vec![(NodeIx(2), NodeIx(4))]] {
-        engine.tell(Event::NodesSwapped { job: training, swaps });
+        engine.tell(Event::NodesSwapped { job: training, swaps, saved_until: None });
         assert_eq!(placed(&engine), after, "what cannot be changes nothing");
     }
     assert_eq!(engine.state.spares_for(training, &[NodeIx(3)]), None, "the spare of that island is lost");
@@ -157,7 +161,9 @@ fn spares_lie_beside_the_gang_and_take_the_place_of_what_is_lost() {
     assert_eq!(engine.state.spares_for(training, &[NodeIx(3)]), Some(vec![(NodeIx(3), NodeIx(4))]));
     engine.restore();
     assert_eq!(engine.folded().essence(), engine.state.essence());
-    engine.pass(100);
+    engine.pass(99);
+    assert!(engine.runs(training), "it began anew");
+    engine.pass(1);
     assert_eq!(engine.state.ledger().chip_milli_in_use, [0; 4]);
     let uneven = Gang { spares: 1, ..gang(4, 2) };
     assert_eq!(

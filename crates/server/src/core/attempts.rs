@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{Event as EngineEvent, JobId, Placement, StopReason};
+use offtake_engine::{Event as EngineEvent, JobId, Phase, Placement, StopReason};
 use offtake_fleet::NodeIx;
 use offtake_protocol::agent::{EnergySource, Exit, NodeShare, TaskEnd, WorkerSpec};
 use offtake_protocol::rest::{JobState, WorkerFailure};
@@ -99,6 +99,14 @@ impl Core {
         let from = saved_until.unwrap_or(attempt.placed).max(attempt.placed);
         record.lost += i128::from(amount) * i128::from((at - from).as_millis().max(0));
         record.held.by_failed_starts = held && !record.held.by_user;
+    }
+
+    /// The job starts again on its own nodes and its spares.
+    pub(super) fn note_swapped(&mut self, at: Timestamp, job: JobId, saved_until: Option<Timestamp>) {
+        let Some(Phase::Running { placement, .. }) = self.work(job.0).map(|work| &work.phase) else { return };
+        let placement = Arc::clone(placement);
+        self.note_requeued(at, job, saved_until, false);
+        self.note_placed(at, job, &placement);
     }
 
     pub(super) fn note_end(&mut self, at: Timestamp, job: JobId, state: JobState, reason: Option<String>) {
@@ -219,6 +227,8 @@ impl Core {
         let (energy_mj, energy_source) = self.energy_of(record, attempt);
         let fate = verdict.fate(record, attempt);
         let saved_until = saved_until(record, attempt, &verdict, self.state.now());
+        let goes_on = verdict.lost && fate == Fate::Requeued { held: false };
+        let swaps = self.state.repair(JobId(job)).filter(|_| goes_on);
         self.emit(Event::AttemptEnded {
             job,
             attempt: number,
@@ -229,6 +239,10 @@ impl Core {
             energy_source,
         });
         let job = JobId(job);
+        if let Some(swaps) = swaps {
+            self.emit_engine(EngineEvent::NodesSwapped { job, swaps, saved_until });
+            return;
+        }
         match fate {
             Fate::Finished => self.emit_engine(EngineEvent::JobFinished { job }),
             Fate::Failed => self.emit_engine(EngineEvent::JobFailed { job }),

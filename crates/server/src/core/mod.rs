@@ -480,9 +480,8 @@ impl Core {
             }
             EngineEvent::PricePublished { zone, price } => self.prices.price(at, zone, *price),
             EngineEvent::CarbonPublished { zone, intensity } => self.prices.carbon(at, zone, *intensity),
-            // The live plane starts a job that lost a node again as a whole: it swaps none.
-            EngineEvent::NodesSwapped { .. }
-            | EngineEvent::PolicySet { .. }
+            EngineEvent::NodesSwapped { job, saved_until, .. } => self.note_swapped(at, *job, *saved_until),
+            EngineEvent::PolicySet { .. }
             | EngineEvent::JobHeld { .. }
             | EngineEvent::ServiceSubmitted { .. }
             | EngineEvent::ServiceScaled { .. }

@@ -330,6 +330,52 @@ fn a_script_starts_again_when_a_node_without_it_is_lost() {
 }
 
 #[test]
+fn a_gang_with_spares_goes_on_without_waiting_when_nodes_are_lost() {
+    let mut world = World::new(&["a", "b", "c", "d"]);
+    let gang = r#"{"command": ["train"], "checkpoint_interval": "10s", "checkpoint_size": "1GB",
+        "gangs": [{"workers": 2, "chips": 4, "cpu_milli": 1000, "spares": 2}]}"#;
+    let job = world.submit(gang);
+    world.settle();
+    let other = world.submit(r#"{"command": ["work"], "gangs": [{"workers": 1, "chips": 4, "cpu_milli": 1000}]}"#);
+    world.settle();
+    let first = world.core.job(&operator(), job).expect("it is known").job.nodes;
+    assert_eq!((first.len(), world.state(other)), (2, JobState::Pending), "spares are the job's own");
+    for node in &first {
+        world.agents.remove(node);
+    }
+    world.now += 29_999;
+    world.settle();
+    world.now += 1;
+    world.settle();
+    let detail = world.core.job(&operator(), job).expect("it is known");
+    assert_eq!((detail.job.state, detail.job.attempts), (JobState::Running, 2));
+    assert!(detail.job.nodes.iter().all(|node| !first.contains(node)), "{:?}", detail.job.nodes);
+    assert_eq!(world.state(other), JobState::Pending, "nobody came between");
+    let facts = || world.journal.iter().map(|fact| &fact.event);
+    let swapped = |event: &&Event| match event {
+        Event::Engine(offtake_engine::Event::NodesSwapped { swaps, saved_until, .. }) => {
+            swaps.len() == 2 && *saved_until == Some(Timestamp::from_millis(START + 30_000))
+        }
+        _ => false,
+    };
+    assert_eq!(facts().filter(swapped).count(), 1, "from the last checkpoint that it must have made");
+    let requeued = |event: &&Event| matches!(event, Event::Engine(offtake_engine::Event::JobRequeued { .. }));
+    assert_eq!(facts().filter(requeued).count(), 0);
+    world.restart();
+    world.settle();
+    assert_eq!(world.state(job), JobState::Running);
+    // Without a spare that is sound it waits for one.
+    let second = world.core.job(&operator(), job).expect("it is known").job.nodes;
+    world.agents.remove(&second[0]);
+    world.now += 29_999;
+    world.settle();
+    world.now += 1;
+    world.settle();
+    let detail = world.core.job(&operator(), job).expect("it is known");
+    assert_eq!((detail.job.state, world.state(other)), (JobState::Pending, JobState::Running));
+}
+
+#[test]
 fn a_restarted_server_waits_a_whole_lease_for_its_agents() {
     let mut world = World::new(&["a"]);
     let job = world.submit(ONE);

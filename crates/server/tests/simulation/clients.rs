@@ -235,7 +235,22 @@ impl World {
         let chips = self.plan.nodes.iter().map(|node| u64::from(node.chips)).max().unwrap_or(0);
         // Two gangs are small enough to lie on any node together: nobody looks whether they ever can.
         let count = if in_1000(rng, 100) { 2 } else { 1 };
+        // A gang with spares takes whole nodes of one kind.
+        let alike =
+            self.plan.nodes.iter().all(|node| u64::from(node.chips) == chips && node.cpus == self.plan.nodes[0].cpus);
+        let most_spare = self.plan.nodes.len() as u64 - 1;
+        let spared = alike && count == 1 && chips > 0 && most_spare > 0 && in_1000(rng, 400);
         let gangs = (0..count).map(|_| {
+            if spared {
+                let workers = between(rng, 1, most_spare + 1) as u32;
+                return WireGang {
+                    workers: Some(workers),
+                    chips: Some(chips as u16),
+                    cpu_milli: Some(500),
+                    spares: Some(1),
+                    ..WireGang::default()
+                };
+            }
             let workers = if count == 2 { 1 } else { between(rng, 1, 5).min(between(rng, 1, 5)) as u32 };
             WireGang {
                 workers: Some(workers),

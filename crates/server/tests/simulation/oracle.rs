@@ -303,6 +303,16 @@ impl World {
                 assert!(truth.placed && truth.stop != Some(StopReason::Cancelled));
                 truth.placed = false;
             }
+            EngineEvent::NodesSwapped { job, swaps, .. } => {
+                let out = |node: NodeIx| self.oracle.lost.contains(&node) || self.oracle.drained.contains(&node);
+                let right = |(from, to): &(NodeIx, NodeIx)| out(*from) && !out(*to);
+                assert!(swaps.iter().all(right), "job {}: sound nodes take the places of others", job.0);
+                let truth = self.truth(job.0);
+                assert!(truth.placed && truth.stop != Some(StopReason::Cancelled));
+                truth.stop = None;
+                truth.attempts += 1;
+                truth.in_vain += 1;
+            }
             EngineEvent::JobReleased { job } => assert!(!self.truth(job.0).held_by_user, "job {} is on hold", job.0),
             EngineEvent::JobFinished { job } => {
                 let truth = self.truth(job.0);

@@ -66,10 +66,15 @@ impl Plan {
         let count = between(&mut rng, 1, 5);
         // All nodes have chips, or none: gangs are not spread over nodes with and without, though they are admitted.
         let has_chips = in_1000(&mut rng, 700);
+        let alike = in_1000(&mut rng, 300).then(|| (between(&mut rng, 2, 7) as u32, between(&mut rng, 1, 3) as u16));
         let nodes = (0..count).map(|at| NodePlan {
             name: format!("n{at}"),
-            cpus: between(&mut rng, 2, 7) as u32,
-            chips: if has_chips { between(&mut rng, 1, 5) as u16 } else { 0 },
+            cpus: alike.map_or_else(|| between(&mut rng, 2, 7) as u32, |(cpus, _)| cpus),
+            chips: match alike {
+                _ if !has_chips => 0,
+                Some((_, chips)) => chips,
+                None => between(&mut rng, 1, 5) as u16,
+            },
             joins_at_ms: if at == 0 || in_1000(&mut rng, 700) { rng.below(500) } else { rng.below(active_ms / 2) },
             refuses: ill(&mut rng, 150),
         });

@@ -294,7 +294,7 @@ impl<'a> Process<'a> {
             return;
         }
         let Some(chip_milli) = course.state.job(job).map(|work| work.spec.chip_milli()) else { return };
-        let ended = course.interrupt(now, job, false);
+        let ended = course.recover(now, job);
         let count = &mut self.counts.causes[cause];
         count.jobs += 1;
         let ms = i128::from(ended.rework) + i128::from(self.model.detect.as_millis());
@@ -307,9 +307,9 @@ impl<'a> Process<'a> {
         }
         self.slow.remove(&node);
         course.tell(now, Event::NodeDrained { node, reason: "slow".to_owned() });
-        for job in course.on_node(node).to_vec() {
+        for job in course.on_node(node) {
             let stopped = course.state.job(job).is_some_and(|work| matches!(work.phase, Phase::Running { .. }));
-            course.suspend(now, job);
+            course.evacuate(now, job);
             self.counts.causes[cause].jobs += u64::from(stopped);
         }
         course.slow_down(now, node, Ppm::ONE);

@@ -10,6 +10,7 @@ const TAKEN = [
   ['rework', 'rework', 'lost and done again, or in vain'],
   ['checkpoints', 'checkpoints', 'standing still while they were written'],
   ['slowness', 'slowness', 'gangs at the speed of their slowest node'],
+  ['standby', 'spares', 'nodes that stood by beside their gangs'],
 ];
 const UNUSED = ['idle', 'fragmented', 'held'];
 
@@ -41,8 +42,15 @@ function goodputLead(policy) {
   const s = policy.summary;
   const failed = s.failures.reduce((sum, f) => sum + f.count, 0);
   return 'Goodput, the work that counts of what was allocated, is ' + percent(s.goodput_pct, 2) + '; the effective training time ratio, waits included, is ' + percent(s.ettr_pct)
-    + '. ' + (failed ? plural(failed, 'failure') + ' stopped ' + plural(s.restarts, 'attempt') + ' of jobs and took nodes out for ' + smallPercent(ofFleet(policy, 'out')) + ' of the chip-time.'
+    + '. ' + (failed ? plural(failed, 'failure') + ' stopped ' + plural(s.restarts, 'attempt') + ' of jobs and took nodes out for ' + smallPercent(ofFleet(policy, 'out')) + ' of the chip-time.' + repairs(s.repairs)
       : s.restarts ? plural(s.restarts, 'attempt') + ' of jobs were stopped.' : 'Nothing fails in this scenario.');
+}
+
+// How gangs that lost nodes went on.
+function repairs(r) {
+  if (!r.swaps) return '';
+  const others = r.waits ? ', where those without enough of them waited ' + duration(r.wait_mean_s) + ' in the mean' : '';
+  return ' ' + plural(r.swaps, 'attempt') + ' went on at once with ' + plural(r.swapped_nodes, 'spare') + others + '.';
 }
 
 function waterfall(policy, width) {

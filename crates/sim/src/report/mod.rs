@@ -124,7 +124,8 @@ pub struct PolicySummary {
     pub offered_load: f64,
     /// Allocated chip-time over the fleet's chip-time.
     pub allocation_pct: f64,
-    /// Useful chip-time over allocated chip-time: what is left without rework, restarts, checkpoints and slowness.
+    /// Useful chip-time over allocated chip-time: what is left without rework, restarts, checkpoints,
+    /// slowness and spares.
     pub goodput_pct: f64,
     /// Effective training time ratio: useful time over all time from submission to end, waits included, of jobs that have
     /// started; a mean in which each job counts by its chips and its time (Kokolis et al., HPCA 2025).
@@ -135,10 +136,12 @@ pub struct PolicySummary {
     pub jain_index: f64,
     /// Jobs with a deadline that ended in time, of those whose deadline has come; none without any.
     pub deadlines_met_pct: Option<f64>,
-    /// Attempts of jobs that were stopped and waited again.
+    /// Attempts of jobs that were stopped while their jobs were not over.
     pub restarts: u64,
     /// What failed, by cause; empty where nothing fails.
     pub failures: Vec<FailureLine>,
+    /// How jobs that lost nodes went on.
+    pub repairs: RepairLine,
     /// Waiting time of jobs by tier, the strongest first.
     pub tier_waits: Vec<WaitBucket>,
     /// Free chip-time that the typical request could not use because of where it was, over the fleet's chip-time.
@@ -161,6 +164,19 @@ pub struct PolicySummary {
     pub decisions: u64,
 }
 
+/// How jobs that lost nodes went on: those with spares at once, the others when their turn and room came again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct RepairLine {
+    /// Attempts that went on with spares.
+    pub swaps: u64,
+    /// Nodes for which a spare came in.
+    pub swapped_nodes: u64,
+    /// Attempts after a failure that had to wait for nodes first.
+    pub waits: u64,
+    /// How long such an attempt waited, in the mean: what each swap saved.
+    pub wait_mean_s: f64,
+}
+
 /// Where the fleet's chip-time went, in chip-hours. The parts make up the whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct ChipHours {
@@ -176,6 +192,8 @@ pub struct ChipHours {
     pub rework: f64,
     /// What slow nodes cost the gangs on them.
     pub slowness: f64,
+    /// Spares that stood by.
+    pub standby: f64,
     /// On nodes that were out.
     pub out: f64,
     /// Free, and kept for a blocked job; from the samples of the timeline.

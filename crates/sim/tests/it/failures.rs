@@ -124,7 +124,9 @@ fn busy(failures: Option<FailureModel>) -> Setup {
     let jobs = (0..600).map(|index: i64| {
         let nodes = 1 + (index * 7 % 11) as u32;
         let saves = (index % 3 > 0).then(|| (Duration::from_secs(1800), 100_000_000_000));
-        job(nodes, index * 7_200, hours(1 + index * 5 % 23), saves)
+        let mut job = job(nodes, index * 7_200, hours(1 + index * 5 % 23), saves);
+        job.gangs[0].spares = u32::from(index % 5 == 0);
+        job
     });
     let mut setup = setup(jobs.collect(), Some(hours(24 * 60)), failures);
     setup.services.push(Arc::new(Service {
@@ -163,7 +165,7 @@ fn every_chip_hour_is_booked_once() {
         let outcome = under(&busy(Some(everything())), policy);
         assert_eq!(outcome.spent.total(), outcome.state.ledger().allocated, "{policy}");
         let spent = outcome.spent;
-        let parts = [spent.useful, spent.rework, spent.restart, spent.saving, spent.slowness];
+        let parts = [spent.useful, spent.rework, spent.restart, spent.saving, spent.slowness, spent.standby];
         assert!(parts.iter().all(|part| part.0 > 0), "{policy}: {spent:?}");
         let by_tenant: i128 = outcome.tenants.values().flatten().map(|time| time.0).sum();
         assert_eq!(by_tenant, spent.total().0, "all chips are of one kind");
@@ -246,4 +248,41 @@ fn a_run_without_an_end_waits_for_what_failed() {
         outcome.spent,
         record.restarts
     );
+}
+
+/// Twelve nodes train for a long time while others wait for every node that is given back.
+fn crowded(spares: u32) -> Outcome {
+    let mut training = job(12, 0, hours(1_000), Some((hours(1), 60_000_000_000)));
+    training.gangs[0].spares = spares;
+    let others = (0..400).map(|index| job(1 + (index % 4) as u32, index * 9_000, hours(8), None));
+    let jobs = std::iter::once(training).chain(others).collect();
+    let model =
+        FailureModel { classes: vec![class("node", Strikes::Chips, hours(64 * 15), down(hours(4)))], ..everything() };
+    under(&setup(jobs, Some(hours(1_100)), Some(model)), "offtake")
+}
+
+#[test]
+fn a_gang_with_spares_goes_on_at_once() {
+    let (without, with) = (crowded(0), crowded(2));
+    assert_eq!((without.repairs.swaps, without.repairs.nodes), (0, 0));
+    assert!(without.repairs.waited > Duration::ZERO, "whoever has no spares queues: {:?}", without.repairs);
+    assert!(with.repairs.swaps > 20 && with.repairs.nodes >= with.repairs.swaps, "{:?}", with.repairs);
+    assert!(with.jobs[0].restarts as u64 >= with.repairs.swaps);
+    assert!(with.jobs[0].useful > without.jobs[0].useful, "{:?} {:?}", with.jobs[0], without.jobs[0]);
+    assert!(with.spent.standby.0 > 0 && without.spent.standby.0 == 0);
+    assert_eq!(with.spent.total(), with.state.ledger().allocated);
+}
+
+#[test]
+fn what_befalls_a_spare_does_not_befall_its_gang() {
+    // The rack of each gang of three has a fourth node, which stands by; feeds take all at once and are left out.
+    let mut jobs: Vec<Job> = (0..4).map(|_| job(3, 0, hours(400), Some((hours(1), 1_000_000_000)))).collect();
+    jobs.iter_mut().for_each(|job| job.gangs[0].spares = 1);
+    let slow =
+        Effect::Slow { speed: Ppm::new(500_000), found: Spread::Fixed(hours(20)), repair: Spread::Fixed(hours(1)) };
+    let model = FailureModel { classes: vec![class("slow", Strikes::Chips, hours(64 * 100), slow)], ..everything() };
+    let outcome = under(&setup(jobs, Some(hours(300)), Some(model)), "offtake");
+    let struck = outcome.failures.causes[0].struck;
+    assert!(outcome.repairs.swaps > 0 && outcome.repairs.swaps < struck, "{:?} of {struck}", outcome.repairs);
+    assert_eq!(outcome.repairs.waits, 0);
 }
