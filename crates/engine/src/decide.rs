@@ -11,6 +11,7 @@ use offtake_units::Timestamp;
 use crate::capacity::LimitIx;
 use crate::elastic;
 use crate::fact::{Event, Fact, JobId, Placement};
+use crate::health;
 use crate::place::{Placing, ShapeIx, fits};
 use crate::plan::earliest_start;
 use crate::policy::Queue as Discipline;
@@ -26,6 +27,7 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     state.rank_tenants();
     state.notice_the_late();
     admit(state, facts);
+    health::judge(state, facts);
     reserve::keep_windows(state, facts);
     preempt::look_again(state);
     scale(state, facts);

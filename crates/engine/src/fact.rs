@@ -274,6 +274,22 @@ pub enum Event {
         /// The node.
         node: NodeIx,
     },
+    /// A node that joined or came back has stood its burn-in, and takes work.
+    NodeProved {
+        /// The node.
+        node: NodeIx,
+    },
+    /// Something failed on a node: what ran there, or the node itself. By itself it changes nothing; what follows from
+    /// several is for the policy to say.
+    FaultSeen {
+        /// The node.
+        node: NodeIx,
+        /// Whose work it met; none where there was none, or nobody knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<JobId>,
+        /// What.
+        fault: Fault,
+    },
     /// Whether a node may run work of several tenants at one time; it may unless this says otherwise. Work that is there
     /// stays: of several tenants all but one have to go before more comes.
     NodeShared {
@@ -303,6 +319,18 @@ pub enum Event {
         /// The intensity.
         intensity: CarbonIntensity,
     },
+}
+
+/// What fails on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// The node was lost.
+    NodeLost,
+    /// A worker failed there before any other of its job, and nothing else is known.
+    WorkerFailed,
+    /// The driver of its accelerators told of an NVIDIA XID.
+    Xid(u16),
 }
 
 /// Why a job's workers are stopped.

@@ -11,6 +11,7 @@ mod displaceable;
 mod elastic;
 mod explain;
 mod fact;
+mod health;
 mod index;
 mod later;
 mod ledger;
@@ -32,11 +33,12 @@ pub use decide::decide;
 pub use defrag::{Defragmentation, Move, carry_out as carry_out_moves};
 pub use elastic::speed;
 pub use explain::{Explanation, Nearest, Need, Obstacle, Placed, Promise, Waiting};
-pub use fact::{Event, Fact, JobId, NodeRange, Placement, ReservationId, ServiceId, Slot, StopReason};
+pub use fact::{Event, Fact, Fault, JobId, NodeRange, Placement, ReservationId, ServiceId, Slot, StopReason};
 pub use ledger::{ChipTime, Ledger, SiteAccount};
 pub use opening::Opening;
 pub use policy::{
-    Backfill, Fairness, Multifactor, Order, Packing, Policy, PolicyError, Preemption, Queue as Discipline,
+    Backfill, Blame, Fairness, Health, Multifactor, Order, Packing, Policy, PolicyError, Preemption,
+    Queue as Discipline, xid_in,
 };
 pub use preempt::Plan as PreemptionPlan;
 pub use queue::{Blocked, Queue};

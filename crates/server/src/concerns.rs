@@ -45,6 +45,7 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::JobCancelled { job }
         | EngineEvent::HoldPlaced { job, .. }
         | EngineEvent::HoldReleased { job } => Some(job.0),
+        EngineEvent::FaultSeen { job, .. } => job.map(|job| job.0),
         EngineEvent::FleetLoaded { .. }
         | EngineEvent::FleetChanged { .. }
         | EngineEvent::PolicySet { .. }
@@ -62,6 +63,7 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::NodeReturned { .. }
         | EngineEvent::NodeDrained { .. }
         | EngineEvent::NodeResumed { .. }
+        | EngineEvent::NodeProved { .. }
         | EngineEvent::NodeShared { .. }
         | EngineEvent::CapSet { .. }
         | EngineEvent::PricePublished { .. }

@@ -220,7 +220,7 @@ impl Look {
         let begin = self.begins.first().map(|(begin, _)| *begin);
         let next = [change, begin, self.course.next()].into_iter().flatten().min();
         // Windows recur for ever: they count as long as there is work.
-        next.map(|next| self.course.next_window().map_or(next, |window| next.min(window)))
+        next.map(|next| self.course.next_due().map_or(next, |due| next.min(due)))
     }
 
     /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.

@@ -157,9 +157,10 @@ impl Course {
         [self.next_end(), self.next_leaving()].into_iter().flatten().min()
     }
 
-    /// When a window of a reservation ends next.
-    pub fn next_window(&self) -> Option<Timestamp> {
-        self.state.next_window().filter(|at| *at > self.state.now())
+    /// When a window of a reservation ends next, or a node has proved itself.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let due = [self.state.next_window(), self.state.next_proof()].into_iter().flatten();
+        due.filter(|at| *at > self.state.now()).min()
     }
 
     fn next_leaving(&mut self) -> Option<Timestamp> {

@@ -238,8 +238,8 @@ impl<'a> Run<'a> {
         let failure = failures.filter(counts).and_then(Process::next);
         let work = [work, failure].into_iter().flatten().min();
         // Windows recur for ever: without a horizon they count as long as there is work.
-        let window = self.course.next_window().filter(|_| limit.is_some() || work.is_some());
-        let work = [work, window].into_iter().flatten().min();
+        let due = self.course.next_due().filter(|_| limit.is_some() || work.is_some());
+        let work = [work, due].into_iter().flatten().min();
         match limit {
             None => work.map(|work| work.min(self.next_hour).min(self.next_sample)),
             Some(limit) => {

@@ -54,6 +54,7 @@ fn the_summary_has_the_keys_that_are_promised() {
         "offered_load",
         "peak_mw",
         "rejected",
+        "repairs",
         "restarts",
         "running_at_end",
         "tier_waits",

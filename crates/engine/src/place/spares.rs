@@ -52,7 +52,7 @@ impl State {
             Stage::Starting | Stage::Running => true,
             Stage::Stopping(reason) => matches!(reason, StopReason::NodeLost | StopReason::WorkerFailed),
         };
-        if placement.spares.is_empty() || !goes_on {
+        if placement.spares.is_empty() || !goes_on || self.is_suspected(job) {
             return None;
         }
         let on = |slot: Slot| {

@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use offtake_fleet::Fleet;
-use offtake_units::Duration;
+use offtake_units::{Duration, Ppm};
 use offtake_workload::Tier;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::{Backfill, Fairness, Multifactor, Order, Packing, Policy, Preemption, Queue};
+use super::{Backfill, Blame, Fairness, Health, Multifactor, Order, Packing, Policy, Preemption, Queue};
 use crate::tenants::{Limits, Quota, Tenant, TenantTree};
 
 /// What is wrong with a policy file.
@@ -45,6 +45,7 @@ struct File {
     #[serde(default)]
     backfill: BackfillText,
     preemption: Option<PreemptionText>,
+    health: Option<HealthText>,
     #[serde(default)]
     fairness: FairnessText,
     #[serde(default)]
@@ -72,6 +73,19 @@ struct PreemptionText {
     moves: bool,
     #[serde(default)]
     minimum_run: BTreeMap<Tier, Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HealthText {
+    window: Option<Spanned<String>>,
+    hold_jobs_after: Option<u32>,
+    drain_nodes_after: Option<u32>,
+    most_drained: Option<Spanned<f64>>,
+    burn_in: Option<Spanned<String>>,
+    chip_mtbf: Option<Spanned<String>>,
+    #[serde(default)]
+    xid: BTreeMap<Spanned<String>, Blame>,
 }
 
 #[derive(Default, Deserialize)]
@@ -121,6 +135,37 @@ impl Reader<'_> {
     ) -> Result<Duration, PolicyError> {
         let Some(written) = written else { return Ok(known) };
         written.as_ref().parse().map_err(|error| self.fault(written.span(), format!("`{field}`: {error}")))
+    }
+
+    /// A share of a whole, given as a number from 0 to 1.
+    fn share(&self, field: &str, written: Option<Spanned<f64>>, known: Ppm) -> Result<Ppm, PolicyError> {
+        let Some(written) = written else { return Ok(known) };
+        let share = Ppm::from_ratio(*written.as_ref()).filter(|share| *share <= Ppm::ONE);
+        share.ok_or_else(|| {
+            let message = format!("`{field}` is `{}`; allowed is 0 to 1", written.as_ref());
+            self.fault(written.span(), message)
+        })
+    }
+
+    fn health(&self, text: HealthText) -> Result<Health, PolicyError> {
+        let known = Health::default();
+        let mut xid = BTreeMap::new();
+        for (code, blame) in text.xid {
+            let number = code.as_ref().parse().map_err(|_| {
+                let message = format!("`health.xid` names `{}`; allowed is the number of an XID", code.as_ref());
+                self.fault(code.span(), message)
+            })?;
+            xid.insert(number, blame);
+        }
+        Ok(Health {
+            window: self.duration("health.window", text.window, known.window)?,
+            hold_jobs_after: text.hold_jobs_after.unwrap_or(known.hold_jobs_after),
+            drain_nodes_after: text.drain_nodes_after.unwrap_or(known.drain_nodes_after),
+            most_drained: self.share("health.most_drained", text.most_drained, known.most_drained)?,
+            burn_in: self.duration("health.burn_in", text.burn_in, known.burn_in)?,
+            chip_mtbf: self.duration("health.chip_mtbf", text.chip_mtbf, known.chip_mtbf)?,
+            xid,
+        })
     }
 
     fn quota(&self, quotas: Named<Quota>) -> BTreeMap<String, Quota> {
@@ -220,6 +265,7 @@ impl Reader<'_> {
             seed: file.seed.unwrap_or(base.seed),
             backfill: Backfill { holds: file.backfill.holds.unwrap_or(base.backfill.holds) },
             preemption,
+            health: file.health.map(|text| self.health(text)).transpose()?.or(base.health),
             fairness: Fairness { half_life, ageing },
             multifactor,
             tenants: Arc::new(self.tree(file.limits, file.quota, file.tenants)?),
@@ -280,6 +326,18 @@ impl Policy {
             entry.insert("minimum_run".to_owned(), toml::Table::from_iter(runs).into());
             put("preemption", entry.into());
         }
+        if let Some(health) = &self.health {
+            let xid = health.xid.iter().map(|(code, blame)| (code.to_string(), word_of(blame).into()));
+            let mut entry = toml::Table::new();
+            entry.insert("window".to_owned(), written(health.window).into());
+            entry.insert("hold_jobs_after".to_owned(), i64::from(health.hold_jobs_after).into());
+            entry.insert("drain_nodes_after".to_owned(), i64::from(health.drain_nodes_after).into());
+            entry.insert("most_drained".to_owned(), health.most_drained.as_f64().into());
+            entry.insert("burn_in".to_owned(), written(health.burn_in).into());
+            entry.insert("chip_mtbf".to_owned(), written(health.chip_mtbf).into());
+            entry.insert("xid".to_owned(), toml::Table::from_iter(xid).into());
+            put("health", entry.into());
+        }
         let ageing = self.fairness.ageing.map_or_else(|| NEVER.to_owned(), written);
         let half_life = written(self.fairness.half_life);
         let fairness = [("half_life".to_owned(), half_life.into()), ("ageing".to_owned(), ageing.into())];
@@ -331,6 +389,12 @@ grace = "2m"
 moves = true
 minimum_run = { spot = "5m" }
 
+[health]
+drain_nodes_after = 2
+most_drained = 0.05
+burn_in = "1h"
+xid = { 63 = "job" }
+
 [fairness]
 half_life = "1d12h"
 ageing = "never"
@@ -360,6 +424,10 @@ quota.h100 = { nominal = 64, borrowing_limit = 32, lending_limit = 0 }
         let preemption = policy.preemption.as_ref().expect("it is given");
         assert_eq!((preemption.grace, preemption.restart), (Duration::from_secs(120), Preemption::default().restart));
         assert!(preemption.moves);
+        let health = policy.health.as_ref().expect("it is given");
+        assert_eq!((health.drain_nodes_after, health.most_drained), (2, Ppm::new(50_000)));
+        assert_eq!((health.burn_in, health.blame(63), health.blame(64)), (Duration::HOUR, Blame::Job, Blame::Node));
+        assert_eq!(health.window, Health::default().window);
         let nlp = &policy.tenants.tenants["nlp"];
         assert_eq!(
             (nlp.parent.as_deref(), nlp.weight, nlp.quota["h100"].lending_limit),
@@ -384,6 +452,8 @@ quota.h100 = { nominal = 64, borrowing_limit = 32, lending_limit = 0 }
             ("\n\nfoo = 1", "line 3: unknown field `foo`"),
             ("base = \"best\"", "line 1: `base` is `best`; allowed is one of fifo"),
             ("[fairness]\nhalf_life = \"week\"", "line 2: `fairness.half_life`: `week` is not a duration"),
+            ("[health]\nmost_drained = 1.5", "line 2: `health.most_drained` is `1.5`; allowed is 0 to 1"),
+            ("[health.xid]\nbus = \"node\"", "line 2: `health.xid` names `bus`; allowed is the number of an XID"),
             ("[tenants.a]\nweight = 0", "line 2: `tenants.a.weight` is `0`; allowed is 1 to 1000000"),
             ("[tenants.a]\nparent = \"b\"", "line 2: `tenants.a.parent` is `b`; allowed is the name of a tenant"),
             (

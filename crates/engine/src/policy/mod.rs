@@ -10,6 +10,7 @@ mod clustering;
 mod dotprod;
 mod fgd;
 mod file;
+mod health;
 mod mix;
 mod offtake;
 mod order;
@@ -33,6 +34,7 @@ use crate::request::Request;
 use crate::tenants::TenantTree;
 
 pub use file::PolicyError;
+pub use health::{Blame, Health, xid_in};
 pub use order::{Factors, Fairness, Multifactor, Order};
 
 pub use mix::{Counts, Mix, MixImage};
@@ -54,6 +56,9 @@ pub struct Policy {
     /// When weaker work is stopped for stronger work; never where this is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemption: Option<Preemption>,
+    /// What becomes of jobs that kill nodes and nodes that kill jobs; nothing where this is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// Who goes first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub order: Order,
@@ -80,6 +85,7 @@ impl Default for Policy {
             seed: 0,
             backfill: Backfill::default(),
             preemption: None,
+            health: None,
             order: Order::default(),
             fairness: Fairness::default(),
             multifactor: Multifactor::default(),

@@ -50,6 +50,10 @@ impl State {
     /// # Errors
     /// What differs: a broken invariant.
     pub fn check(&self) -> Result<(), String> {
+        let proving = self.conditions.iter().filter_map(|(node, condition)| Some((condition.proves_until?, *node)));
+        if proving.collect::<BTreeSet<_>>() != self.proving {
+            return Err(format!("nodes prove themselves until {:?}", self.proving));
+        }
         let (truth, tenancy) = self.recounted();
         let (mut in_use, mut waiting, mut asked) = ([0; 4], 0, [0; 4]);
         let mut ends = BTreeSet::new();
@@ -169,7 +173,14 @@ impl State {
         let rest = (
             (self.now, self.ended, &self.ledger, &self.policy, self.policy_version),
             self.reservations(),
-            (&self.conditions, &self.caps, self.tenancy.image(), self.tenants.image(self.fleet())),
+            (
+                &self.conditions,
+                &self.faults,
+                &self.proving,
+                &self.caps,
+                self.tenancy.image(),
+                self.tenants.image(self.fleet()),
+            ),
         );
         format!("{jobs:?}\n{services:?}\n{holds:?}\n{rest:?}\n{:?}", self.capacity.limits())
     }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use offtake_fleet::{AcceleratorKindIx, Fleet, NodeIx};
 use offtake_units::{Timestamp, Watts};
 use offtake_workload::{Gang, Job, Tier};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
+use super::health::Faults;
 use super::reservations::{Reservations, Reserved};
 use super::{Ended, Hold, NodeCondition, Phase, ServiceState, Stage, State, Work};
 use crate::capacity::{LimitIx, Withheld};
@@ -38,6 +39,8 @@ pub struct Image {
     next_turn: u64,
     next_replica: u64,
     conditions: BTreeMap<NodeIx, NodeCondition>,
+    #[serde(default, skip_serializing_if = "Faults::is_empty")]
+    faults: Faults,
     caps: BTreeMap<LimitIx, Watts>,
     #[serde(default, skip_serializing_if = "TenancyImage::is_empty")]
     tenancy: TenancyImage,
@@ -158,6 +161,7 @@ impl State {
             next_turn: self.next_turn,
             next_replica: self.next_replica,
             conditions: self.conditions.clone(),
+            faults: self.faults.clone(),
             caps: self.caps.clone(),
             tenancy: self.tenancy.image(),
             tenants: self.tenants.image(self.fleet()),
@@ -244,7 +248,15 @@ impl State {
     /// planned anew. A fleet without room where work runs changes nothing.
     pub(super) fn refit(&mut self, fleet: &Arc<Fleet>) {
         let before = Arc::clone(self.fleet());
-        let Some(image) = self.image().on(&before, fleet) else { return };
+        let Some(mut image) = self.image().on(&before, fleet) else { return };
+        if let Some(until) = self.proves_until() {
+            let known: FxHashSet<String> =
+                (0..before.nodes.len() as u32).map(|node| before.node_name(NodeIx(node))).collect();
+            let nodes = (0..fleet.nodes.len() as u32).map(NodeIx);
+            for node in nodes.filter(|node| !known.contains(&fleet.node_name(*node))) {
+                image.conditions.entry(node).or_default().proves_until = Some(until);
+            }
+        }
         let mut state = Self { policy: image.policy.clone(), ..Self::default() };
         state.tenants.meet(&image.tenants);
         state.load(fleet);
@@ -294,6 +306,8 @@ impl State {
             self.capacity.withhold(*node, Withheld::Out);
         }
         self.conditions = image.conditions;
+        self.note_proving();
+        self.faults = image.faults;
         for hold in image.holds {
             for range in &hold.nodes {
                 range.numbers().try_for_each(|node| self.has_node(NodeIx(node)))?;
@@ -438,6 +452,7 @@ impl Image {
             .into_iter()
             .filter_map(|(node, condition)| Some((nodes[node.ix()]?, condition)))
             .collect();
+        self.faults = self.faults.renumbered(&nodes);
         self.tenancy = self.tenancy.renumbered(&nodes);
         self.ledger = self.ledger.on(before, fleet);
         self.holds = Vec::new();

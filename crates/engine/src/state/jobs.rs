@@ -356,6 +356,7 @@ impl State {
     /// Takes a job out, whether it waits or runs. False when it is not known.
     pub(super) fn end(&mut self, job: JobId, survived: bool) -> bool {
         let Some(work) = self.jobs.remove(&job) else { return false };
+        self.faults.forget(job);
         match work.phase {
             Phase::Refused(_) => self.to_reject.retain(|other| *other != job),
             Phase::Held(_) => self.count_waiting(&work.spec, false),

@@ -1,6 +1,7 @@
 //! State: the fold over facts. [`State::apply`] is the only way in; `decide` applies what it proposes.
 
 mod check;
+mod health;
 mod holds;
 mod image;
 mod jobs;
@@ -33,6 +34,7 @@ use crate::queue::{Blocked, Queue, Turn};
 use crate::request::{Refusal, Shape};
 use crate::tenants::{Tenancy, Tenants};
 
+use health::Faults;
 pub use holds::Hold;
 pub use image::{Image, Unfit};
 pub use nodes::NodeCondition;
@@ -155,6 +157,10 @@ pub struct State {
     pub(crate) to_reject: VecDeque<JobId>,
     /// Nodes that take no work, and why.
     conditions: BTreeMap<NodeIx, NodeCondition>,
+    /// Nodes that have yet to prove themselves, by when they have.
+    proving: BTreeSet<(Timestamp, NodeIx)>,
+    /// Faults that were seen.
+    faults: Faults,
     /// Caps that are set to another draw than the fleet declares.
     caps: BTreeMap<LimitIx, Watts>,
     /// Nodes that run work of one tenant at a time, and whose.
@@ -201,6 +207,8 @@ impl Default for State {
             services: BTreeMap::new(),
             to_reject: VecDeque::new(),
             conditions: BTreeMap::new(),
+            proving: BTreeSet::new(),
+            faults: Faults::default(),
             caps: BTreeMap::new(),
             tenancy: Tenancy::default(),
             tenants: Tenants::default(),
@@ -353,8 +361,14 @@ impl State {
             Event::JobStarted { job } => self.started(*job),
             Event::JobStopping { job, reason } => self.stopping(*job, *reason),
             Event::JobRequeued { job, saved_until, held } => self.requeue(*job, *saved_until, *held),
-            Event::JobHeld { job } => self.put_on_hold(*job),
-            Event::JobReleased { job } => self.release(*job),
+            Event::JobHeld { job } => {
+                self.faults.hold(*job);
+                self.put_on_hold(*job);
+            }
+            Event::JobReleased { job } => {
+                self.faults.release(*job);
+                self.release(*job);
+            }
             Event::JobFinished { job } => {
                 self.ended.finished += u64::from(self.end(*job, true));
             }
@@ -391,11 +405,28 @@ impl State {
             }
             Event::FleetChanged { fleet } => self.refit(fleet),
             Event::NodeLost { node } => self.set_condition(*node, |condition| condition.lost = true),
-            Event::NodeReturned { node } => self.set_condition(*node, |condition| condition.lost = false),
+            Event::NodeReturned { node } => {
+                let until = self.proves_until();
+                self.set_condition(*node, |condition| {
+                    if std::mem::take(&mut condition.lost) {
+                        condition.proves_until = until;
+                    }
+                });
+            }
             Event::NodeDrained { node, reason } => {
+                self.faults.drain(*node);
                 self.set_condition(*node, |condition| condition.drained = Some(reason.clone()));
             }
-            Event::NodeResumed { node } => self.set_condition(*node, |condition| condition.drained = None),
+            // Who resumes a node that has yet to prove itself knows it for sound.
+            Event::NodeResumed { node } => {
+                self.faults.resume(*node);
+                let until = self.proves_until();
+                self.set_condition(*node, |condition| {
+                    condition.proves_until = condition.drained.take().and(until);
+                });
+            }
+            Event::NodeProved { node } => self.set_condition(*node, |condition| condition.proves_until = None),
+            Event::FaultSeen { node, job, fault } => self.see_fault(*node, *job, *fault),
             Event::NodeShared { node, shared } => self.set_shared(*node, *shared),
             Event::CapSet { cap, watts } => self.set_cap(*cap, *watts),
             Event::PricePublished { zone, price } => self.ledger.set_price(self.capacity.fleet(), zone, *price),

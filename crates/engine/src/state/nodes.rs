@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use offtake_fleet::{DomainIx, NodeIx};
-use offtake_units::Watts;
+use offtake_units::{Timestamp, Watts};
 use serde::{Deserialize, Serialize};
 
 use super::State;
@@ -20,11 +20,14 @@ pub struct NodeCondition {
     /// It is drained, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<String>,
+    /// It has joined or come back, and takes work once it has stood its burn-in: by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proves_until: Option<Timestamp>,
 }
 
 impl NodeCondition {
     const fn is_healthy(&self) -> bool {
-        !self.lost && self.drained.is_none()
+        !self.lost && self.drained.is_none() && self.proves_until.is_none()
     }
 }
 
@@ -47,7 +50,15 @@ impl State {
         }
         let mut condition = self.conditions.remove(&node).unwrap_or_default();
         let was_out = !condition.is_healthy();
+        if let Some(until) = condition.proves_until {
+            self.proving.remove(&(until, node));
+        }
         change(&mut condition);
+        // Only what is well otherwise can prove itself; it begins anew when it is back.
+        condition.proves_until = condition.proves_until.filter(|_| !condition.lost && condition.drained.is_none());
+        if let Some(until) = condition.proves_until {
+            self.proving.insert((until, node));
+        }
         let is_out = !condition.is_healthy();
         if is_out {
             self.conditions.insert(node, condition);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_engine::{
-    Backfill, Event, Fairness, JobId, LimitIx, Limits, Order, Phase, Policy, Preemption, Quota, ReservationId,
-    ServiceId, Stage, StopReason, Tenant, TenantTree,
+    Backfill, Event, Fairness, Fault, Health, JobId, LimitIx, Limits, Order, Phase, Policy, Preemption, Quota,
+    ReservationId, ServiceId, Stage, StopReason, Tenant, TenantTree,
 };
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
@@ -42,6 +42,8 @@ enum Step {
     Policy(Option<Order>),
     Restore,
     Explain,
+    /// Something fails on a node under a job: the node, a worker, or what an XID says.
+    Fault(u64, u32, Fault),
     /// Nodes of a job change places with its spares, where it has some.
     Swap(u64, u32),
 }
@@ -50,6 +52,10 @@ enum Step {
 fn grown(racks: u32, small: u32, hosts: u32) -> std::sync::Arc<Fleet> {
     let text = MIXED.replace("{ rack = 4 }", &format!("{{ rack = {racks} }}"));
     fleet(&text.replace("a10-2 = 5", &format!("a10-2 = {small}")).replace("host = 2", &format!("host = {hosts}")))
+}
+
+fn faults() -> impl Strategy<Value = Fault> {
+    prop_oneof![3 => Just(Fault::NodeLost), 3 => Just(Fault::WorkerFailed), 1 => Just(Fault::Xid(79)), 1 => Just(Fault::Xid(31))]
 }
 
 fn gangs() -> impl Strategy<Value = Gang> {
@@ -130,6 +136,7 @@ fn eventful() -> impl Strategy<Value = Step> {
         1 => prop::option::weighted(0.8, orders()).prop_map(Step::Policy),
         1 => Just(Step::Restore),
         1 => Just(Step::Explain),
+        3 => (0u64..40, 0u32..30, faults()).prop_map(|(job, node, fault)| Step::Fault(job, node, fault)),
         3 => (0u64..40, 0u32..30).prop_map(|(job, node)| Step::Swap(job, node)),
     ]
 }
@@ -168,7 +175,15 @@ fn with_tenants(order: Order) -> Policy {
     let fairness = Fairness { half_life, ageing: Some(Duration::from_secs(300)) };
     let named = Policy::named("offtake", 7).expect("the test's policy exists");
     let backfill = Backfill { holds: 1 + order as u32 };
-    Policy { order, fairness, backfill, tenants: Arc::new(tree), ..named }
+    let health = Health {
+        window: Duration::from_secs(600),
+        hold_jobs_after: 2,
+        drain_nodes_after: 2,
+        most_drained: Ppm::new(100_000),
+        burn_in: Duration::from_secs(60),
+        ..Health::default()
+    };
+    Policy { order, fairness, backfill, health: Some(health), tenants: Arc::new(tree), ..named }
 }
 
 fn run_under(policy: Policy, steps: Vec<Step>) {
@@ -229,6 +244,9 @@ fn run_under(policy: Policy, steps: Vec<Step>) {
             }
             Step::Restore => engine.restore(),
             Step::Explain => engine.explain_all(),
+            Step::Fault(job, node, fault) => {
+                engine.tell(Event::FaultSeen { node: NodeIx(node), job: Some(JobId(job)), fault });
+            }
             Step::Swap(job, node) => {
                 let job = JobId(job);
                 if let Some(swaps) = engine.state.spares_for(job, &[NodeIx(node)]) {

@@ -3,6 +3,7 @@
 mod backfill;
 mod defrag;
 mod elastic;
+mod health;
 mod invariants;
 mod life;
 mod preempt;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{Event as EngineEvent, JobId, Phase, Placement, StopReason};
+use offtake_engine::{Event as EngineEvent, Fault, JobId, Phase, Placement, StopReason};
 use offtake_fleet::NodeIx;
 use offtake_protocol::agent::{EnergySource, Exit, NodeShare, TaskEnd, WorkerSpec};
 use offtake_protocol::rest::{JobState, WorkerFailure};
@@ -228,6 +228,10 @@ impl Core {
         let fate = verdict.fate(record, attempt);
         let saved_until = saved_until(record, attempt, &verdict, self.state.now());
         let goes_on = verdict.lost && fate == Fate::Requeued { held: false };
+        let faults = if self.state.policy().health.is_some() { self.faults_of(attempt, first) } else { Vec::new() };
+        for (node, fault) in faults {
+            self.emit_engine(EngineEvent::FaultSeen { node, job: Some(JobId(job)), fault });
+        }
         let swaps = self.state.repair(JobId(job)).filter(|_| goes_on);
         self.emit(Event::AttemptEnded {
             job,
@@ -249,6 +253,26 @@ impl Core {
             Fate::Cancelled => self.emit_engine(EngineEvent::JobCancelled { job }),
             Fate::Requeued { held } => self.emit_engine(EngineEvent::JobRequeued { job, saved_until, held }),
         }
+    }
+}
+
+impl Core {
+    /// What failed under an attempt that has ended: its lost nodes, or else the worker that failed first, by the clocks
+    /// of the nodes, unless it was told to end.
+    fn faults_of(&self, attempt: &Attempt, first: &Step) -> Vec<(NodeIx, Fault)> {
+        let at = |node: &str| self.node_ix(node);
+        let lost = attempt.shares.iter().filter(|share| self.is_lost(&share.node));
+        let lost: Vec<(NodeIx, Fault)> = lost.filter_map(|share| Some((at(&share.node)?, Fault::NodeLost))).collect();
+        if !lost.is_empty() || !is_own_failure(attempt) {
+            return lost;
+        }
+        let failed = |task: &&Task| {
+            let ends = task.end.iter().flat_map(|end| &end.workers);
+            let failed = ends.filter(|worker| !matches!(worker.exit, Exit::Status(0) | Exit::Unknown(_)));
+            failed.map(|worker| worker.ended_ms).min()
+        };
+        let earliest = first.tasks.iter().filter_map(|task| Some((failed(&task)?, at(&task.node)?))).min();
+        earliest.map(|(_, node)| (node, Fault::WorkerFailed)).into_iter().collect()
     }
 }
 

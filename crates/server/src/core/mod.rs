@@ -419,7 +419,7 @@ impl Core {
 
     /// When [`Core::pass`] is to be called at the latest though nothing comes in.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        [self.timers.next(), self.next_lease(), self.next_poll()].into_iter().flatten().min()
+        [self.timers.next(), self.next_lease(), self.next_poll(), self.state.next_proof()].into_iter().flatten().min()
     }
 
     fn reply(&mut self, ticket: Ticket, answer: Result<Answer, Problem>) {
@@ -471,6 +471,7 @@ impl Core {
             EngineEvent::JobStarted { job } => self.note_started(at, *job),
             EngineEvent::JobStopping { job, reason } => self.note_stopping(*job, *reason),
             EngineEvent::JobRequeued { job, saved_until, held } => self.note_requeued(at, *job, *saved_until, *held),
+            EngineEvent::JobHeld { job } => self.note_held(*job),
             EngineEvent::JobReleased { job } => self.note_released(*job),
             EngineEvent::JobFinished { job } => self.note_end(at, *job, JobState::Finished, None),
             EngineEvent::JobFailed { job } => self.note_end(at, *job, JobState::Failed, None),
@@ -482,7 +483,6 @@ impl Core {
             EngineEvent::CarbonPublished { zone, intensity } => self.prices.carbon(at, zone, *intensity),
             EngineEvent::NodesSwapped { job, saved_until, .. } => self.note_swapped(at, *job, *saved_until),
             EngineEvent::PolicySet { .. }
-            | EngineEvent::JobHeld { .. }
             | EngineEvent::ServiceSubmitted { .. }
             | EngineEvent::ServiceScaled { .. }
             | EngineEvent::ReplicaAdded { .. }
@@ -499,6 +499,8 @@ impl Core {
             | EngineEvent::NodeReturned { .. }
             | EngineEvent::NodeDrained { .. }
             | EngineEvent::NodeResumed { .. }
+            | EngineEvent::NodeProved { .. }
+            | EngineEvent::FaultSeen { .. }
             | EngineEvent::NodeShared { .. }
             | EngineEvent::CapSet { .. } => {}
         }

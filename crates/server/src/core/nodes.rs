@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_engine::Event as EngineEvent;
+use offtake_engine::{Event as EngineEvent, Fault, JobId, xid_in};
 use offtake_fleet::{Fleet, JoinedNode, NodeIx};
 use offtake_protocol::agent::{
     Condition, Edition, EnergySource, Exit, Join, Joined, LogRequest, NodeDescription, Order, Orders, Report, TaskEnd,
@@ -311,8 +311,9 @@ impl Core {
         let listed: Vec<TaskId> = listed.map(|(task, _)| *task).collect();
         if let Some(condition) = report.condition {
             let unhealthy = condition.unhealthy.clone();
+            let is_news = node.now.condition.unhealthy != unhealthy;
             node.now.condition = condition;
-            self.follow_health(name, unhealthy);
+            self.follow_health(name, unhealthy, is_news);
         }
         if report.leaves && !knows_all {
             return;
@@ -396,8 +397,18 @@ impl Core {
         }
     }
 
-    fn follow_health(&mut self, name: &str, unhealthy: Option<String>) {
+    /// A node is drained while its health check fails. Where that tells of an XID and there is a health policy, that says
+    /// what follows.
+    fn follow_health(&mut self, name: &str, unhealthy: Option<String>, is_news: bool) {
         let Some(at) = self.node_ix(name) else { return };
+        let xid = unhealthy.as_deref().filter(|_| self.state.policy().health.is_some()).and_then(xid_in);
+        if let Some(code) = xid {
+            if is_news {
+                let job = self.job_alone_on(name);
+                self.emit_engine(EngineEvent::FaultSeen { node: at, job, fault: Fault::Xid(code) });
+            }
+            return;
+        }
         let drained = self.state.conditions().get(&at).and_then(|condition| condition.drained.clone());
         let by_check = drained.as_ref().is_some_and(|reason| reason.starts_with(HEALTH));
         match unhealthy {
@@ -407,6 +418,15 @@ impl Core {
             None if by_check => self.emit_engine(EngineEvent::NodeResumed { node: at }),
             _ => {}
         }
+    }
+
+    /// The job that works on a node, if it is the only one.
+    fn job_alone_on(&self, name: &str) -> Option<JobId> {
+        let works = |record: &&super::Record| {
+            record.live().is_some_and(|attempt| attempt.shares.iter().any(|share| &*share.node == name))
+        };
+        let mut jobs = self.records.iter().filter(|(_, record)| works(record)).map(|(job, _)| JobId(*job));
+        jobs.next().filter(|_| jobs.next().is_none())
     }
 
     // Leases.

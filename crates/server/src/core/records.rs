@@ -36,6 +36,9 @@ pub struct Held {
     pub by_user: bool,
     /// Its start failed too often.
     pub by_failed_starts: bool,
+    /// The health policy holds it, as so many of its nodes failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed_nodes: Option<u64>,
     /// Jobs that have not come as far as they must.
     pub after: Vec<Dependency>,
     /// It does not start before.
@@ -47,7 +50,8 @@ pub struct Held {
 impl Held {
     /// Whether it waits for anything.
     pub const fn is_held(&self) -> bool {
-        self.by_user || self.by_failed_starts || !self.after.is_empty() || self.begin.is_some() || self.by_array
+        let by_name = self.by_user || self.by_failed_starts || self.killed_nodes.is_some();
+        by_name || !self.after.is_empty() || self.begin.is_some() || self.by_array
     }
 }
 

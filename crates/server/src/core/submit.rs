@@ -225,6 +225,7 @@ impl Core {
         Held {
             by_user: program.hold,
             by_failed_starts: false,
+            killed_nodes: None,
             after: self.unmet(job, &program.after),
             begin: program.begin.filter(|begin| *begin > now),
             by_array: self.joins_array(job, program.array),

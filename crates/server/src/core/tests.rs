@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use offtake_engine::{JobId, Phase, Policy, Preemption};
+use offtake_engine::{Health, JobId, Phase, Policy, Preemption};
 use offtake_fleet::NodeIx;
 use offtake_protocol::agent::{
     Condition, Edition, EnergySource, Exit, Join, NodeDescription, Orders, Report, TaskEnd, TaskId, TaskPhase,
@@ -50,6 +50,8 @@ struct World {
     ticket: u64,
     journal: Vec<Fact>,
     agents: BTreeMap<String, Agent>,
+    /// Nodes whose health check fails, and what it says.
+    unfit: BTreeMap<String, String>,
     /// How workers end when they are let; none while they run on.
     exit: Option<Exit>,
 }
@@ -74,6 +76,7 @@ impl World {
             ticket: 0,
             journal: Vec::new(),
             agents: BTreeMap::new(),
+            unfit: BTreeMap::new(),
             exit: None,
         };
         world.core.open(Timestamp::from_millis(world.now), 1, None);
@@ -158,7 +161,7 @@ impl World {
             seen: agent.seen,
             wait_ms: 0,
             tasks: tasks.collect(),
-            condition: Some(Condition::default()),
+            condition: Some(Condition { unhealthy: self.unfit.get(node).cloned(), ..Condition::default() }),
             leaves: false,
         };
         let input = Input::Report { ticket: self.ticket, node: node.to_owned(), report };
@@ -373,6 +376,72 @@ fn a_gang_with_spares_goes_on_without_waiting_when_nodes_are_lost() {
     world.settle();
     let detail = world.core.job(&operator(), job).expect("it is known");
     assert_eq!((detail.job.state, world.state(other)), (JobState::Pending, JobState::Running));
+}
+
+#[test]
+fn nodes_and_jobs_that_harm_each_other_are_told_apart() {
+    let policy = Policy::named("offtake", 0).expect("it has a name");
+    let health = Health { hold_jobs_after: 2, drain_nodes_after: 2, burn_in: Duration::HOUR, ..Health::default() };
+    let settings = Settings { policy: Some(Policy { health: Some(health), ..policy }), ..settings() };
+    let mut world = World::with(settings, &["a", "b"]);
+    let reason = |world: &World, node: &str| world.core.node(&operator(), node).expect("it has joined").reason;
+    assert!(reason(&world, "a").is_some_and(|reason| reason.contains("burn-in")), "it has just joined");
+    world.now += 29_000;
+    world.settle();
+    for node in ["a", "b"] {
+        world.ask(&operator(), Command::Resume(node.to_owned())).expect("it is known for sound");
+    }
+    world.settle();
+    let whole =
+        |name: &str| format!(r#"{{"command": ["x"], "name": "{name}", "gangs": [{{"workers": 1, "chips": 4}}]}}"#);
+    // Two different jobs fail on one node.
+    let (first, second) = (world.submit(&whole("first")), world.submit(&whole("second")));
+    world.exit = Some(Exit::Status(1));
+    world.settle();
+    assert_eq!((world.state(first), world.state(second)), (JobState::Failed, JobState::Failed));
+    world.exit = None;
+    let third = world.submit(&whole("third"));
+    world.settle();
+    let on = world.core.job(&operator(), third).expect("it is known").job.nodes[0].clone();
+    world.exit = Some(Exit::Status(1));
+    world.settle();
+    world.exit = None;
+    assert!(reason(&world, &on).is_some_and(|reason| reason.contains("2 different jobs failed on it")));
+    // A fault of the hardware drains the other, and an operator resumes both.
+    let other = if on == "a" { "b" } else { "a" };
+    world.unfit.insert(other.to_owned(), "NVRM: Xid (PCI:0000:3b:00): 13, pid=7".to_owned());
+    world.settle();
+    assert_eq!(reason(&world, other), None, "that was the application");
+    world.unfit.insert(other.to_owned(), "NVRM: Xid (PCI:0000:3b:00): 79, pid=7".to_owned());
+    world.settle();
+    assert!(reason(&world, other).is_some_and(|reason| reason.contains("XID 79")));
+    world.unfit.clear();
+    world.settle();
+    assert!(reason(&world, other).is_some(), "it is for an operator to resume");
+    // A job under which both nodes are lost is held.
+    for node in [&on, other, &on, other] {
+        world.ask(&operator(), Command::Resume(node.to_owned())).expect("it is mended");
+    }
+    let killer = world.submit(&whole("killer"));
+    world.settle();
+    for _ in 0..2 {
+        let at = world.core.job(&operator(), killer).expect("it is known").job.nodes[0].clone();
+        world.now += 29_999;
+        world.agents.remove(&at);
+        world.settle();
+        world.now += 1;
+        world.settle();
+    }
+    // Nobody is left to report.
+    world.core.pass(Timestamp::from_millis(world.now));
+    world.flush();
+    let job = world.core.job(&operator(), killer).expect("it is known").job;
+    assert_eq!(job.state, JobState::Held);
+    assert!(job.reason.as_deref().is_some_and(|why| why.contains("2 of its nodes failed")), "{:?}", job.reason);
+    world.restart();
+    assert_eq!(world.state(killer), JobState::Held);
+    world.ask(&operator(), Command::Release(killer)).expect("it has another chance");
+    assert_eq!(world.state(killer), JobState::Pending);
 }
 
 #[test]

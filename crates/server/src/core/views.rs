@@ -277,6 +277,9 @@ impl Core {
                 let state = if use_.idle { NodeState::Drained } else { NodeState::Draining };
                 (state, condition.drained.clone())
             }
+            (_, Some(condition)) if condition.proves_until.is_some() => {
+                (NodeState::Drained, Some("it has joined or come back, and stands its burn-in".to_owned()))
+            }
             _ if use_.idle => (NodeState::Idle, None),
             _ if use_.full => (NodeState::Allocated, None),
             _ => (NodeState::Mixed, None),

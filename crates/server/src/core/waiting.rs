@@ -164,6 +164,7 @@ impl Core {
         let held = &record.held;
         let kept = held.by_user
             || held.by_failed_starts
+            || held.killed_nodes.is_some()
             || (held.by_array && self.array_is_full(record))
             || held.begin.is_some_and(|begin| begin > now)
             || held.after.iter().any(|dependency| self.standing(dependency) != Standing::Met);
@@ -180,11 +181,20 @@ impl Core {
         }
     }
 
+    /// The engine holds a job by its health policy, or somebody else does.
+    pub(super) fn note_held(&mut self, job: JobId) {
+        let killed = self.state.killed_nodes(job);
+        if let Some(record) = self.records.get_mut(&job.0) {
+            record.held.killed_nodes = killed.or(record.held.killed_nodes);
+        }
+    }
+
     pub(super) fn note_held_by_user(&mut self, job: u64, held: bool) {
         let Some(record) = self.records.get_mut(&job) else { return };
         record.held.by_user = held;
         if !held {
             record.held.by_failed_starts = false;
+            record.held.killed_nodes = None;
         }
     }
 
@@ -221,7 +231,7 @@ impl Core {
     /// When nobody put the job on hold.
     pub(super) fn release(&mut self, job: u64) -> Result<(), Problem> {
         let held = self.records.get(&job).map(|record| record.held.clone()).unwrap_or_default();
-        if !held.by_user && !held.by_failed_starts {
+        if !held.by_user && !held.by_failed_starts && held.killed_nodes.is_none() {
             let detail = match self.records.get(&job).map(|record| self.why_held(record)) {
                 Some(Some(why)) => format!("job {job} is not on hold by anyone: {why}"),
                 _ => format!("job {job} is not on hold"),
@@ -243,6 +253,9 @@ impl Core {
         }
         if held.by_failed_starts {
             return Some("on hold: its start failed too often".to_owned());
+        }
+        if let Some(failures) = held.killed_nodes {
+            return Some(format!("on hold by the health policy: {failures} of its nodes failed one after the other"));
         }
         let unmet: Vec<&Dependency> =
             held.after.iter().filter(|dependency| self.standing(dependency) != Standing::Met).collect();
