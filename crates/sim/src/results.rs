@@ -62,6 +62,8 @@ pub fn summary(scenario: &Scenario, outcome: &Outcome) -> PolicySummary {
         restarts: outcome.jobs.iter().map(|record| u64::from(record.restarts)).sum(),
         failures: failure_lines(outcome),
         repairs: repair_line(outcome),
+        nodes_drained: outcome.failures.drained,
+        jobs_held: outcome.failures.held,
         tier_waits: tier_waits(setup, outcome),
         fragmentation_pct: round(100.0 * fragmentation(setup, outcome), 3),
         energy_mwh: round(facility, 3),

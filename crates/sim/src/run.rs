@@ -291,6 +291,9 @@ impl<'a> Run<'a> {
 
     fn pass(&mut self, now: Timestamp) {
         self.course.pass(now);
+        if let Some(failures) = &mut self.failures {
+            failures.heed(now, &mut self.course);
+        }
         self.outcome.decisions += self.course.decided.len() as u64;
     }
 

@@ -294,17 +294,20 @@ impl State {
     pub(super) fn swap(&mut self, job: JobId, swaps: &[(NodeIx, NodeIx)], saved_until: Option<Timestamp>) {
         let now = self.now;
         let Some(work) = self.jobs.get_mut(&job) else { return };
-        let after = work.expected_end(now);
-        let Phase::Running { shape, placement, placed, since, ends, stage } = &mut work.phase else { return };
+        let Phase::Running { placement, .. } = &work.phase else { return };
         let Some(swapped) = placement.swapped(swaps) else { return };
+        let after = work.expected_end_on(now, &swapped);
+        let Phase::Running { shape, placement, placed, since, ends, stage } = &mut work.phase else { return };
         *placement = Arc::new(swapped);
         let lost_since = saved_until.map_or(*placed, |saved| saved.clamp(*placed, now.max(*placed)));
         (*placed, *since, *stage) = (now, now, Stage::Starting);
         let before = std::mem::replace(ends, after);
-        let (shape, placement, chip_milli) = (*shape, Arc::clone(placement), work.spec.chip_milli());
+        let (shape, placement) = (*shape, Arc::clone(placement));
         work.attempts += 1;
         self.stopping.remove(&job);
-        self.ledger.lose(chip_milli, lost_since, now);
+        // What was held for it while it was to move, or to change its size.
+        self.release_hold(job);
+        self.ledger.lose(self.shapes[shape.ix()].chip_milli(), lost_since, now);
         self.ends.remove(&(before, job));
         if after != Timestamp::NEVER {
             self.ends.insert((after, job));

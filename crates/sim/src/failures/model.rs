@@ -15,6 +15,8 @@ pub struct FailureModel {
     pub image: Duration,
     /// From there until its workers have found each other.
     pub initialise: Duration,
+    /// How long a node is out that a policy has drained and that is sound.
+    pub look: Duration,
     /// Whether work goes on while a checkpoint is written.
     pub asynchronous: bool,
     /// What fails.
@@ -54,6 +56,8 @@ pub struct Cause {
     pub weight: u32,
     /// What it does.
     pub effect: Effect,
+    /// The XID that the driver of the node's accelerators tells of it; none where it tells nothing.
+    pub xid: Option<u16>,
 }
 
 /// What a failure does.
@@ -64,6 +68,15 @@ pub enum Effect {
     /// The nodes are out for so long, from when that is known, and what runs on them has failed.
     Down {
         /// For how long.
+        repair: Spread,
+    },
+    /// The nodes seem sound, and what runs on them fails again and again, until that is found and they are repaired.
+    Bad {
+        /// After so long each, one job there ends.
+        fails: Duration,
+        /// Until it is found, if no policy drains them sooner.
+        found: Spread,
+        /// How long they are out then.
         repair: Spread,
     },
     /// The nodes go on, slower, and with them every gang on them. Once that is found they are drained and repaired.
@@ -138,13 +151,15 @@ const LLAMA_CAUSES: [(&str, u32, Repair); 18] = [
 impl Default for FailureModel {
     /// Nodes at the rate and with the causes of Llama 3, found and restarted as fast as is published: a node is missed
     /// when its agent's lease runs out, some 40 s, and a minute is taken; 4,800 devices train again within 150 s
-    /// (FlashRecovery, arXiv:2509.03047). A minute until the image is there is an assumption.
+    /// (FlashRecovery, arXiv:2509.03047). A minute until the image is there is an assumption, and so
+    /// is an hour for a look at a node that is sound.
     fn default() -> Self {
         Self {
             seed: 0,
             detect: minutes(1),
             image: minutes(1),
             initialise: Duration::from_secs(150),
+            look: hours(1),
             asynchronous: false,
             classes: vec![FailureClass::nodes()],
         }
@@ -158,6 +173,7 @@ impl FailureClass {
             name: name.to_owned(),
             weight,
             effect: repair.effect(),
+            xid: None,
         };
         Self {
             name: "node".to_owned(),
@@ -176,7 +192,12 @@ impl FailureClass {
             name: "rack".to_owned(),
             strikes: Strikes::Domains(level),
             every: hours(8760 * 1_800 / 60 / 20),
-            causes: vec![Cause { name: "rack failure".to_owned(), weight: 1, effect: Effect::Down { repair } }],
+            causes: vec![Cause {
+                name: "rack failure".to_owned(),
+                weight: 1,
+                effect: Effect::Down { repair },
+                xid: None,
+            }],
         }
     }
 
@@ -188,7 +209,12 @@ impl FailureClass {
             name: "feed".to_owned(),
             strikes: Strikes::Circuits,
             every: hours(8760 * 1_800 / 750),
-            causes: vec![Cause { name: "feed failure".to_owned(), weight: 1, effect: Effect::Down { repair } }],
+            causes: vec![Cause {
+                name: "feed failure".to_owned(),
+                weight: 1,
+                effect: Effect::Down { repair },
+                xid: None,
+            }],
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Failures as they come: the next of each class is drawn when the last has struck, so that one costs no more on a
 //! large fleet than on a small one.
 //!
-//! Nothing that is drawn depends on what runs: every policy meets the same failures. A failed node takes no new work
+//! Nothing that is drawn depends on what runs: every policy meets the same failures, but for what strikes a node that is
+//! out already. A failed node takes no new work
 //! from then on; what ran on it keeps its nodes until the failure is found, and does nothing meanwhile.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use offtake_engine::{ChipTime, Event, JobId, Phase};
+use offtake_engine::{ChipTime, Event, Fault, JobId, Phase};
 use offtake_fleet::{CircuitIx, DomainIx, Fleet, NodeIx};
 use offtake_units::{Duration, Ppm, Timestamp};
 use offtake_workload::rng::Rng;
@@ -38,6 +39,10 @@ pub struct FailureCounts {
     pub causes: Vec<CauseCount>,
     /// Chip-time of nodes that were out.
     pub out: ChipTime,
+    /// How often the policy drained a node.
+    pub drained: u64,
+    /// How often it put a job on hold.
+    pub held: u64,
 }
 
 /// The failures of a run on their way.
@@ -53,17 +58,26 @@ pub(crate) struct Process<'a> {
     out: BTreeMap<NodeIx, Out>,
     /// Circuits that are dead, until when.
     dead: BTreeMap<CircuitIx, Timestamp>,
-    /// Nodes that are slow, until that is found.
-    slow: BTreeMap<NodeIx, Timestamp>,
+    /// Nodes that are slow, or on which work fails, until that is found.
+    ill: BTreeMap<NodeIx, Ill>,
     counts: FailureCounts,
     /// Chips of the nodes before each; a node without any counts as one.
     chips_before: Vec<u64>,
+}
+
+/// A node that seems sound and is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ill {
+    found: Timestamp,
+    cause: usize,
+    repair: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Out {
     since: Timestamp,
     until: Timestamp,
+    lost: bool,
     drained: bool,
 }
 
@@ -73,9 +87,11 @@ enum Pending {
     /// A node may be sound again.
     Repaired { node: NodeIx },
     /// A failed attempt is found out.
-    Found { job: JobId, attempt: u32, cause: usize },
-    /// A slow node is found out.
-    SlowFound { node: NodeIx, cause: usize, repair: Duration },
+    Found { job: JobId, attempt: u32, node: NodeIx, cause: usize },
+    /// A node that seemed sound is found out.
+    IllFound { node: NodeIx },
+    /// A job fails on a node that seems sound, and again after so long.
+    Trips { node: NodeIx, every: Duration },
     /// A class strikes.
     Struck { class: usize },
 }
@@ -119,7 +135,7 @@ impl<'a> Process<'a> {
             open: 0,
             out: BTreeMap::new(),
             dead: BTreeMap::new(),
-            slow: BTreeMap::new(),
+            ill: BTreeMap::new(),
             counts: FailureCounts::default(),
             chips_before,
         };
@@ -179,8 +195,9 @@ impl<'a> Process<'a> {
             self.pending.pop();
             match what {
                 Pending::Struck { class } => self.strike(now, class, course),
-                Pending::Found { job, attempt, cause } => self.found(now, job, attempt, cause, course),
-                Pending::SlowFound { node, cause, repair } => self.slow_found(now, node, cause, repair, course),
+                Pending::Found { job, attempt, node, cause } => self.found(now, job, attempt, (node, cause), course),
+                Pending::IllFound { node } => self.ill_found(now, node, course),
+                Pending::Trips { node, every } => self.trips(now, node, every, course),
                 Pending::Repaired { node } => self.repaired(now, node, course),
             }
             self.open -= usize::from(!matches!(what, Pending::Struck { .. }));
@@ -204,7 +221,9 @@ impl<'a> Process<'a> {
         let (first, second) = match effect {
             Effect::Application => (Duration::ZERO, Duration::ZERO),
             Effect::Down { repair } => (repair.draw(&mut clock.choices), Duration::ZERO),
-            Effect::Slow { found, repair, .. } => (found.draw(&mut clock.choices), repair.draw(&mut clock.choices)),
+            Effect::Slow { found, repair, .. } | Effect::Bad { found, repair, .. } => {
+                (found.draw(&mut clock.choices), repair.draw(&mut clock.choices))
+            }
         };
         self.pending.push(Reverse((clock.next(), Pending::Struck { class })));
         let nodes = self.nodes_of(failing.strikes, class, part);
@@ -215,36 +234,54 @@ impl<'a> Process<'a> {
             return;
         }
         let mut struck = false;
-        let mut jobs: BTreeSet<JobId> = BTreeSet::new();
+        let mut jobs: BTreeMap<JobId, NodeIx> = BTreeMap::new();
         for node in nodes {
             match effect {
                 Effect::Application => {
                     let on = course.on_node(node);
-                    jobs.extend(on.get((pick % on.len().max(1) as u64) as usize));
+                    jobs.extend(on.get((pick % on.len().max(1) as u64) as usize).map(|job| (*job, node)));
                     struck |= !jobs.is_empty();
                 }
                 Effect::Down { .. } => {
                     struck |= self.take_out(now, node, until, course);
-                    jobs.extend(course.on_node(node));
+                    for job in course.on_node(node) {
+                        jobs.entry(job).or_insert(node);
+                    }
                 }
-                Effect::Slow { speed, .. } => {
-                    if self.slow.contains_key(&node) || self.out.contains_key(&node) {
+                Effect::Slow { .. } | Effect::Bad { .. } => {
+                    if self.ill.contains_key(&node) || self.out.contains_key(&node) {
                         continue;
                     }
                     struck = true;
                     let found = now + first;
-                    self.slow.insert(node, found);
-                    course.slow_down(now, node, *speed);
-                    self.expect(found, Pending::SlowFound { node, cause, repair: second });
+                    self.ill.insert(node, Ill { found, cause, repair: second });
+                    match effect {
+                        Effect::Slow { speed, .. } => course.slow_down(now, node, *speed),
+                        Effect::Bad { fails, .. } => self.expect(now + *fails, Pending::Trips { node, every: *fails }),
+                        Effect::Application | Effect::Down { .. } => {}
+                    }
+                    self.expect(found, Pending::IllFound { node });
                 }
             }
         }
         self.counts.causes[cause].struck += u64::from(struck);
-        for job in jobs {
-            if let Some(attempt) = course.fail(now, job) {
-                self.expect(now + self.model.detect, Pending::Found { job, attempt, cause });
-            }
+        jobs.into_iter().for_each(|(job, node)| self.fails(now, job, (node, cause), course));
+    }
+
+    /// A job fails on a node.
+    fn fails(&mut self, now: Timestamp, job: JobId, (node, cause): (NodeIx, usize), course: &mut Course) {
+        if let Some(attempt) = course.fail(now, job) {
+            self.expect(now + self.model.detect, Pending::Found { job, attempt, node, cause });
         }
+    }
+
+    /// Another job fails on a node that seems sound.
+    fn trips(&mut self, now: Timestamp, node: NodeIx, every: Duration, course: &mut Course) {
+        let Some(ill) = self.ill.get(&node).copied() else { return };
+        if let Some(job) = course.on_node(node).first() {
+            self.fails(now, *job, (node, ill.cause), course);
+        }
+        self.expect(now + every, Pending::Trips { node, every });
     }
 
     /// The nodes of a part that fails.
@@ -281,19 +318,28 @@ impl<'a> Process<'a> {
             out.until = out.until.max(until);
             return false;
         }
-        if self.slow.remove(&node).is_some() {
+        if self.ill.remove(&node).is_some() {
             course.slow_down(now, node, Ppm::ONE);
         }
-        self.out.insert(node, Out { since: now, until, drained: false });
+        self.out.insert(node, Out { since: now, until, lost: true, drained: false });
         course.tell(now, Event::NodeLost { node });
         true
     }
 
-    fn found(&mut self, now: Timestamp, job: JobId, attempt: u32, cause: usize, course: &mut Course) {
+    fn found(&mut self, now: Timestamp, job: JobId, attempt: u32, (node, cause): (NodeIx, usize), course: &mut Course) {
         if !course.runs(job, attempt) {
             return;
         }
-        let Some(chip_milli) = course.state.job(job).map(|work| work.spec.chip_milli()) else { return };
+        let Some(work) = course.state.job(job) else { return };
+        let chip_milli = work.spec.chip_milli();
+        if course.state.policy().health.is_some() {
+            let fault = match (self.cause(cause), self.out.contains_key(&node)) {
+                (Cause { xid: Some(code), .. }, _) => Fault::Xid(*code),
+                (_, true) => Fault::NodeLost,
+                (_, false) => Fault::WorkerFailed,
+            };
+            course.tell(now, Event::FaultSeen { node, job: Some(job), fault });
+        }
         let ended = course.recover(now, job);
         let count = &mut self.counts.causes[cause];
         count.jobs += 1;
@@ -301,20 +347,41 @@ impl<'a> Process<'a> {
         count.lost.0 += i128::from(chip_milli) * ms;
     }
 
-    fn slow_found(&mut self, now: Timestamp, node: NodeIx, cause: usize, repair: Duration, course: &mut Course) {
-        if self.slow.get(&node) != Some(&now) {
-            return;
+    /// A cause by its place among those of all classes.
+    fn cause(&self, place: usize) -> &'a Cause {
+        let at = self.clocks.partition_point(|clock| clock.first_cause <= place).saturating_sub(1);
+        &self.model.classes[at].causes[place - self.clocks[at].first_cause]
+    }
+
+    fn ill_found(&mut self, now: Timestamp, node: NodeIx, course: &mut Course) {
+        if self.ill.get(&node).is_some_and(|ill| ill.found == now) {
+            course.tell(now, Event::NodeDrained { node, reason: "it was found out".to_owned() });
+            self.take_for_repair(now, node, course);
         }
-        self.slow.remove(&node);
-        course.tell(now, Event::NodeDrained { node, reason: "slow".to_owned() });
+    }
+
+    /// The policy has drained a node: somebody looks at it, and repairs what is wrong.
+    fn drained(&mut self, now: Timestamp, node: NodeIx, course: &mut Course) {
+        self.counts.drained += 1;
+        match self.out.get_mut(&node) {
+            Some(out) => out.drained = true,
+            None => self.take_for_repair(now, node, course),
+        }
+    }
+
+    /// A drained node is emptied and repaired.
+    fn take_for_repair(&mut self, now: Timestamp, node: NodeIx, course: &mut Course) {
+        let ill = self.ill.remove(&node);
         for job in course.on_node(node) {
             let stopped = course.state.job(job).is_some_and(|work| matches!(work.phase, Phase::Running { .. }));
             course.evacuate(now, job);
-            self.counts.causes[cause].jobs += u64::from(stopped);
+            if let Some(ill) = ill {
+                self.counts.causes[ill.cause].jobs += u64::from(stopped);
+            }
         }
         course.slow_down(now, node, Ppm::ONE);
-        let until = now + repair;
-        self.out.insert(node, Out { since: now, until, drained: true });
+        let until = now + ill.map_or(self.model.look, |ill| ill.repair);
+        self.out.insert(node, Out { since: now, until, lost: false, drained: true });
         self.expect(until, Pending::Repaired { node });
     }
 
@@ -323,8 +390,25 @@ impl<'a> Process<'a> {
         let Some(out) = self.out.get(&node).copied().filter(|out| out.until <= now) else { return };
         self.out.remove(&node);
         self.counts.out.0 += out_time(&self.fleet, node, out.since, now);
-        let event = if out.drained { Event::NodeResumed { node } } else { Event::NodeReturned { node } };
-        course.tell(now, event);
+        if out.lost {
+            course.tell(now, Event::NodeReturned { node });
+        }
+        if out.drained {
+            course.tell(now, Event::NodeResumed { node });
+        }
+    }
+
+    /// Takes note of what the policy decided.
+    pub(crate) fn heed(&mut self, now: Timestamp, course: &mut Course) {
+        let decided = std::mem::take(&mut course.decided);
+        for fact in &decided {
+            match fact.event {
+                Event::NodeDrained { node, .. } => self.drained(now, node, course),
+                Event::JobHeld { .. } => self.counts.held += 1,
+                _ => {}
+            }
+        }
+        course.decided = decided;
     }
 
     /// What failures did, up to an instant.

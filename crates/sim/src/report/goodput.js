@@ -42,8 +42,16 @@ function goodputLead(policy) {
   const s = policy.summary;
   const failed = s.failures.reduce((sum, f) => sum + f.count, 0);
   return 'Goodput, the work that counts of what was allocated, is ' + percent(s.goodput_pct, 2) + '; the effective training time ratio, waits included, is ' + percent(s.ettr_pct)
-    + '. ' + (failed ? plural(failed, 'failure') + ' stopped ' + plural(s.restarts, 'attempt') + ' of jobs and took nodes out for ' + smallPercent(ofFleet(policy, 'out')) + ' of the chip-time.' + repairs(s.repairs)
+    + '. ' + (failed ? plural(failed, 'failure') + ' stopped ' + plural(s.restarts, 'attempt') + ' of jobs and took nodes out for ' + smallPercent(ofFleet(policy, 'out')) + ' of the chip-time.' + repairs(s.repairs) + health(s)
       : s.restarts ? plural(s.restarts, 'attempt') + ' of jobs were stopped.' : 'Nothing fails in this scenario.');
+}
+
+// What the health policy did.
+function health(s) {
+  const done = [];
+  if (s.nodes_drained) done.push('drained ' + plural(s.nodes_drained, 'node'));
+  if (s.jobs_held) done.push('put ' + plural(s.jobs_held, 'job') + ' on hold');
+  return done.length ? ' The health policy ' + done.join(' and ') + '.' : '';
 }
 
 // How gangs that lost nodes went on.

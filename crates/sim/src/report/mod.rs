@@ -142,6 +142,10 @@ pub struct PolicySummary {
     pub failures: Vec<FailureLine>,
     /// How jobs that lost nodes went on.
     pub repairs: RepairLine,
+    /// How often the health policy drained a node.
+    pub nodes_drained: u64,
+    /// How often it put a job on hold.
+    pub jobs_held: u64,
     /// Waiting time of jobs by tier, the strongest first.
     pub tier_waits: Vec<WaitBucket>,
     /// Free chip-time that the typical request could not use because of where it was, over the fleet's chip-time.

@@ -20,6 +20,8 @@ pub(super) struct FailuresFile {
     image: Option<Duration>,
     #[serde(default, with = "human::optional_duration")]
     initialise: Option<Duration>,
+    #[serde(default, with = "human::optional_duration")]
+    look: Option<Duration>,
     #[serde(default)]
     checkpoints: Writes,
     /// Classes with published rates, by name.
@@ -64,7 +66,10 @@ struct CauseFile {
     weight: u32,
     repair: Option<Spread>,
     speed: Option<f64>,
+    #[serde(default, with = "human::optional_duration")]
+    fails: Option<Duration>,
     found: Option<Spread>,
+    xid: Option<u16>,
 }
 
 /// Classes and causes are written by people.
@@ -107,6 +112,7 @@ impl Reader {
             detect: file.detect.unwrap_or(published.detect),
             image: file.image.unwrap_or(published.image),
             initialise: file.initialise.unwrap_or(published.initialise),
+            look: file.look.unwrap_or(published.look),
             asynchronous: file.checkpoints == Writes::Asynchronous,
             classes,
         }))
@@ -137,22 +143,25 @@ impl Reader {
                 return Err(self.value(&field(key), fault.given, fault.allowed));
             }
         }
-        let effect = match (&cause.repair, cause.speed, &cause.found) {
-            (None, None, None) => Effect::Application,
-            (Some(repair), None, None) => Effect::Down { repair: repair.clone() },
-            (Some(repair), Some(speed), Some(found)) => {
+        let effect = match (&cause.repair, cause.speed, cause.fails, &cause.found) {
+            (None, None, None, None) => Effect::Application,
+            (Some(repair), None, None, None) => Effect::Down { repair: repair.clone() },
+            (Some(repair), None, Some(fails), Some(found)) if fails > Duration::ZERO => {
+                Effect::Bad { fails, found: found.clone(), repair: repair.clone() }
+            }
+            (Some(repair), Some(speed), None, Some(found)) => {
                 let allowed = "above 0 and below 1";
                 let share = Ppm::from_ratio(speed).filter(|share| (1..1_000_000).contains(&share.parts()));
                 let speed = share.ok_or_else(|| self.value(&field("speed"), speed, allowed))?;
                 Effect::Slow { speed, found: found.clone(), repair: repair.clone() }
             }
             _ => {
-                let allowed =
-                    "nothing for a fault of the job, `repair` for one of the node, or `speed`, `found` and `repair`";
+                let allowed = "nothing for a fault of the job, `repair` for one of the node, or `found` and `repair` with \
+                               `speed` or `fails`";
                 return Err(self.value("failures.classes.causes", &cause.name, allowed));
             }
         };
-        Ok(Cause { name: cause.name.clone(), weight: cause.weight, effect })
+        Ok(Cause { name: cause.name.clone(), weight: cause.weight, effect, xid: cause.xid })
     }
 
     fn level(&self, fleet: &Fleet, field: &str, name: &str) -> Result<LevelIx, ScenarioError> {

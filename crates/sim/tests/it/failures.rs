@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use offtake_engine::Policy;
+use offtake_engine::{Health, Policy};
 use offtake_sim::failures::{Cause, Effect, FailureClass, FailureModel, Strikes};
 use offtake_sim::{Observer, Outcome, Setup, run};
 use offtake_units::{CpuMilli, Duration, Mebibytes, Ppm, Timestamp};
@@ -89,7 +89,7 @@ pub fn job(nodes: u32, at: i64, span: Duration, checkpoint: Option<(Duration, u6
 }
 
 fn class(name: &str, strikes: Strikes, every: Duration, effect: Effect) -> FailureClass {
-    let cause = Cause { name: name.to_owned(), weight: 1, effect };
+    let cause = Cause { name: name.to_owned(), weight: 1, effect, xid: None };
     FailureClass { name: name.to_owned(), strikes, every, causes: vec![cause] }
 }
 
@@ -145,6 +145,7 @@ fn busy(failures: Option<FailureModel>) -> Setup {
 fn everything() -> FailureModel {
     let slow =
         Effect::Slow { speed: Ppm::new(700_000), found: Spread::Fixed(hours(5)), repair: Spread::Fixed(hours(9)) };
+    let bad = Effect::Bad { fails: hours(3), found: Spread::Fixed(hours(30)), repair: Spread::Fixed(hours(5)) };
     let racks = offtake_fleet::LevelIx(1);
     FailureModel {
         seed: 3,
@@ -154,6 +155,7 @@ fn everything() -> FailureModel {
             class("rack", Strikes::Domains(racks), hours(4 * 150), down(hours(6))),
             class("feed", Strikes::Circuits, hours(3 * 70), down(hours(12))),
             class("slow", Strikes::Chips, hours(64 * 60), slow),
+            class("bad", Strikes::Chips, hours(64 * 90), bad),
         ],
         ..FailureModel::default()
     }
@@ -285,4 +287,47 @@ fn what_befalls_a_spare_does_not_befall_its_gang() {
     let struck = outcome.failures.causes[0].struck;
     assert!(outcome.repairs.swaps > 0 && outcome.repairs.swaps < struck, "{:?} of {struck}", outcome.repairs);
     assert_eq!(outcome.repairs.waits, 0);
+}
+
+/// Nodes that seem sound, on which every job fails after two hours, until somebody notices after weeks; under a policy.
+fn with_bad_nodes(health: Option<Health>, xid: Option<u16>) -> Outcome {
+    let bad = Effect::Bad { fails: hours(2), found: Spread::Fixed(hours(500)), repair: Spread::Fixed(hours(8)) };
+    let mut class = class("bad", Strikes::Chips, hours(64 * 150), bad);
+    class.causes[0].xid = xid;
+    let jobs = (0..500).map(|index: i64| {
+        let name = format!("job-{index}");
+        Job { name, ..job(1 + (index % 4) as u32, index * 7_200, hours(9), Some((hours(1), 1_000_000_000))) }
+    });
+    let setup = setup(jobs.collect(), Some(hours(1_000)), Some(FailureModel { classes: vec![class], ..everything() }));
+    let policy = Policy { health, ..Policy::named("offtake", 7).expect("the test's policy exists") };
+    run(&setup, policy, &mut Quiet).expect("the accounts are right")
+}
+
+#[test]
+fn draining_nodes_that_kill_jobs_improves_goodput() {
+    let goodput = |outcome: &Outcome| outcome.spent.useful.0 as f64 / outcome.spent.total().0 as f64;
+    let nobody_looks = with_bad_nodes(None, None);
+    let counted = with_bad_nodes(Some(Health::default()), None);
+    let told = with_bad_nodes(Some(Health::default()), Some(94));
+    assert_eq!((nobody_looks.failures.drained, nobody_looks.failures.held), (0, 0));
+    assert!(counted.failures.drained > 0 && told.failures.drained > 0);
+    assert!(goodput(&counted) > goodput(&nobody_looks) + 0.02, "{} {}", goodput(&counted), goodput(&nobody_looks));
+    assert!(goodput(&told) > goodput(&counted), "{} {}: its driver tells at once", goodput(&told), goodput(&counted));
+    for outcome in [&nobody_looks, &counted, &told] {
+        assert_eq!(outcome.spent.total(), outcome.state.ledger().allocated);
+    }
+}
+
+#[test]
+fn nodes_that_come_back_wait_for_their_burn_in() {
+    let jobs = vec![job(16, 0, hours(2_000), Some((hours(1), 1_000_000_000)))];
+    let failures =
+        FailureModel { classes: vec![class("node", Strikes::Chips, hours(64 * 30), down(hours(2)))], ..everything() };
+    let setup = setup(jobs, Some(hours(600)), Some(failures));
+    let useful = |burn_in| {
+        let health = Some(Health { burn_in, hold_jobs_after: 0, ..Health::default() });
+        let policy = Policy { health, ..Policy::named("offtake", 7).expect("the test's policy exists") };
+        run(&setup, policy, &mut Quiet).expect("the accounts are right").jobs[0].useful
+    };
+    assert!(useful(hours(6)) < useful(Duration::ZERO), "all nodes are needed, and each waits");
 }
