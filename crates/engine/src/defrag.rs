@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use offtake_fleet::{LevelIx, NodeKindIx};
-use offtake_units::{ChipMilli, Duration};
+use offtake_units::{ChipMilli, Duration, Timestamp};
 use offtake_workload::{ChipRequest, Gang, Strength, Topology};
 
 use crate::decide::propose;
@@ -30,10 +30,14 @@ pub struct Defragmentation {
     pub opened: Placement,
     /// Who goes where.
     pub moves: Vec<Move>,
+    /// When all have left.
+    pub start: Timestamp,
+    /// When the job would start otherwise; none where nobody can tell, or no job waits for it.
+    pub otherwise: Option<Timestamp>,
     /// What is lost, in milliseconds of a chip.
     pub cost: u64,
-    /// What is won, in milliseconds of a chip: the chips opened for as long as the job would wait otherwise; none where
-    /// no job waits for it.
+    /// What is won, in milliseconds of a chip: the chips opened for as long as the job would wait longer otherwise; none
+    /// where no job waits for it.
     pub gain: Option<u64>,
     plan: Plan,
 }
@@ -57,16 +61,25 @@ impl Defragmentation {
 }
 
 impl State {
-    /// Moves that let a waiting job start, if there are any; the state is the same afterwards.
+    /// The first waiting job of each lane, at most so many: those for whom a block may be opened.
+    pub fn first_in_line(&self, most: usize) -> Vec<JobId> {
+        let lanes = self.queue().in_order().take(most);
+        lanes.filter_map(|lane| self.queue().lane(lane).first()).map(|first| first.job).collect()
+    }
+
+    /// Moves that let a waiting job start, if there are any; the state is the same afterwards. There are none for a job
+    /// for which work is being stopped already.
     pub fn defragmentation_for(&mut self, job: JobId) -> Option<Defragmentation> {
         let shape = self.pending_shape(job)?;
         let own = self.holds().iter().position(|hold| hold.job == job);
-        let start = match own {
+        if own.is_some_and(|own| self.is_being_emptied(&self.holds()[own])) {
+            return None;
+        }
+        let otherwise = match own {
             Some(own) => Some(self.holds()[own].start),
             None => earliest_start(self, shape, job).map(|(start, ..)| start),
         };
         self.lay_holds(|_| true);
-        let waits = start.map_or(HORIZON, |start| start - self.now());
         let chips = self.shape(shape).chip_milli();
         let found = {
             own.into_iter().for_each(|own| self.lift_hold(own));
@@ -75,8 +88,9 @@ impl State {
             own.into_iter().for_each(|own| self.lay_hold(own));
             found?
         };
+        let waits = otherwise.unwrap_or_else(|| self.now().saturating_add(HORIZON)) - found.start;
         let gain = u128::from(chips) * waits.as_millis().max(0) as u128 / u128::from(ChipMilli::WHOLE.get());
-        Some(Defragmentation { gain: Some(u64::try_from(gain).unwrap_or(u64::MAX)), ..found })
+        Some(Defragmentation { gain: Some(u64::try_from(gain).unwrap_or(u64::MAX)), otherwise, ..found })
     }
 
     /// Moves that free so many whole nodes of a kind in one domain of a level; the state is the same afterwards.
@@ -105,7 +119,8 @@ impl State {
             _ => None,
         };
         let moves = places.into_iter().filter_map(|(job, to)| Some(Move { job, from: from(job)?, to })).collect();
-        Some(Defragmentation { job, opened: plan.placement.clone(), moves, cost: plan.cost, gain: None, plan })
+        let (opened, cost, start) = (plan.placement.clone(), plan.cost, plan.start);
+        Some(Defragmentation { job, opened, moves, start, otherwise: None, cost, gain: None, plan })
     }
 }
 

@@ -8,6 +8,7 @@ use offtake_workload::{Job, Reservation, Service};
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::LimitIx;
+use crate::elastic::workers_of;
 use crate::policy::Policy;
 use crate::request::Refusal;
 use crate::reserve::Unmet;
@@ -439,6 +440,16 @@ impl Slot {
 }
 
 impl Placement {
+    /// Workers of a gang that have a place, those that stand by included.
+    pub fn workers(&self, gang: usize) -> u32 {
+        self.gangs.get(gang).map_or(0, |slots| workers_of(slots))
+    }
+
+    /// The chips in thousandths of a job that is placed so: an elastic gang has as many as it has workers.
+    pub fn chip_milli(&self, job: &Job) -> u64 {
+        job.gangs.iter().enumerate().map(|(place, gang)| u64::from(self.workers(place)) * gang.chips.milli()).sum()
+    }
+
     /// The nodes of all gangs, ascending, each once.
     pub fn nodes(&self) -> Vec<NodeRange> {
         let mut ranges: Vec<NodeRange> = self.slots().map(|slot| slot.nodes).collect();

@@ -690,6 +690,73 @@ pub struct QuotaView {
     pub available_chip_milli: Option<u64>,
 }
 
+/// Which moves `GET /v1/defrag` plans.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DefragQuery {
+    /// The waiting job for which a block is opened; those that are first in line when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<u64>,
+}
+
+/// `POST /v1/defrag`: moves that win more than they lose are carried out.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DefragRequest {
+    /// The waiting job for which a block is opened; those that are first in line when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<u64>,
+}
+
+/// Moves that open blocks for gangs that wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Defrag {
+    /// A plan for each job for which there is one, each as if it were the only one.
+    pub plans: Vec<DefragPlan>,
+}
+
+/// Moves that open a block for one job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DefragPlan {
+    /// The job that waits.
+    pub job: u64,
+    /// Its name.
+    pub name: String,
+    /// The level and path of the innermost domain around what is opened.
+    pub opens: String,
+    /// The nodes that the job gets, the first 64.
+    pub nodes: Vec<String>,
+    /// Who goes where.
+    pub moves: Vec<DefragMove>,
+    /// What those who are moved lose, in milliseconds of a chip: unsaved work, and the time to start again.
+    pub cost_chip_ms: u64,
+    /// What is won, in milliseconds of a chip: the chips of the job for as long as it would wait longer otherwise.
+    pub gain_chip_ms: u64,
+    /// Whether more is won than lost.
+    pub pays: bool,
+    /// When the job would start.
+    pub start_ms: i64,
+    /// When it would start otherwise; left out where nobody can tell, which counts as a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_otherwise_ms: Option<i64>,
+}
+
+/// A job that saves its work, stops and starts again elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DefragMove {
+    /// The job.
+    pub job: u64,
+    /// Its name.
+    pub name: String,
+    /// Its chips, in thousandths.
+    pub chip_milli: u64,
+    /// The nodes where it runs, the first 64.
+    pub from: Vec<String>,
+    /// The nodes that it goes to, the first 64.
+    pub to: Vec<String>,
+}
+
 /// `POST /v1/what-if`: what would happen. Nothing is changed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

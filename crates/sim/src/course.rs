@@ -284,7 +284,7 @@ impl Course {
             occupants.leave(job, &attempt.placement);
         }
         let ended = attempt.progress.end(now, kept);
-        let (held, preferred) = (chip_milli_on(&attempt.spec, &attempt.placement), attempt.spec.chip_milli());
+        let (held, preferred) = (attempt.placement.chip_milli(&attempt.spec), attempt.spec.chip_milli());
         let spares = attempt.spec.spare_chip_milli();
         self.spent.add(held - spares, preferred - spares, spares, ended);
         self.charge(now, &attempt);
@@ -472,12 +472,4 @@ fn resumed(work: &offtake_engine::Work) -> Option<Attempt> {
 fn site_of(fleet: &Fleet, placement: &Placement) -> SiteIx {
     let first = placement.slots().next().map_or(NodeIx(0), |slot| slot.nodes.first);
     fleet.domains[fleet.nodes[first.ix()].domain.ix()].site
-}
-
-/// The chips of a job in thousandths, with the workers that it has where it is placed.
-fn chip_milli_on(spec: &Job, placement: &Placement) -> u64 {
-    let of = |slots: &Vec<offtake_engine::Slot>| {
-        slots.iter().map(|slot| u64::from(slot.workers) * u64::from(slot.nodes.count)).sum::<u64>()
-    };
-    spec.gangs.iter().zip(&placement.gangs).map(|(gang, slots)| of(slots) * gang.chips.milli()).sum()
 }

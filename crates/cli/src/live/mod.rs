@@ -1,6 +1,7 @@
 //! The commands that speak to a server.
 
 pub mod contexts;
+mod defrag;
 mod events;
 pub mod follow;
 mod job;
@@ -77,6 +78,8 @@ pub enum Command {
     Events(events::Arguments),
     /// Look ahead on the live state, and change nothing
     WhatIf(what_if::Arguments),
+    /// Plan moves that open a block for a gang that waits, and carry them out
+    Defrag(defrag::Arguments),
     /// Show tenants with their quotas, what they borrow and what they lend
     Quota(policy::Arguments),
     /// Show tenants with their weights and shares, the order of their work
@@ -108,6 +111,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
             Command::Top(arguments) => top::run(arguments).await,
             Command::Events(arguments) => events::run(arguments).await,
             Command::WhatIf(arguments) => what_if::run(arguments).await,
+            Command::Defrag(arguments) => defrag::run(arguments).await,
             Command::Quota(arguments) => policy::quota(arguments).await,
             Command::Share(arguments) => policy::share(arguments).await,
             Command::Policy(command) => policy::run(command).await,

@@ -1,5 +1,6 @@
 //! What the server answers, as text for people: pure functions from the API's types.
 
+pub mod defrag;
 pub mod events;
 pub mod figures;
 pub mod job;

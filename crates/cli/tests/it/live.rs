@@ -267,3 +267,19 @@ fn completions_name_the_commands() {
         assert!(text.contains("what-if") && text.contains("submit"), "{shell}");
     }
 }
+
+#[test]
+fn moves_are_planned_first_and_carried_out_on_demand() {
+    let folder = Folder::new("live-defrag");
+    let moved = json!({ "job": 3, "name": "part", "chip_milli": 2000, "from": ["n1"], "to": ["n2"] });
+    let plan = json!({ "plans": [{ "job": 17, "name": "whole", "opens": "site local", "nodes": ["n1"], "moves": [moved],
+        "cost_chip_ms": 1_200_000, "gain_chip_ms": 345_600_000, "pays": true, "start_ms": 1_714_550_400_000_i64 }] });
+    let server = Server::answering(&[("GET /v1/defrag", &[ok(plan.clone())]), ("POST /v1/defrag", &[ok(plan)])]);
+    let run = |arguments: &str| folder.run(&mut server.command(&folder, "offtake", arguments)).succeeds().stdout;
+    let told = run("defrag 17");
+    assert!(told.starts_with("1 move would open n1 in site local for job 17 (whole):\n"), "{told}");
+    assert!(told.ends_with("`offtake defrag 17 --apply` carries it out.\n"), "{told}");
+    assert_eq!(server.asked_of("GET /v1/defrag")[0].query, "job=17");
+    assert!(run("defrag --apply").contains("The moves are under way.\n"));
+    assert_eq!(server.asked_of("POST /v1/defrag")[0].body, json!({}));
+}

@@ -324,7 +324,7 @@ impl State {
         self.stopping.insert(job);
         // Whoever is stopped by a decision has left once its grace is over; nobody knows that of others.
         let (StopReason::Preempted { .. } | StopReason::Moved | StopReason::Resized { .. }) = reason else { return };
-        let Some(policy) = &self.policy.preemption else { return };
+        let policy = self.policy.preemption.clone().unwrap_or_default();
         let after = now.saturating_add(policy.grace_of(&work.spec)).min(*ends);
         let before = std::mem::replace(ends, after);
         let (shape, placement) = (*shape, Arc::clone(placement));

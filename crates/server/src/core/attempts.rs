@@ -12,7 +12,7 @@ use offtake_fleet::NodeIx;
 use offtake_protocol::agent::{EnergySource, Exit, NodeShare, TaskEnd, WorkerSpec};
 use offtake_protocol::rest::{JobState, WorkerFailure};
 use offtake_units::{Duration, Timestamp};
-use offtake_workload::{ChipRequest, Job, Start};
+use offtake_workload::{ChipRequest, Gang, Job, Start};
 
 use super::records::{Attempt, End, Record, Seen, Share, Step, Task};
 use super::steps::Part;
@@ -94,8 +94,8 @@ impl Core {
 
     pub(super) fn note_requeued(&mut self, at: Timestamp, job: JobId, saved_until: Option<Timestamp>, held: bool) {
         let Some(record) = self.records.get_mut(&job.0) else { return };
-        let amount = amount_milli(&record.spec);
         let Some(attempt) = record.attempts.last() else { return };
+        let amount = amount_milli(&record.spec, &attempt.placement);
         let from = saved_until.unwrap_or(attempt.placed).max(attempt.placed);
         record.lost += i128::from(amount) * i128::from((at - from).as_millis().max(0));
         record.held.by_failed_starts = held && !record.held.by_user;
@@ -117,7 +117,8 @@ impl Core {
         if state == JobState::Failed
             && let Some(attempt) = record.attempts.last()
         {
-            record.lost += i128::from(amount_milli(&record.spec)) * i128::from((at - attempt.placed).as_millis());
+            let amount = amount_milli(&record.spec, &attempt.placement);
+            record.lost += i128::from(amount) * i128::from((at - attempt.placed).as_millis());
         }
         record.end = Some(End { state, at, reason: reason.or(vain) });
         let task = record.program().and_then(|program| program.array);
@@ -448,12 +449,18 @@ fn saved_until(record: &Record, attempt: &Attempt, verdict: &Verdict, now: Times
     Some(started + Duration::from_millis(whole))
 }
 
-/// What a job takes, in thousandths: of chips, or of cores where it has no chips.
-pub(super) fn amount_milli(spec: &Job) -> u64 {
-    match spec.chip_milli() {
-        0 => spec.gangs.iter().map(|gang| u64::from(gang.workers) * u64::from(gang.cpu.get())).sum(),
+/// What a job takes where it is placed, in thousandths: of chips, or of cores where it has no chips.
+pub(super) fn amount_milli(spec: &Job, placement: &Placement) -> u64 {
+    match placement.chip_milli(spec) {
+        0 => core_milli(spec, placement),
         chips => chips,
     }
+}
+
+/// The cores of a job where it is placed, in thousandths.
+pub(super) fn core_milli(spec: &Job, placement: &Placement) -> u64 {
+    let of = |(place, gang): (usize, &Gang)| u64::from(placement.workers(place)) * u64::from(gang.cpu.get());
+    spec.gangs.iter().enumerate().map(of).sum()
 }
 
 fn attempt_of(record: Option<&Record>) -> Option<&Attempt> {

@@ -89,6 +89,10 @@ impl Core {
                 caller.is_operator()?;
                 if repeated { Ok(Answer::Policy(Box::new(self.policy()))) } else { self.set_policy(*policy) }
             }
+            Command::Defrag(job) => {
+                caller.is_operator()?;
+                if repeated { Ok(Answer::Defrag(Box::default())) } else { self.defrag(job) }
+            }
             Command::Step { job, request } => {
                 self.may_step(caller, job)?;
                 self.ask_step(caller, job, *request)

@@ -8,6 +8,7 @@
 mod access;
 mod attempts;
 mod control;
+mod defrag;
 mod image;
 mod nodes;
 mod policy;
@@ -30,7 +31,8 @@ use offtake_engine::{Event as EngineEvent, Fact as EngineFact, JobId, Policy, St
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_protocol::agent::{Join, Joined, Orders, Report};
 use offtake_protocol::rest::{
-    JobState, JobView, JoinTokenMade, NodeView, PolicyView, Problem, StepRequest, StepView, SubmittedBatch, TokenMade,
+    Defrag, JobState, JobView, JoinTokenMade, NodeView, PolicyView, Problem, StepRequest, StepView, SubmittedBatch,
+    TokenMade,
 };
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::{JobFile, User};
@@ -145,6 +147,8 @@ pub enum Command {
     Resume(String),
     /// The policy is set.
     SetPolicy(Box<Policy>),
+    /// Work is moved so that a block comes free: for a job, or for those that are first in line.
+    Defrag(Option<u64>),
     /// A step inside a running job.
     Step {
         /// The job.
@@ -190,6 +194,8 @@ pub enum Answer {
     Node(Box<NodeView>),
     /// The policy in force.
     Policy(Box<PolicyView>),
+    /// What is being moved.
+    Defrag(Box<Defrag>),
     /// A step was asked for, or ended.
     Step(Box<StepView>),
     /// A token.
@@ -401,15 +407,20 @@ impl Core {
         self.move_others();
         let mut facts = std::mem::take(&mut self.scratch);
         offtake_engine::decide(&mut self.state, now, &mut facts);
+        self.book(&mut facts);
+        self.scratch = facts;
+        self.move_others();
+        self.answer_polls();
+    }
+
+    /// Notes and keeps what the engine has decided and applied.
+    fn book(&mut self, facts: &mut Vec<offtake_engine::Fact>) {
         for fact in facts.drain(..) {
             self.sequence += 1;
             let event = Event::Engine(fact.event);
             self.note(fact.at, &event);
             self.batch.facts.push(Fact { at: fact.at, event });
         }
-        self.scratch = facts;
-        self.move_others();
-        self.answer_polls();
     }
 
     /// What came of the inputs since it was last asked.

@@ -9,7 +9,7 @@ use offtake_units::{CarbonIntensity, Duration, Energy, PricePerMwh, Timestamp, W
 use serde::{Deserialize, Serialize};
 
 use super::Core;
-use super::attempts::amount_milli;
+use super::attempts::{amount_milli, core_milli};
 use super::records::{Attempt, Record};
 
 /// Values kept of each zone: hourly ones of more than a year.
@@ -95,13 +95,20 @@ impl Core {
         let now = record.end.as_ref().map_or(self.state.now(), |end| end.at);
         let fleet = self.state.fleet();
         let mut ran = Duration::ZERO;
+        // In thousandths of chips and cores, times milliseconds: an elastic gang had another number in each attempt.
+        let (mut amount, mut chips, mut cores) = (0_i128, 0_i128, 0_i128);
         let (mut it, mut facility) = (Energy::ZERO, Energy::ZERO);
         let mut source = None;
         let mut cost = BTreeMap::new();
         let mut co2_kg = None;
         for attempt in &record.attempts {
             let until = attempt.ended.unwrap_or(now);
-            ran += until - attempt.placed;
+            let span = until - attempt.placed;
+            ran += span;
+            let taken = |milli: u64| i128::from(milli) * i128::from(span.as_millis());
+            amount += taken(amount_milli(&record.spec, &attempt.placement));
+            chips += taken(attempt.placement.chip_milli(&record.spec));
+            cores += taken(core_milli(&record.spec, &attempt.placement));
             let (mj, how) = match attempt.ended {
                 Some(_) => (attempt.energy_mj, attempt.energy_source),
                 None => (self.modelled(record, attempt, until), EnergySource::Model),
@@ -123,16 +130,13 @@ impl Core {
                 *co2_kg.get_or_insert(0.0) += mass.as_tonnes() * 1000.0;
             }
         }
-        let amount = i128::from(amount_milli(&record.spec)) * i128::from(ran.as_millis());
         let hours = |milli_ms: i128| milli_ms as f64 / 1000.0 / 3_600_000.0;
-        let chip_hours = hours(i128::from(record.spec.chip_milli()) * i128::from(ran.as_millis()));
-        let cpu: u64 = record.spec.gangs.iter().map(|gang| u64::from(gang.workers) * u64::from(gang.cpu.get())).sum();
         Receipt {
             waited_ms: (now - record.submitted).as_millis() - ran.as_millis(),
             ran_ms: ran.as_millis(),
             restarts: (record.attempts.len() as u32).saturating_sub(1),
-            chip_hours,
-            core_hours: hours(i128::from(cpu) * i128::from(ran.as_millis())),
+            chip_hours: hours(chips),
+            core_hours: hours(cores),
             lost_hours: hours(record.lost),
             goodput: if amount == 0 { 1.0 } else { (amount - record.lost.min(amount)) as f64 / amount as f64 },
             energy_kwh: it.as_mwh() * 1000.0,

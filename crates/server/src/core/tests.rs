@@ -643,3 +643,138 @@ fn a_weaker_job_saves_its_work_and_makes_room() {
     (0..3).for_each(|_| world.settle());
     assert_eq!([world.state(strong), world.state(weak)], [JobState::Finished; 2], "it went on then");
 }
+
+#[test]
+fn another_agent_that_joins_as_a_lease_ends_does_not_run_what_the_first_ran() {
+    let mut world = World::new(&["a"]);
+    let job = world.submit(r#"{"command": ["work"], "restarts": 0, "requeue": false}"#);
+    world.settle();
+    assert_eq!(world.state(job), JobState::Running);
+    world.now += 30_000;
+    // It has the same name, another key, and knows of no task.
+    world.agents.clear();
+    let token = "token of another";
+    let digest = super::access::sha256_hex(token.as_bytes());
+    let made = Event::JoinTokenMade { digest, node: None, expires: Timestamp::from_millis(world.now + 1000) };
+    let answer = offtake_protocol::rest::JoinTokenMade { token: token.to_owned(), expires_ms: world.now + 1000 };
+    // Both come before the next pass, which is when leases are looked at.
+    world.ticket += 1;
+    let command = Command::MakeJoinToken { made: Box::new(made), answer };
+    let asked = Input::Command { ticket: world.ticket, caller: operator(), key: None, command };
+    world.core.handle(Timestamp::from_millis(world.now), asked);
+    let description = world.core.nodes["a"].description.as_ref().clone();
+    world.ticket += 1;
+    let join = Join { token: token.to_owned(), public_key: "another key".to_owned(), node: description };
+    world.core.handle(Timestamp::from_millis(world.now), Input::Join { ticket: world.ticket, join });
+    world.pass().expect("the node joins");
+    world.agents.insert("a".to_owned(), Agent::default());
+    assert!(world.exchange("a").tasks.iter().all(|order| order.task.job != job), "nothing runs twice");
+    assert_eq!(world.state(job), JobState::Failed);
+}
+
+/// An elastic gang of whole nodes that says when it has saved its work.
+fn elastic(minimum: u32, workers: u32, maximum: u32) -> String {
+    format!(
+        r#"{{"name":"elastic","tier":"spot","command":["train"],"checkpoint_signal":"USR1","checkpoint_grace":"20s",
+           "gangs":[{{"workers":{workers},"workers_min":{minimum},"workers_max":{maximum},"chips":4,"cpu_milli":1000}}]}}"#
+    )
+}
+
+impl World {
+    /// How many ranks the workers of a job are told that there are, and the ranks that there are.
+    fn ranks(&self, job: u64) -> Vec<u32> {
+        let tasks = self.agents.values().flat_map(|agent| &agent.tasks).filter(|(task, _)| task.job == job);
+        let mut ranks: Vec<u32> = tasks.flat_map(|(_, (_, ranks))| ranks.clone()).collect();
+        ranks.sort_unstable();
+        ranks
+    }
+}
+
+#[test]
+fn an_elastic_gang_shrinks_grows_and_has_its_chips_counted() {
+    let mut world = World::with(preempting(), &["a", "b", "c"]);
+    let grows = world.submit(&elastic(1, 2, 3));
+    world.settle();
+    assert_eq!((world.state(grows), world.ranks(grows)), (JobState::Running, vec![0, 1]));
+
+    // Stronger work takes the free node and one of its two.
+    world.now += 3_600_000;
+    world.settle();
+    let strong = r#"{"command":["work"],"tier":"reserved","gangs":[{"workers":2,"chips":4}]}"#;
+    // Meanwhile it has grown into what nobody waited for.
+    (0..3).for_each(|_| world.settle());
+    assert_eq!((world.state(grows), world.ranks(grows)), (JobState::Running, vec![0, 1, 2]));
+    let view = world.core.job(&operator(), grows).expect("it is known").job;
+    assert_eq!((view.workers, view.chip_milli), (3, 12_000));
+
+    world.now += 3_600_000;
+    world.settle();
+    let strong = world.submit(strong);
+    assert_eq!(world.state(grows), JobState::Stopping);
+    (0..3).for_each(|_| world.settle());
+    assert_eq!((world.state(strong), world.state(grows)), (JobState::Running, JobState::Running));
+    assert_eq!(world.ranks(grows), [0], "it goes on with what it keeps");
+    world.restart();
+    world.now += 3_600_000;
+    (0..3).for_each(|_| world.settle());
+    let receipt = world.core.job(&operator(), grows).expect("it is known").receipt;
+    assert!((receipt.chip_hours - 24.0).abs() < 0.1, "an hour of 8, of 12 and of 4 chips: {receipt:?}");
+    assert_eq!(receipt.restarts, 2);
+}
+
+#[test]
+fn work_is_moved_so_that_a_node_comes_free() {
+    let mut world = World::new(&["a", "b"]);
+    let part = r#"{"name":"part","preemptible":true,"command":["work"],"checkpoint_signal":"USR1",
+        "gangs":[{"workers":1,"chips":2}]}"#;
+    let parts: Vec<u64> = (0..4).map(|_| world.submit(part)).collect();
+    world.settle();
+    let node_of = |world: &World, job: u64| world.core.job(&operator(), job).expect("it is known").job.nodes[0].clone();
+    // One of each node ends, so that each is half full.
+    let second = parts.iter().skip(1).find(|job| node_of(&world, **job) != node_of(&world, parts[0]));
+    let kept = [parts[0], *second.expect("two nodes are in use")];
+    for job in parts.iter().filter(|job| !kept.contains(job)) {
+        world.ask(&operator(), Command::Cancel { job: *job, signal: None, now: false }).expect("it can be cancelled");
+    }
+    world.now += 7_200_000;
+    world.settle();
+    let whole = world.submit(r#"{"name":"whole","command":["work"],"gangs":[{"workers":1,"chips":4}]}"#);
+    world.settle();
+    assert_eq!(world.state(whole), JobState::Pending);
+
+    let before = world.core.state().essence();
+    for asked in [None, Some(whole)] {
+        let told = world.core.fork().defrag(asked).expect("it can be asked");
+        assert_eq!(told.plans.len(), 1, "{told:?}");
+        let plan = &told.plans[0];
+        assert_eq!((plan.job, plan.name.as_str(), plan.moves.len(), plan.pays), (whole, "whole", 1, true));
+        let moved = &plan.moves[0];
+        assert!(kept.contains(&moved.job) && moved.chip_milli == 2000, "{plan:?}");
+        assert_eq!((&moved.from, &plan.start_otherwise_ms), (&plan.nodes, &None), "nobody knows when the others end");
+        assert_ne!(moved.to, moved.from);
+    }
+    assert_eq!(world.core.state().essence(), before, "a plan changes nothing");
+    let refused = |asked| world.core.fork().defrag(Some(asked)).expect_err("it cannot be meant").code;
+    assert_eq!([refused(kept[0]), refused(99)], ["not_waiting", "unknown_job"]);
+
+    let forbidden = world.ask(&member("default"), Command::Defrag(None)).expect_err("it moves the work of all");
+    assert_eq!(forbidden.status, 403);
+    let key = Key { key: "k".to_owned(), request: "r".to_owned() };
+    let Ok(Answer::Defrag(done)) = world.ask_once(&operator(), Some(key.clone()), Command::Defrag(Some(whole))) else {
+        unreachable!("it is carried out")
+    };
+    let moved = done.plans[0].moves[0].job;
+    assert_eq!(world.state(moved), JobState::Stopping);
+    let reason = world.core.job(&operator(), moved).and_then(|detail| detail.job.reason);
+    assert_eq!(reason.as_deref(), Some("is moved elsewhere"));
+    let again = world.ask_once(&operator(), Some(key), Command::Defrag(Some(whole)));
+    assert!(matches!(again, Ok(Answer::Defrag(none)) if none.plans.is_empty()), "it was carried out before");
+    let twice = world.ask(&operator(), Command::Defrag(Some(whole))).expect_err("it is under way");
+    assert_eq!(twice.code, "nothing_to_move");
+    world.restart();
+    (0..3).for_each(|_| world.settle());
+    assert_eq!([world.state(whole), world.state(moved)], [JobState::Running; 2]);
+    assert_eq!(node_of(&world, moved), done.plans[0].moves[0].to[0]);
+    let idle = world.ask(&operator(), Command::Defrag(None));
+    assert!(matches!(idle, Ok(Answer::Defrag(none)) if none.plans.is_empty()), "nobody waits");
+}

@@ -11,7 +11,7 @@ use offtake_protocol::rest::{
     NodeState, NodeView, Problem,
 };
 use offtake_units::{Duration, Timestamp, Watts};
-use offtake_workload::Start;
+use offtake_workload::{Gang, Start};
 
 use super::access::{problem, show_user, unknown_job};
 use super::records::{Attempt, Record};
@@ -174,8 +174,13 @@ impl Core {
         let state = self.job_state(id, record);
         let last = record.current();
         let program = record.program();
-        let workers = record.spec.gangs.iter().map(|gang| gang.workers).sum();
-        let cpu = record.spec.gangs.iter().map(|gang| u64::from(gang.workers) * u64::from(gang.cpu.get()));
+        // What it has while it runs, which may differ from what it asks for where a gang is elastic.
+        let placed = record.live().filter(|_| record.spec.gangs.iter().any(|gang| gang.elastic.is_some()));
+        let workers_of = |(place, gang): (usize, &Gang)| match placed {
+            Some(attempt) => attempt.placement.workers(place),
+            None => gang.workers,
+        };
+        let gangs = || record.spec.gangs.iter().enumerate();
         JobView {
             id,
             name: record.spec.name.clone(),
@@ -184,9 +189,12 @@ impl Core {
             tenant: record.spec.tenant.clone(),
             user: program.and_then(|program| program.user.as_ref()).map(show_user).unwrap_or_default(),
             tier: record.spec.tier,
-            workers,
-            chip_milli: record.spec.chip_milli(),
-            cpu_milli: cpu.sum(),
+            workers: gangs().map(workers_of).sum(),
+            chip_milli: placed
+                .map_or_else(|| record.spec.chip_milli(), |attempt| attempt.placement.chip_milli(&record.spec)),
+            cpu_milli: gangs()
+                .map(|(place, gang)| u64::from(workers_of((place, gang))) * u64::from(gang.cpu.get()))
+                .sum(),
             submitted_ms: record.submitted.as_millis(),
             started_ms: last.and_then(|attempt| attempt.started).map(Timestamp::as_millis),
             ended_ms: record.end.as_ref().map(|end| end.at.as_millis()),

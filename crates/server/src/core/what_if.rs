@@ -27,9 +27,9 @@ const SAME: Duration = Duration::from_secs(1);
 /// A copy of what is known, to be looked ahead from.
 #[derive(Debug)]
 pub struct Fork {
-    state: State,
+    pub(super) state: State,
     awaiting: Vec<Awaiting>,
-    names: BTreeMap<u64, String>,
+    pub(super) names: BTreeMap<u64, String>,
     next_job: u64,
 }
 

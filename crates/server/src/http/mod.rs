@@ -4,6 +4,7 @@ mod about;
 mod agents;
 mod body;
 mod caller;
+mod defrag;
 mod events;
 mod jobs;
 mod logs;
@@ -51,6 +52,7 @@ pub(crate) fn router(server: &Arc<Server>) -> Router {
         .route("/v1/policy", get(policy::get).put(policy::set))
         .route("/v1/tenants", get(policy::tenants))
         .route("/v1/what-if", post(what_if::ask))
+        .route("/v1/defrag", get(defrag::plan).post(defrag::apply))
         .route("/v1/events", get(events::follow))
         .route("/v1/tokens", get(tokens::list).post(tokens::make))
         .route("/v1/tokens/{name}", axum::routing::delete(tokens::revoke))

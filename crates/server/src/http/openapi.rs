@@ -116,6 +116,8 @@ pub(super) enum WriteProblems {
         super::policy::set,
         super::policy::tenants,
         super::what_if::ask,
+        super::defrag::plan,
+        super::defrag::apply,
         super::events::follow,
         super::tokens::list,
         super::tokens::make,

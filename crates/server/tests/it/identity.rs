@@ -28,7 +28,15 @@ async fn nothing_but_the_server_itself_is_open_without_a_token() {
         let problem = refused(nobody.get::<Value>(closed).await);
         assert_eq!(problem.status, 401, "{closed}");
     }
-    for closed in ["/v1/jobs", "/v1/jobs/batch", "/v1/jobs/1/cancel", "/v1/what-if", "/v1/tokens", "/v1/join-tokens"] {
+    for closed in [
+        "/v1/jobs",
+        "/v1/jobs/batch",
+        "/v1/jobs/1/cancel",
+        "/v1/what-if",
+        "/v1/defrag",
+        "/v1/tokens",
+        "/v1/join-tokens",
+    ] {
         let problem = refused(nobody.post::<Value>(closed, None, &json!({})).await);
         assert_eq!(problem.status, 401, "{closed}");
     }
