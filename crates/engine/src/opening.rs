@@ -51,7 +51,10 @@ impl State {
         let mut places: Vec<Place> = Vec::new();
         for (kind, _) in &gang.kinds {
             for (domain, parts) in self.capacity.slice_places(*kind, sides) {
-                let Some(jobs) = self.in_the_way_of(&parts, &lying) else { continue };
+                let in_the_way = self.in_the_way_of(&parts, &lying);
+                let Some(jobs) = in_the_way.filter(|jobs| jobs.iter().all(|job| self.may_disrupt(*job))) else {
+                    continue;
+                };
                 let specs = jobs.iter().filter_map(|job| self.job(*job));
                 let chip_milli = specs.map(|work| work.spec.chip_milli()).sum();
                 places.push(Place { jobs, chip_milli, domain, parts });
@@ -71,7 +74,7 @@ impl State {
     }
 
     /// The chips that running jobs have of each node.
-    fn lying(&self) -> BTreeMap<u32, Vec<(JobId, u64)>> {
+    pub(crate) fn lying(&self) -> BTreeMap<u32, Vec<(JobId, u64)>> {
         let mut lying = BTreeMap::<u32, Vec<(JobId, u64)>>::new();
         for (job, work) in self.jobs() {
             let Phase::Running { placement, .. } = &work.phase else { continue };
@@ -83,7 +86,11 @@ impl State {
     }
 
     /// The jobs on the chips of a place; none where something else is in the way.
-    fn in_the_way_of(&self, parts: &[Part], lying: &BTreeMap<u32, Vec<(JobId, u64)>>) -> Option<BTreeSet<JobId>> {
+    pub(crate) fn in_the_way_of(
+        &self,
+        parts: &[Part],
+        lying: &BTreeMap<u32, Vec<(JobId, u64)>>,
+    ) -> Option<BTreeSet<JobId>> {
         let mut jobs = BTreeSet::new();
         for (nodes, chips) in parts {
             for node in nodes.clone() {
@@ -95,7 +102,7 @@ impl State {
                 jobs.extend(here.map(|(job, _)| *job));
             }
         }
-        jobs.iter().all(|job| self.may_disrupt(*job)).then_some(jobs)
+        Some(jobs)
     }
 
     /// Places elsewhere for jobs in the way of a placement, the largest first; none where one has no place.

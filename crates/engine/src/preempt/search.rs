@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_fleet::{AcceleratorKindIx, DomainIx, LevelIx, NodeIx};
+use offtake_fleet::{AcceleratorKindIx, DomainIx, LevelIx, NodeIx, Sides};
 use offtake_units::{ChipMilli, Timestamp};
 use offtake_workload::{ChipRequest, Strength, Tier};
 use rustc_hash::FxHashMap;
@@ -26,6 +26,9 @@ const MOST_NODES: usize = 8_192;
 
 /// Domains that are tried with the caps in mind.
 const MOST_TRIED: usize = 4;
+
+/// Jobs of one group's domain that may be stopped for it, those that cost the least.
+const MOST_IN_GROUP: usize = 128;
 
 /// Sets up to this size are gone through once more by trial.
 const MOST_TRIALS: usize = 64;
@@ -262,6 +265,9 @@ impl<'a> Search<'a> {
 
     /// Takes out whom it costs the least to have a gang fit, and places it; or changes nothing.
     fn open(&mut self, gang: &Request) -> Option<Vec<Slot>> {
+        if let Some(sides) = gang.slice {
+            return self.open_slice(gang, sides);
+        }
         let (innermost, outermost) = match gang.topology {
             _ if gang.workers == 1 => return self.open_at(gang, None),
             None => (0, 0),
@@ -269,6 +275,36 @@ impl<'a> Search<'a> {
             Some((level, Strength::Preferred)) => (level.0, 0),
         };
         (outermost..=innermost).rev().find_map(|level| self.open_at(gang, Some(LevelIx(level))))
+    }
+
+    /// A slice of a torus: the place where the least is lost, of those where nobody lies who must stay; or whole grids of
+    /// one domain.
+    fn open_slice(&mut self, gang: &Request, sides: Sides) -> Option<Vec<Slot>> {
+        let joined = gang.kinds.iter().find_map(|(kind, _)| {
+            let torus = self.state.fleet().torus_of(*kind)?;
+            let grids = torus.grids(sides).filter(|grids| *grids > 1)?;
+            Some((grids, torus.level, torus.joined?))
+        });
+        if let Some((grids, level, around)) = joined {
+            // Each grid is a group that takes all of it.
+            let groups = Some((gang.workers / grids, level));
+            let gang = Request { groups, topology: Some((around, Strength::Required)), ..gang.clone() };
+            return self.open_at(&gang, Some(around));
+        }
+        let place_of: BTreeMap<JobId, u32> = (0..).zip(&self.victims).map(|(at, victim)| (victim.job, at)).collect();
+        let lying = self.state.lying();
+        let mut found = Vec::new();
+        for (kind, _) in &gang.kinds {
+            for (_, parts) in self.state.capacity.slice_places(*kind, sides) {
+                let Some(jobs) = self.state.in_the_way_of(&parts, &lying) else { continue };
+                let known: Option<Vec<u32>> = jobs.iter().map(|job| place_of.get(job).copied()).collect();
+                let Some(mut jobs) = known else { continue };
+                jobs.retain(|place| !self.out.contains(place));
+                let costs = jobs.iter().map(|place| self.victims[*place as usize].cost);
+                found.push(Found { cost: costs.fold(0, u64::saturating_add), jobs });
+            }
+        }
+        self.open_best(gang, found)
     }
 
     /// In one domain of a level; without one, on one node.
@@ -280,6 +316,11 @@ impl<'a> Search<'a> {
             self.fill(&gang, &mut domains);
             self.work_out(&gang, &mut domains, &mut found);
         }
+        self.open_best(gang, found)
+    }
+
+    /// Takes out those who cost the least of some without whom the gang fits, and places it; or changes nothing.
+    fn open_best(&mut self, gang: &Request, mut found: Vec<Found>) -> Option<Vec<Slot>> {
         found.sort_by(|a, b| (a.cost, &a.jobs).cmp(&(b.cost, &b.jobs)));
         let keep = self.out.len();
         for Found { jobs, .. } in found.into_iter().take(MOST_TRIED) {
@@ -481,6 +522,7 @@ impl<'a> Search<'a> {
             }
         }
         struct Host {
+            node: NodeIx,
             space: Space,
             most: u32,
             takes: Vec<(u32, Take)>,
@@ -495,18 +537,34 @@ impl<'a> Search<'a> {
             if is(Withheld::Out) || is(Withheld::Held) {
                 continue;
             }
-            hosts.push(Host { space: state.capacity.space(node), most: *most, takes, closed: is(Withheld::Tenant) });
+            hosts.push(Host {
+                node,
+                space: state.capacity.space(node),
+                most: *most,
+                takes,
+                closed: is(Withheld::Tenant),
+            });
         }
-        let on_node: Vec<Vec<u32>> = hosts
-            .iter()
-            .map(|host| {
-                let mut jobs: Vec<u32> = host.takes.iter().map(|(job, _)| *job).collect();
-                jobs.dedup();
-                jobs
-            })
-            .collect();
-        let workers = |node: usize, gone: &dyn Fn(u32) -> bool| {
-            let host: &Host = &hosts[node];
+        // Workers are counted by node, or by whole groups in each domain of the groups' level.
+        let (group, inner) = gang.groups.unzip();
+        let group = group.unwrap_or(1);
+        let together =
+            |a: &Host, b: &Host| inner.is_some_and(|level| fleet.around(a.node, level) == fleet.around(b.node, level));
+        let units: Vec<&[Host]> = hosts.chunk_by(together).collect();
+        let costs: Vec<u64> = jobs.iter().map(|place| self.victims[*place as usize].cost).collect();
+        let on_unit = |unit: &&[Host]| {
+            let mut jobs: Vec<u32> = unit.iter().flat_map(|host| host.takes.iter().map(|(job, _)| *job)).collect();
+            jobs.sort_unstable();
+            jobs.dedup();
+            if unit.len() > 1 && jobs.len() > MOST_IN_GROUP {
+                jobs.sort_by_key(|job| costs[*job as usize]);
+                jobs.truncate(MOST_IN_GROUP);
+                jobs.sort_unstable();
+            }
+            jobs
+        };
+        let on_unit: Vec<Vec<u32>> = units.iter().map(on_unit).collect();
+        let on_host = |host: &Host, gone: &dyn Fn(u32) -> bool| {
             if !host.takes.iter().any(|(job, _)| gone(*job)) {
                 return if host.closed { 0 } else { host.space.workers(gang, host.most) };
             }
@@ -518,8 +576,11 @@ impl<'a> Search<'a> {
                 space.workers(gang, host.most)
             }
         };
-        let costs: Vec<u64> = jobs.iter().map(|place| self.victims[*place as usize].cost).collect();
-        let chosen = Choice::new(&costs, &on_node, gang.workers, workers).least()?;
+        let groups = |unit: usize, gone: &dyn Fn(u32) -> bool| {
+            let workers: u32 = units[unit].iter().map(|host: &Host| on_host(host, gone)).sum();
+            workers / group
+        };
+        let chosen = Choice::new(&costs, &on_unit, gang.workers / group, groups).least()?;
         let cost = chosen.iter().fold(0_u64, |sum, local| sum.saturating_add(costs[*local as usize]));
         Some(Found { cost, jobs: chosen.into_iter().map(|local| jobs[local as usize]).collect() })
     }

@@ -31,7 +31,7 @@ fn plane() -> Arc<Fleet> {
 }
 
 /// Two pods of three cubes of 4 x 4 x 4 chips, on hosts of 2 x 2 x 1; a slice has at most 128 chips.
-fn space() -> Arc<Fleet> {
+pub fn space() -> Arc<Fleet> {
     fleet(&format!(
         "{HEAD}torus = {{ level = \"cube\", grid = \"4x4x4\", host = \"2x2x1\", joined = \"pod\", most_chips = 128 }}\n\
          [node_kinds.host]\naccelerator = \"tpu\"\nchips = 4\ncpu_cores = 208\nmemory_gib = 448\nbase_watts = 500\n\
@@ -41,7 +41,7 @@ fn space() -> Arc<Fleet> {
     ))
 }
 
-fn slice(text: &str, chips: u16) -> Gang {
+pub fn slice(text: &str, chips: u16) -> Gang {
     let slice: Slice = text.parse().expect("the test's slice is one");
     Gang { slice: Some(slice), ..gang((slice.chips() / u64::from(chips)) as u32, chips) }
 }
