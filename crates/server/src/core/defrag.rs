@@ -68,8 +68,9 @@ fn asked(state: &State, job: Option<u64>) -> Result<Vec<JobId>, Problem> {
     let Some(work) = state.job(JobId(job)) else { return Err(unknown_job(job)) };
     match work.phase {
         Phase::Pending(_) => Ok(vec![JobId(job)]),
-        Phase::Held(_) | Phase::Running { .. } => {
-            let detail = format!("job {job} does not wait for room: it is on hold, or has its nodes already");
+        Phase::Refused(_) | Phase::Held(_) | Phase::Running { .. } => {
+            let detail =
+                format!("job {job} does not wait for room: it is on hold, has its nodes already, or never fits");
             Err(problem(409, "not_waiting", detail))
         }
     }
