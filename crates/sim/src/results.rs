@@ -8,6 +8,7 @@ use offtake_signals::ExchangeRate;
 use offtake_units::{Currency, Duration, Money, Timestamp};
 use offtake_workload::{ChipRequest, Job, Tier, human};
 
+use crate::failures::{IntervalAdvice, gain};
 use crate::report::{
     CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, PolicyReport, PolicySummary, PriceLine, RepairLine,
     ReportData, ScenarioFacts, Source, Stats, Timeline, WaitBucket,
@@ -62,6 +63,10 @@ pub fn summary(scenario: &Scenario, outcome: &Outcome) -> PolicySummary {
         restarts: outcome.jobs.iter().map(|record| u64::from(record.restarts)).sum(),
         failures: failure_lines(outcome),
         repairs: repair_line(outcome),
+        checkpoint_gain_pct: setup.failures.as_ref().map(|_| {
+            let advice = advice_on(setup);
+            round(100.0 * gain(submitted().map(|(job, _)| (&**job, advice(job)))), 3)
+        }),
         nodes_drained: outcome.failures.drained,
         jobs_held: outcome.failures.held,
         tier_waits: tier_waits(setup, outcome),
@@ -419,7 +424,11 @@ pub fn write_jobs(scenario: &Scenario, outcome: &Outcome, to: impl Write) -> Res
         "site",
         "nodes",
         "first_node",
+        "checkpoint_interval_s",
+        "advised_interval_s",
+        "expected_gain_pct",
     ])?;
+    let advice = advice_on(setup);
     let seconds = |at: Timestamp| format!("{:.3}", (at - setup.start).as_secs_f64());
     for (index, (job, record)) in setup.jobs.iter().zip(&outcome.jobs).enumerate() {
         if job.submitted > outcome.end {
@@ -456,10 +465,28 @@ pub fn write_jobs(scenario: &Scenario, outcome: &Outcome, to: impl Write) -> Res
             &site,
             &record.nodes.to_string(),
             &name,
+            &job.checkpoint.map(|checkpoint| brief(checkpoint.interval)).unwrap_or_default(),
+            &advice(job).map(|advice| brief(advice.daly)).unwrap_or_default(),
+            &advice(job).map(|advice| format!("{:.3}", gain_pct(&advice))).unwrap_or_default(),
         ])?;
     }
     table.flush()?;
     Ok(())
+}
+
+/// Advice on how often a job should save its work. The storage is taken as that of the fleet's first site that tells it,
+/// without others that write.
+fn advice_on(setup: &Setup) -> impl Fn(&Job) -> Option<IntervalAdvice> + '_ {
+    let bandwidth = setup.fleet.sites.iter().find_map(|site| site.storage_bandwidth);
+    move |job| IntervalAdvice::on(job, setup.failures.as_ref()?, bandwidth)
+}
+
+fn gain_pct(advice: &IntervalAdvice) -> f64 {
+    100.0 * (advice.best_goodput - advice.goodput)
+}
+
+fn brief(duration: Duration) -> String {
+    format!("{:.0}", duration.as_secs_f64())
 }
 
 fn chips_text(job: &Job) -> String {

@@ -62,6 +62,9 @@ pub struct Class {
     /// Each job must have ended this long after it could first have; none for no deadline.
     #[serde(default, with = "human::optional_duration", skip_serializing_if = "Option::is_none")]
     pub slack: Option<Duration>,
+    /// The reservation on whose nodes its jobs may run.
+    #[serde(default)]
+    pub reservation: Option<String>,
     /// Time between two checkpoints.
     #[serde(default, with = "human::optional_duration", skip_serializing_if = "Option::is_none")]
     pub checkpoint_interval: Option<Duration>,
@@ -286,6 +289,7 @@ impl Class {
             deadline: self.slack.map(|slack| submitted.saturating_add(duration).saturating_add(slack)),
             checkpoint: self.checkpoint_interval.map(|interval| Checkpoint { interval, bytes: self.checkpoint_bytes }),
             preemptible: self.preemptible,
+            reservation: self.reservation.clone(),
             gangs: self.gangs.clone(),
             ..Job::default()
         }
@@ -377,6 +381,7 @@ mod tests {
             preemptible: true,
             duration: Spread::LogNormal { p50: Duration::HOUR, p99: Duration::DAY },
             slack: Some(Duration::HOUR),
+            reservation: None,
             checkpoint_interval: Some(Duration::HOUR),
             checkpoint_bytes: 1 << 30,
             gangs: vec![gang.clone()],

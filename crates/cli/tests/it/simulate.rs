@@ -37,6 +37,7 @@ fn the_summary_has_the_keys_that_are_promised() {
         "allocation_pct",
         "cap_breaches",
         "carbon_t",
+        "checkpoint_gain_pct",
         "chip_hours",
         "deadlines_met_pct",
         "decisions",

@@ -42,8 +42,14 @@ function goodputLead(policy) {
   const s = policy.summary;
   const failed = s.failures.reduce((sum, f) => sum + f.count, 0);
   return 'Goodput, the work that counts of what was allocated, is ' + percent(s.goodput_pct, 2) + '; the effective training time ratio, waits included, is ' + percent(s.ettr_pct)
-    + '. ' + (failed ? plural(failed, 'failure') + ' stopped ' + plural(s.restarts, 'attempt') + ' of jobs and took nodes out for ' + smallPercent(ofFleet(policy, 'out')) + ' of the chip-time.' + repairs(s.repairs) + health(s)
+    + '. ' + (failed ? plural(failed, 'failure') + ' stopped ' + plural(s.restarts, 'attempt') + ' of jobs and took nodes out for ' + smallPercent(ofFleet(policy, 'out')) + ' of the chip-time.' + repairs(s.repairs) + health(s) + advice(s)
       : s.restarts ? plural(s.restarts, 'attempt') + ' of jobs were stopped.' : 'Nothing fails in this scenario.');
+}
+
+// What other intervals between checkpoints would gain.
+function advice(s) {
+  if (!isNumber(s.checkpoint_gain_pct) || s.checkpoint_gain_pct < 0.01) return '';
+  return ' Checkpoints at the intervals that Daly (2006) advises would gain ' + percent(s.checkpoint_gain_pct, 2) + '; jobs.csv has them.';
 }
 
 // What the health policy did.

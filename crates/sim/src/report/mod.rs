@@ -142,6 +142,9 @@ pub struct PolicySummary {
     pub failures: Vec<FailureLine>,
     /// How jobs that lost nodes went on.
     pub repairs: RepairLine,
+    /// By how much goodput would be expected to grow, in percent of the chip-time, if all jobs saved their work as often as
+    /// Daly (2006) advises; none where nothing fails.
+    pub checkpoint_gain_pct: Option<f64>,
     /// How often the health policy drained a node.
     pub nodes_drained: u64,
     /// How often it put a job on hold.
