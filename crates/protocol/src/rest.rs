@@ -332,7 +332,7 @@ pub struct Why {
     /// Jobs that come before it in its lane of the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jobs_before: Option<u64>,
-    /// For a placed job: why there.
+    /// For a placed job: why there, and how often it should save its work.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub placed: Vec<String>,
     /// For a running job, where it was asked for: what would displace it, and how likely.

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Health {
     /// Faults that are older count no more.
     pub window: Duration,
-    /// A job is put on hold when its nodes have failed so often in the window, each time another: beside twice as often
-    /// as those of a job of its size do anyway. Never for 0.
+    /// A job is put on hold when its nodes have failed so often in the window, each time another, beside what those of a
+    /// job of its size see anyway: five standard deviations above the mean. Never for 0.
     pub hold_jobs_after: u32,
     /// A node is drained when so many different jobs have failed on it in the window. Never for 0.
     pub drain_nodes_after: u32,
@@ -80,8 +80,11 @@ impl Health {
     /// After how many failures of nodes a job on so many chips, in thousandths, is put on hold.
     pub(crate) fn most_failures(&self, chip_milli: u64) -> u64 {
         let chip_ms = u128::from(chip_milli) * self.window.as_millis().max(0) as u128;
-        let expected = chip_ms / 1000 / (self.chip_mtbf.as_millis().max(1) as u128);
-        u64::from(self.hold_jobs_after).saturating_add(u64::try_from(2 * expected).unwrap_or(u64::MAX))
+        // In millionths. The standard deviation of a Poisson count is the square root of its mean.
+        let mean = chip_ms * 1_000 / (self.chip_mtbf.as_millis().max(1) as u128);
+        let spread = mean.saturating_mul(25_000_000).isqrt();
+        let usual = u64::try_from((mean + spread) / 1_000_000).unwrap_or(u64::MAX);
+        u64::from(self.hold_jobs_after).saturating_add(usual)
     }
 }
 
@@ -129,6 +132,7 @@ mod tests {
     fn a_large_job_may_see_more_failures() {
         let health = Health::default();
         assert_eq!(health.most_failures(8_000), 3);
-        assert_eq!(health.most_failures(16_384_000), 3 + 2 * 7, "16,384 chips see 7.7 a day");
+        assert_eq!(health.most_failures(2_048_000), 3 + 5, "2,048 chips see 0.97 a day");
+        assert_eq!(health.most_failures(16_384_000), 3 + 21, "16,384 chips see 7.76 a day");
     }
 }

@@ -3,8 +3,9 @@
 use offtake_engine::{Blocked, Explanation, JobId, Need, Obstacle, Placed, Waiting};
 use offtake_fleet::NodeIx;
 use offtake_protocol::rest::{JobState, Problem, Risk, Why};
+use offtake_sim::failures::{FailureModel, IntervalAdvice};
 use offtake_units::{Duration, Timestamp};
-use offtake_workload::human::write_timestamp;
+use offtake_workload::human::{write_duration, write_timestamp};
 use offtake_workload::{ChipRequest, Gang, Strength};
 
 use super::access::unknown_job;
@@ -119,7 +120,11 @@ impl Core {
         }
         if !waiting.out.is_empty() {
             let named = waiting.out.iter().take(MOST_NAMED).map(|(node, condition)| {
-                let how = condition.drained.as_ref().map_or_else(|| "down".to_owned(), |why| format!("drained: {why}"));
+                let how = match (&condition.drained, condition.lost) {
+                    (Some(why), _) => format!("drained: {why}"),
+                    (None, true) => "down".to_owned(),
+                    (None, false) => "in burn-in".to_owned(),
+                };
                 format!("{} ({how})", self.node_name(*node))
             });
             let named: Vec<String> = named.collect();
@@ -262,6 +267,25 @@ impl Core {
         })
     }
 
+    /// How often a placed job should save its work, where that would gain one part in a thousand.
+    fn checkpoint_advice(&self, record: &Record, placed: &Placed) -> Option<String> {
+        let fleet = self.state.fleet();
+        let first = placed.nodes.first()?.first;
+        let site = &fleet.sites[fleet.domains[fleet.nodes[first.ix()].domain.ix()].site.ix()];
+        let health = self.state.policy().health.clone().unwrap_or_default();
+        let failures = FailureModel::of_chips(health.chip_mtbf);
+        let advice = IntervalAdvice::on(&record.spec, &failures, site.storage_bandwidth)?;
+        let gain = advice.best_goodput - advice.goodput;
+        (gain >= 0.001).then(|| {
+            format!(
+                "saves its work every {}; every {} would gain {:.1} % goodput (Daly 2006)",
+                write_duration(advice.configured),
+                write_duration(roughly(advice.daly)),
+                100.0 * gain
+            )
+        })
+    }
+
     fn why_placed(&self, id: u64, record: &Record, placed: &Placed, why: &mut Why) {
         let fleet = self.state.fleet();
         let nodes: u64 = placed.nodes.iter().map(|range| u64::from(range.count)).sum();
@@ -289,6 +313,7 @@ impl Core {
                 None => "workers may lie anywhere in a site".to_owned(),
             });
         }
+        why.placed.extend(self.checkpoint_advice(record, placed));
         let policy = placed.policy.name().unwrap_or("custom");
         why.placed.push(format!("chosen by the policy {policy}"));
         why.placed.push(format!(
@@ -340,6 +365,12 @@ fn cores(gang: &Gang) -> String {
     } else {
         format!("{milli} thousandths of a core")
     }
+}
+
+/// Whole minutes, one at least, or whole hours from ten on: nobody needs it finer.
+fn roughly(span: Duration) -> Duration {
+    let unit = if span.as_millis() < 10 * Duration::HOUR.as_millis() { Duration::MINUTE } else { Duration::HOUR };
+    Duration::from_millis((span.as_millis() / unit.as_millis()).max(1) * unit.as_millis())
 }
 
 fn instant(at: Timestamp) -> String {

@@ -166,6 +166,13 @@ impl Default for FailureModel {
     }
 }
 
+impl FailureModel {
+    /// Chips that each fail once in so long, and take down what is there; restarts are as published.
+    pub fn of_chips(every: Duration) -> Self {
+        Self { classes: vec![FailureClass { every, ..FailureClass::nodes() }], ..Self::default() }
+    }
+}
+
 impl FailureClass {
     /// Nodes, through any of their chips, as Llama 3 saw them fail.
     pub fn nodes() -> Self {
