@@ -16,7 +16,7 @@ use crate::place::{Placing, ShapeIx, fits};
 use crate::plan::earliest_start;
 use crate::policy::Queue as Discipline;
 use crate::preempt;
-use crate::queue::{Blocked, Lane, LaneIx, Turn, Waiting};
+use crate::queue::{Blocked, LaneIx, Turn, Waiting};
 use crate::request::Shape;
 use crate::reserve;
 use crate::state::{Hold, Phase, State, kinds_of};
@@ -37,6 +37,7 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     }
     state.open_for(None);
     elastic::grow(state, facts);
+    state.queue.settle();
     state.freed = Some(Vec::new());
 }
 
@@ -79,7 +80,7 @@ fn scale(state: &mut State, facts: &mut Vec<Fact>) {
 fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
     wake_due(state);
     while let Some(lane) = state.head_lane() {
-        if state.queue.lane(lane).parked.is_some() {
+        if !state.queue.is_awake(lane) {
             return;
         }
         open(state, lane);
@@ -104,9 +105,8 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
             return;
         };
         open(state, lane);
-        let entry = state.queue.lane(lane);
-        let (key, only_freed) = (entry.key, entry.only_freed);
-        let may = |state: &State, held| !only_freed || state.freed_helps(key, held);
+        let (key, needs_freed) = (state.queue.lane(lane).key, state.queue.needs_freed(lane));
+        let may = |state: &State, held| !needs_freed || state.freed_helps(key, held);
         let progress = (may(state, false) && try_first(state, lane, facts))
             || try_own_holds(state, lane, facts)
             || (may(state, true) && try_under_holds(state, lane, facts));
@@ -126,9 +126,12 @@ fn open(state: &mut State, lane: LaneIx) {
 
 /// A lane waits until something happens that could help it.
 fn park(state: &mut State, lane: LaneIx) {
-    let why = blocked_by(state, lane);
-    state.queue.park(lane, why);
-    state.await_quota(lane);
+    let (why, could_use_quota) = (blocked_by(state, lane), state.could_use_quota(lane));
+    state.queue.park(lane, why, could_use_quota);
+    // Where nothing that only it may or may not do made a difference, all others of its shape would fail too.
+    let is_alike = !could_use_quota && state.sees_what_all_see(lane);
+    let so_would = state.queue.lane(lane).shortest().filter(|_| is_alike);
+    state.queue.failed(lane, so_would);
     state.promise_quota(lane);
 }
 
@@ -142,6 +145,7 @@ fn wake_due(state: &mut State) {
 pub(crate) fn propose(state: &mut State, facts: &mut Vec<Fact>, event: Event) {
     let fact = Fact { at: state.now(), event };
     state.apply(&fact);
+    state.queue.forget_firsts();
     facts.push(fact);
 }
 
@@ -178,6 +182,7 @@ fn is_resized(state: &State, job: JobId, shape: ShapeIx) -> bool {
 /// A job starts whose nodes the attempt itself has occupied: the rest of the fold follows.
 fn begin(state: &mut State, facts: &mut Vec<Fact>, job: JobId, placement: Arc<Placement>) {
     state.start(job, &placement);
+    state.queue.forget_firsts();
     facts.push(Fact { at: state.now(), event: Event::JobPlaced { job, placement } });
 }
 
@@ -312,7 +317,7 @@ fn blocked_by(state: &State, lane: LaneIx) -> Blocked {
 fn lacks_hold(state: &State, lane: LaneIx) -> bool {
     let entry = state.queue.lane(lane);
     let Some(first) = entry.first() else { return false };
-    if state.start_unknown.contains(&first.job) || waits_for_quota(entry) {
+    if state.start_unknown.contains(&first.job) || state.lacks_quota(lane) {
         return false;
     }
     let mine = state.standing(lane);
@@ -327,11 +332,6 @@ fn lacks_hold(state: &State, lane: LaneIx) -> bool {
         let on_kind = |shape: &&ShapeIx| kinds_of(state.shape(**shape)).any(|other| other == kind);
         before.iter().filter(on_kind).count() < most
     })
-}
-
-/// Whether jobs of a parked lane wait for quota, so that nothing is kept for them.
-const fn waits_for_quota(lane: &Lane) -> bool {
-    matches!(lane.parked, Some(Blocked::Quota(_) | Blocked::Limit))
 }
 
 /// Sees to it that the first blocked jobs have their holds, as far as their turn has come.
@@ -361,9 +361,10 @@ fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
 
 /// The blocked jobs that should hold capacity and do not: on each kind of node so many of the first in order, those
 /// left out whose start nobody can tell.
-fn lacking(state: &State) -> Vec<(JobId, ShapeIx)> {
+fn lacking(state: &mut State) -> Vec<(JobId, ShapeIx)> {
     let most = state.policy.most_holds();
     let next = state.next_lane().map(|lane| state.standing(lane));
+    let state = &*state;
     let mut held = vec![0; state.fleet().node_kinds.len()];
     let mut found = Vec::new();
     let mut begun = BinaryHeap::new();
@@ -380,7 +381,7 @@ fn lacking(state: &State) -> Vec<(JobId, ShapeIx)> {
             }
             (_, Some(first)) => {
                 let Some(lane) = lanes.next() else { break };
-                rests.push((state.queue.lane(lane), state.queue.lane(lane).jobs().peekable()));
+                rests.push((lane, state.queue.lane(lane).jobs().peekable()));
                 (first, rests.len() - 1)
             }
             _ => break,
@@ -390,18 +391,19 @@ fn lacking(state: &State) -> Vec<(JobId, ShapeIx)> {
         }
         let (lane, jobs) = &mut rests[rest];
         let Some(waiting) = jobs.next() else { continue };
-        let kinds: BTreeSet<NodeKindIx> = kinds_of(state.shape(lane.key.shape)).collect();
+        let key = state.queue.lane(*lane).key;
+        let kinds: BTreeSet<NodeKindIx> = kinds_of(state.shape(key.shape)).collect();
         if state.hold_of(waiting.job).is_none() {
             let lacks = kinds.iter().all(|kind| held[kind.ix()] < most);
-            if !lacks || state.start_unknown.contains(&waiting.job) || waits_for_quota(lane) {
+            if !lacks || state.start_unknown.contains(&waiting.job) || state.lacks_quota(*lane) {
                 // The same goes for those behind it.
                 continue;
             }
-            found.push((waiting.job, lane.key.shape));
+            found.push((waiting.job, key.shape));
         }
         kinds.iter().for_each(|kind| held[kind.ix()] += 1);
         if let Some(after) = jobs.peek() {
-            begun.push(Reverse((state.standing_in(lane.key, after), rest)));
+            begun.push(Reverse((state.standing_in(key, after), rest)));
         }
     }
     found

@@ -1,6 +1,7 @@
 //! Waiting work. Jobs of one shape and tier wait in one *lane*, and where tenants stand apart those of one tenant and
-//! priority; a lane whose first job does not fit is parked until something happens that could help exactly that shape,
-//! so that a pass costs what changed and not what waits.
+//! priority. A lane whose first job does not fit is parked until something happens that could help it. What waits for
+//! room sleeps with all others of its shape: nodes that could help the shape *stir* it, its lanes are tried in their
+//! order, and the first that fails as all of them would lets it sleep on. So a pass costs what changed, not what waits.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -77,9 +78,11 @@ pub struct Lane {
     pub key: LaneKey,
     /// Why the first of them waits; none while it is to be tried.
     pub parked: Option<Blocked>,
-    /// Since it was parked only nodes were given back: nothing else can help.
-    pub only_freed: bool,
+    /// When it was parked, its tenant lacked quota for some of the accelerator kinds that it may use, or had reached a
+    /// limit.
+    pub lacked_quota: bool,
     chunks: VecDeque<Chunk>,
+    shortest: Duration,
 }
 
 /// A stretch of a lane with its shortest duration, so that a job short enough is found without looking at each.
@@ -117,7 +120,7 @@ impl Lane {
 
     /// The shortest of its jobs.
     pub fn shortest(&self) -> Option<Duration> {
-        self.chunks.iter().map(|chunk| chunk.shortest).min()
+        (!self.chunks.is_empty()).then_some(self.shortest)
     }
 
     /// Its jobs, in the order of their turns.
@@ -139,6 +142,7 @@ impl Lane {
     }
 
     fn insert(&mut self, waiting: Waiting) {
+        self.shortest = if self.chunks.is_empty() { waiting.duration } else { self.shortest.min(waiting.duration) };
         let mut place = self.place(waiting.turn);
         if place == self.chunks.len() {
             // Behind all others, as whoever is new comes.
@@ -166,6 +170,7 @@ impl Lane {
         if chunk.jobs.is_empty() {
             self.chunks.remove(place);
         }
+        self.shortest = self.chunks.iter().map(|chunk| chunk.shortest).min().unwrap_or_default();
     }
 }
 
@@ -182,6 +187,10 @@ struct Standings {
 pub type TenantLanes = BTreeSet<(Reverse<i32>, Turn, LaneIx)>;
 
 impl Standings {
+    fn new(by_tenant: bool) -> Self {
+        Self { by_turn: BTreeSet::new(), by_tenant: by_tenant.then(Default::default) }
+    }
+
     fn insert(&mut self, key: LaneKey, turn: Turn, lane: LaneIx) {
         self.by_turn.insert((key.tier, turn, lane));
         if let (Some(tiers), Some(tenant)) = (&mut self.by_tenant, key.tenant) {
@@ -202,6 +211,77 @@ impl Standings {
     }
 }
 
+/// The parked lanes of one shape.
+#[derive(Clone, Debug)]
+struct Sleepers {
+    shape: ShapeIx,
+    lanes: Standings,
+    /// How many of them a cap keeps waiting, and how many lacked quota.
+    under_caps: u32,
+    lacking_quota: u32,
+    /// Lanes without a shorter job than this have no room, whoever asks.
+    no_room: Option<Duration>,
+    kinds: Vec<NodeKindIx>,
+}
+
+/// What happened that could help the lanes of a shape, and who was tried since.
+#[derive(Clone, Debug)]
+struct Stir {
+    /// Nodes or watts came; quota alone otherwise.
+    has_room: bool,
+    /// Only nodes were given back: nothing else can help.
+    only_freed: bool,
+    failed: Vec<LaneIx>,
+    /// Which of its lanes is to be tried first, as far as that was looked at since something happened.
+    first: Option<Option<LaneIx>>,
+}
+
+impl Stir {
+    const NOTHING: Self = Self { has_room: false, only_freed: false, failed: Vec::new(), first: None };
+}
+
+/// Lanes among which the next to be tried is sought: those to be tried in any case, or those of one shape that was
+/// stirred.
+#[derive(Clone, Copy, Debug)]
+pub struct Awake<'a> {
+    queue: &'a Queue,
+    standings: &'a Standings,
+    /// Of one shape; whether room for it came.
+    asleep: Option<(&'a Sleepers, Option<&'a Stir>)>,
+}
+
+impl<'a> Awake<'a> {
+    /// The shape that was stirred; none where these are to be tried in any case.
+    pub const fn shape(self) -> Option<ShapeIx> {
+        match self.asleep {
+            Some((asleep, _)) => Some(asleep.shape),
+            None => None,
+        }
+    }
+
+    fn may(self, lane: LaneIx) -> bool {
+        let Some((asleep, stir)) = self.asleep else { return true };
+        let entry = self.queue.lane(lane);
+        let is_concerned = stir.is_some_and(|stir| stir.has_room) || (self.queue.quota_came_back && entry.lacked_quota);
+        is_concerned
+            && !stir.is_some_and(|stir| stir.failed.contains(&lane))
+            && (entry.key.reservation.is_some() || asleep.no_room.is_none_or(|longest| entry.shortest < longest))
+    }
+
+    /// The strongest tier and the earliest turn first.
+    pub fn in_order(self) -> impl Iterator<Item = LaneIx> + 'a {
+        self.standings.by_turn.iter().map(|(_, _, lane)| *lane).filter(move |lane| self.may(*lane))
+    }
+
+    /// The tenants with lanes of a tier, and those lanes.
+    pub fn by_tenant(self, tier: Tier) -> impl Iterator<Item = (TenantIx, impl Iterator<Item = LaneIx> + 'a)> {
+        of_tier(self.standings, tier).map(move |(tenant, lanes)| {
+            let lanes = lanes.iter().map(|(_, _, lane)| *lane);
+            (tenant, lanes.filter(move |lane| self.may(*lane)))
+        })
+    }
+}
+
 /// All waiting work.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
@@ -211,8 +291,18 @@ pub struct Queue {
     ready: Standings,
     /// Lanes with jobs, parked or not.
     waiting: Standings,
-    /// Lanes by the node kinds that their shape may use.
-    on_kind: Vec<Vec<LaneIx>>,
+    /// By shape.
+    asleep: BTreeMap<ShapeIx, Sleepers>,
+    stirred: BTreeMap<ShapeIx, Stir>,
+    /// Quota came back, or a limit is no longer reached.
+    quota_came_back: bool,
+    /// Shapes with parked lanes, by the node kinds that they may use.
+    on_kind: Vec<BTreeSet<ShapeIx>>,
+    /// Lanes with jobs, by the node kinds that they may use.
+    waiting_on: Vec<u32>,
+    /// Shapes with parked lanes that lacked quota.
+    lacking_quota: BTreeSet<ShapeIx>,
+    by_tenant: bool,
     jobs: u64,
     /// By tier.
     chip_milli: [u64; 4],
@@ -221,8 +311,14 @@ pub struct Queue {
 impl Queue {
     /// An empty queue for a fleet of so many node kinds; it may keep the lanes of each tenant in order.
     pub fn new(kinds: usize, by_tenant: bool) -> Self {
-        let standings = || Standings { by_tenant: by_tenant.then(Default::default), ..Standings::default() };
-        Self { on_kind: vec![Vec::new(); kinds], ready: standings(), waiting: standings(), ..Self::default() }
+        Self {
+            on_kind: vec![BTreeSet::new(); kinds],
+            waiting_on: vec![0; kinds],
+            ready: Standings::new(by_tenant),
+            waiting: Standings::new(by_tenant),
+            by_tenant,
+            ..Self::default()
+        }
     }
 
     /// Number of waiting jobs.
@@ -250,14 +346,51 @@ impl Queue {
         self.by_key.get(&key).copied()
     }
 
-    /// Lanes to be tried, the strongest tier and the earliest turn first.
-    pub fn ready(&self) -> impl Iterator<Item = LaneIx> + '_ {
-        self.ready.by_turn.iter().map(|(_, _, lane)| *lane)
+    /// Lanes to be tried.
+    pub fn awake(&self) -> impl Iterator<Item = Awake<'_>> {
+        let ready = Awake { queue: self, standings: &self.ready, asleep: None };
+        let stirred = self.stirred.iter().filter(|(_, stir)| stir.first != Some(None)).map(|(shape, _)| *shape);
+        let lacking = self.lacking_quota.iter().copied();
+        let lacking = lacking.filter(|shape| self.quota_came_back && !self.stirred.contains_key(shape));
+        std::iter::once(ready).chain(stirred.chain(lacking).filter_map(|shape| self.awake_of(shape)))
     }
 
-    /// The tenants with lanes of a tier to be tried, and those lanes.
-    pub fn ready_of(&self, tier: Tier) -> impl Iterator<Item = (TenantIx, &TenantLanes)> {
-        of_tier(&self.ready, tier)
+    /// The first lane of some that are awake to be tried, where that is known.
+    pub fn known_first(&self, awake: Awake<'_>) -> Option<Option<LaneIx>> {
+        self.stirred.get(&awake.shape()?)?.first
+    }
+
+    /// The first lanes of shapes to be tried, as long as nothing else happens.
+    pub fn know_firsts(&mut self, firsts: Vec<(ShapeIx, Option<LaneIx>)>) {
+        for (shape, first) in firsts {
+            self.stirred.entry(shape).or_insert(Stir::NOTHING).first = Some(first);
+        }
+    }
+
+    /// A decision changed who stands before whom, and what is left to whom: less than before.
+    pub fn forget_firsts(&mut self) {
+        self.stirred.values_mut().for_each(|stir| stir.first = stir.first.filter(Option::is_none));
+    }
+
+    fn awake_of(&self, shape: ShapeIx) -> Option<Awake<'_>> {
+        let asleep = self.asleep.get(&shape)?;
+        Some(Awake { queue: self, standings: &asleep.lanes, asleep: Some((asleep, self.stirred.get(&shape))) })
+    }
+
+    /// Whether a lane is to be tried.
+    pub fn is_awake(&self, lane: LaneIx) -> bool {
+        let entry = self.lane(lane);
+        match entry.parked {
+            None => entry.first().is_some(),
+            Some(_) => self.awake_of(entry.key.shape).is_some_and(|awake| awake.may(lane)),
+        }
+    }
+
+    /// Whether nothing but nodes given back since the last pass can help a lane that is to be tried.
+    pub fn needs_freed(&self, lane: LaneIx) -> bool {
+        let entry = self.lane(lane);
+        let is_helped_otherwise = entry.parked.is_none() || (self.quota_came_back && entry.lacked_quota);
+        !is_helped_otherwise && self.stirred.get(&entry.key.shape).is_some_and(|stir| stir.only_freed)
     }
 
     /// The tenants with lanes of a tier, parked or not, and those lanes.
@@ -271,15 +404,33 @@ impl Queue {
         self.waiting.by_turn.range(ends).map(|(_, _, lane)| *lane)
     }
 
-    /// Parked lanes with jobs whose shape may use a node kind.
-    pub fn parked_on(&self, kind: NodeKindIx) -> impl Iterator<Item = LaneIx> + '_ {
-        let lanes = self.on_kind[kind.ix()].iter().copied();
-        lanes.filter(|lane| self.lane(*lane).parked.is_some() && !self.lane(*lane).chunks.is_empty())
+    /// Shapes of parked lanes that may use a node kind, and whether a cap keeps some of those lanes waiting.
+    pub fn asleep_on(&self, kind: NodeKindIx) -> impl Iterator<Item = (ShapeIx, bool)> + '_ {
+        self.on_kind[kind.ix()].iter().map(|shape| (*shape, self.asleep[shape].under_caps > 0))
+    }
+
+    /// What happened to shapes since the last pass.
+    pub fn memory(&self) -> QueueMemory {
+        let room = self.asleep.iter().filter_map(|(shape, asleep)| Some((*shape, asleep.no_room?)));
+        QueueMemory {
+            stirred: self.stirred.iter().map(|(shape, stir)| (*shape, stir.only_freed)).collect(),
+            no_room: room.collect(),
+            quota_came_back: self.quota_came_back,
+        }
+    }
+
+    /// Takes over what happened to shapes since the last pass.
+    pub fn remember(&mut self, memory: QueueMemory) {
+        for (shape, longest) in memory.no_room {
+            self.asleep.get_mut(&shape).into_iter().for_each(|asleep| asleep.no_room = Some(longest));
+        }
+        memory.stirred.into_iter().for_each(|(shape, only_freed)| self.stir(shape, only_freed));
+        self.quota_came_back = memory.quota_came_back;
     }
 
     /// Whether any job waits whose shape may use a node kind.
     pub fn has_on(&self, kind: NodeKindIx) -> bool {
-        self.on_kind[kind.ix()].iter().any(|lane| !self.lane(*lane).chunks.is_empty())
+        self.waiting_on[kind.ix()] > 0
     }
 
     /// Adds a job to its lane at its turn; the kinds are those that its shape may use.
@@ -294,18 +445,22 @@ impl Queue {
             Some(lane) => *lane,
             None => self.add_lane(key, kinds),
         };
-        let entry = &mut self.lanes[lane.0 as usize];
-        let first = entry.first().map(|first| first.turn);
-        entry.insert(waiting);
-        if first.is_none_or(|first| waiting.turn < first) {
-            // While nobody waited, nothing was told to the lane; and who comes before all others may need a hold.
-            (entry.parked, entry.only_freed) = (None, false);
-            if let Some(first) = first {
-                self.waiting.remove(key, first, lane);
-                self.ready.remove(key, first, lane);
+        let first = self.lane(lane).first().map(|first| first.turn);
+        // While nobody waited, nothing was told to the lane; and who comes before all others may need a hold.
+        let is_first = first.is_none_or(|first| waiting.turn < first);
+        if is_first {
+            self.stand_down(lane);
+            match first {
+                Some(first) => self.waiting.remove(key, first, lane),
+                None => self.asleep[&key.shape].kinds.iter().for_each(|kind| self.waiting_on[kind.ix()] += 1),
             }
             self.waiting.insert(key, waiting.turn, lane);
-            self.ready.insert(key, waiting.turn, lane);
+        }
+        self.lanes[lane.0 as usize].insert(waiting);
+        if is_first {
+            let entry = &mut self.lanes[lane.0 as usize];
+            (entry.parked, entry.lacked_quota) = (None, false);
+            self.line_up(lane);
         }
         self.jobs += 1;
         self.chip_milli[key.tier as usize] += chip_milli;
@@ -314,35 +469,82 @@ impl Queue {
 
     fn add_lane(&mut self, key: LaneKey, kinds: impl Iterator<Item = NodeKindIx>) -> LaneIx {
         let lane = LaneIx(self.lanes.len() as u32);
-        self.lanes.push(Lane { key, parked: None, only_freed: false, chunks: VecDeque::new() });
+        let chunks = VecDeque::new();
+        self.lanes.push(Lane { key, parked: None, lacked_quota: false, chunks, shortest: Duration::ZERO });
         self.by_key.insert(key, lane);
-        for kind in kinds {
+        let by_tenant = self.by_tenant;
+        self.asleep.entry(key.shape).or_insert_with(|| {
             // Gangs of one job may share kinds.
-            if self.on_kind[kind.ix()].last() != Some(&lane) {
-                self.on_kind[kind.ix()].push(lane);
+            let kinds: BTreeSet<NodeKindIx> = kinds.collect();
+            Sleepers {
+                shape: key.shape,
+                lanes: Standings::new(by_tenant),
+                under_caps: 0,
+                lacking_quota: 0,
+                no_room: None,
+                kinds: kinds.into_iter().collect(),
             }
-        }
+        });
         lane
     }
 
     /// Takes a job out of its lane.
     pub fn remove(&mut self, lane: LaneIx, turn: Turn, chip_milli: u64) {
+        let is_first = self.lane(lane).first().is_some_and(|first| first.turn == turn);
+        if is_first {
+            self.stand_down(lane);
+        }
         let entry = &mut self.lanes[lane.0 as usize];
-        let first = entry.first().map(|job| job.turn);
+        let key = entry.key;
         entry.remove(turn);
         self.jobs -= 1;
-        self.chip_milli[entry.key.tier as usize] -= chip_milli;
-        if first != Some(turn) {
-            return;
-        }
-        let (key, parked, next) = (entry.key, entry.parked.is_some(), entry.first().map(|job| job.turn));
-        self.ready.remove(key, turn, lane);
-        self.waiting.remove(key, turn, lane);
-        if let Some(next) = next {
-            self.waiting.insert(key, next, lane);
-            if !parked {
-                self.ready.insert(key, next, lane);
+        self.chip_milli[key.tier as usize] -= chip_milli;
+        if is_first {
+            self.waiting.remove(key, turn, lane);
+            match self.lane(lane).first() {
+                Some(next) => self.waiting.insert(key, next.turn, lane),
+                None => self.asleep[&key.shape].kinds.iter().for_each(|kind| self.waiting_on[kind.ix()] -= 1),
             }
+            self.line_up(lane);
+        }
+    }
+
+    /// Takes a lane out of those to be tried, or of those asleep.
+    fn stand_down(&mut self, lane: LaneIx) {
+        let entry = &self.lanes[lane.0 as usize];
+        let (Some(first), Some(asleep)) = (entry.first(), self.asleep.get_mut(&entry.key.shape)) else { return };
+        let Some(why) = entry.parked else { return self.ready.remove(entry.key, first.turn, lane) };
+        asleep.lanes.remove(entry.key, first.turn, lane);
+        if asleep.lanes.by_turn.is_empty() {
+            asleep.kinds.iter().for_each(|kind| _ = self.on_kind[kind.ix()].remove(&entry.key.shape));
+        }
+        if matches!(why, Blocked::Power(_)) {
+            asleep.under_caps -= 1;
+            // Nobody is there any more who would be told of watts given back.
+            asleep.no_room = asleep.no_room.filter(|_| asleep.under_caps > 0);
+        }
+        if entry.lacked_quota {
+            asleep.lacking_quota -= 1;
+            if asleep.lacking_quota == 0 {
+                self.lacking_quota.remove(&entry.key.shape);
+            }
+        }
+    }
+
+    /// Puts a lane with jobs among those to be tried, or among those asleep.
+    fn line_up(&mut self, lane: LaneIx) {
+        let entry = &self.lanes[lane.0 as usize];
+        let (Some(first), Some(asleep)) = (entry.first(), self.asleep.get_mut(&entry.key.shape)) else { return };
+        let Some(why) = entry.parked else { return self.ready.insert(entry.key, first.turn, lane) };
+        if asleep.lanes.by_turn.is_empty() {
+            asleep.kinds.iter().for_each(|kind| _ = self.on_kind[kind.ix()].insert(entry.key.shape));
+        }
+        asleep.lanes.insert(entry.key, first.turn, lane);
+        self.stirred.get_mut(&entry.key.shape).into_iter().for_each(|stir| stir.first = None);
+        asleep.under_caps += u32::from(matches!(why, Blocked::Power(_)));
+        if entry.lacked_quota {
+            asleep.lacking_quota += 1;
+            self.lacking_quota.insert(entry.key.shape);
         }
     }
 
@@ -351,35 +553,76 @@ impl Queue {
         self.waiting.by_turn.iter().map(|(_, _, lane)| *lane)
     }
 
-    /// Parks a lane until it is woken.
-    pub fn park(&mut self, lane: LaneIx, why: Blocked) {
-        let entry = &mut self.lanes[lane.0 as usize];
-        entry.parked = Some(why);
-        if let Some(first) = entry.first() {
-            self.ready.remove(entry.key, first.turn, lane);
+    /// Parks a lane until it is woken, or its shape is stirred.
+    pub fn park(&mut self, lane: LaneIx, why: Blocked, lacks_quota: bool) {
+        let entry = self.lane(lane);
+        if (entry.parked, entry.lacked_quota) != (Some(why), lacks_quota) {
+            self.put(lane, Some(why), lacks_quota);
         }
     }
 
-    /// Puts a lane back to where it stood.
-    pub fn recall(&mut self, lane: LaneIx, parked: Option<Blocked>, only_freed: bool) {
-        self.lanes[lane.0 as usize].only_freed = only_freed;
-        if let Some(why) = parked {
-            self.park(lane, why);
+    /// Lets a parked lane be tried again.
+    pub fn wake(&mut self, lane: LaneIx) {
+        if self.lane(lane).parked.is_some() {
+            self.put(lane, None, false);
         }
     }
 
-    /// Lets a parked lane be tried again; `only_freed` where nothing but nodes given back can help.
-    pub fn wake(&mut self, lane: LaneIx, only_freed: bool) {
+    fn put(&mut self, lane: LaneIx, parked: Option<Blocked>, lacked_quota: bool) {
+        self.stand_down(lane);
         let entry = &mut self.lanes[lane.0 as usize];
-        if entry.parked.take().is_some() {
-            entry.only_freed = only_freed;
-        } else {
-            entry.only_freed &= only_freed;
+        (entry.parked, entry.lacked_quota) = (parked, lacked_quota);
+        self.line_up(lane);
+    }
+
+    /// Lets the parked lanes of a shape be tried again; `only_freed` where nothing but nodes given back can help.
+    pub fn stir(&mut self, shape: ShapeIx, only_freed: bool) {
+        let Some(asleep) = self.asleep.get_mut(&shape) else { return };
+        asleep.no_room = None;
+        let before = self.stirred.get(&shape).filter(|stir| stir.has_room);
+        let only_freed = only_freed && before.is_none_or(|stir| stir.only_freed);
+        self.stirred.insert(shape, Stir { has_room: true, only_freed, ..Stir::NOTHING });
+    }
+
+    /// Lets lanes that lacked quota be tried again; whether there are any.
+    pub fn return_quota(&mut self) -> bool {
+        self.quota_came_back |= !self.lacking_quota.is_empty();
+        for stir in self.stirred.values_mut() {
+            stir.failed.clear();
+            stir.first = None;
         }
-        if let Some(first) = entry.first() {
-            self.ready.insert(entry.key, first.turn, lane);
+        self.quota_came_back
+    }
+
+    /// A lane was tried and failed; so would all others of its shape, those with a job shorter than this left out, where
+    /// one is given.
+    pub fn failed(&mut self, lane: LaneIx, so_would: Option<Duration>) {
+        let shape = self.lane(lane).key.shape;
+        if let (Some(longest), Some(asleep)) = (so_would, self.asleep.get_mut(&shape)) {
+            asleep.no_room = Some(asleep.no_room.map_or(longest, |before| before.min(longest)));
+        }
+        if self.quota_came_back || self.stirred.contains_key(&shape) {
+            let stir = self.stirred.entry(shape).or_insert(Stir::NOTHING);
+            stir.failed.push(lane);
+            stir.first = None;
         }
     }
+
+    /// All that was stirred sleeps again.
+    pub fn settle(&mut self) {
+        self.stirred.clear();
+        self.quota_came_back = false;
+    }
+}
+
+/// What happened to shapes of waiting work since the last pass.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct QueueMemory {
+    /// Shapes that were stirred, and whether nothing but nodes given back can help them.
+    stirred: Vec<(ShapeIx, bool)>,
+    /// Shapes for whose lanes there is no room, those with a job shorter than this left out.
+    no_room: Vec<(ShapeIx, Duration)>,
+    quota_came_back: bool,
 }
 
 fn of_tier(standings: &Standings, tier: Tier) -> impl Iterator<Item = (TenantIx, &TenantLanes)> {
@@ -429,7 +672,7 @@ mod tests {
                 let before = truth.iter().filter(|job| job.turn < Turn(number as u64)).count();
                 prop_assert_eq!(queue.lane(lane).before(Turn(number as u64)), before as u64);
                 prop_assert_eq!(queue.jobs(), truth.len() as u64);
-                prop_assert_eq!(queue.ready().next().is_some(), !truth.is_empty());
+                prop_assert_eq!(queue.is_awake(lane), !truth.is_empty());
                 prop_assert_eq!(queue.ready.by_turn.first().map(|(_, turn, _)| *turn), truth.first().map(|job| job.turn));
                 prop_assert_eq!(queue.waiting.by_turn.len(), usize::from(!truth.is_empty()));
             }

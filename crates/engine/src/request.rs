@@ -1,5 +1,7 @@
 //! Requests as the engine sees them: names resolved against the fleet, so that equal requests are one *shape*.
 
+use std::collections::BTreeMap;
+
 use offtake_fleet::{AcceleratorKindIx, Fleet, LevelIx, NodeKind, NodeKindIx, Sides, Torus};
 use offtake_units::{ChipMilli, CpuMilli, Mebibytes};
 use offtake_workload::{ChipRequest, Gang, INNERMOST, Slice, Strength};
@@ -58,17 +60,28 @@ impl Shape {
     }
 
     /// The most that it could take of each accelerator kind, in thousandths of a chip.
-    pub fn chips_by_accelerator(&self, fleet: &Fleet) -> Vec<(AcceleratorKindIx, u64)> {
-        let mut needs: Vec<(AcceleratorKindIx, u64)> = Vec::new();
-        for gang in &self.gangs {
-            for kind in gang.accelerators(fleet) {
-                match needs.iter_mut().find(|(other, _)| *other == kind) {
-                    Some((_, milli)) => *milli += gang.chip_milli(),
-                    None => needs.push((kind, gang.chip_milli())),
-                }
-            }
-        }
-        needs
+    pub fn chips_by_accelerator(&self, fleet: &Fleet) -> BTreeMap<AcceleratorKindIx, u64> {
+        let kinds = self.gangs.iter().flat_map(|gang| gang.accelerators(fleet));
+        kinds.map(|kind| (kind, self.chip_milli_on(kind, fleet))).collect()
+    }
+
+    /// The most that it could take of an accelerator kind, in thousandths of a chip.
+    pub fn chip_milli_on(&self, kind: AcceleratorKindIx, fleet: &Fleet) -> u64 {
+        self.takers(kind, fleet).map(Request::chip_milli).sum()
+    }
+
+    /// The same with the fewest workers.
+    pub fn least_milli_on(&self, kind: AcceleratorKindIx, fleet: &Fleet) -> u64 {
+        self.takers(kind, fleet).map(Request::least_milli).sum()
+    }
+
+    /// The chips of all gangs with the fewest workers, in thousandths.
+    pub fn least_milli(&self) -> u64 {
+        self.gangs.iter().map(Request::least_milli).sum()
+    }
+
+    fn takers<'a>(&'a self, kind: AcceleratorKindIx, fleet: &'a Fleet) -> impl Iterator<Item = &'a Request> {
+        self.gangs.iter().filter(move |gang| gang.accelerators(fleet).any(|other| other == kind))
     }
 }
 
@@ -298,13 +311,14 @@ impl Request {
         u64::from(self.workers) * self.chips.milli()
     }
 
-    /// The accelerator kinds of which it may take chips.
-    pub fn accelerators(&self, fleet: &Fleet) -> Vec<AcceleratorKindIx> {
+    fn least_milli(&self) -> u64 {
+        u64::from(self.least) * self.chips.milli()
+    }
+
+    /// The accelerator kinds of which it may take chips; one may come several times.
+    pub fn accelerators<'a>(&'a self, fleet: &'a Fleet) -> impl Iterator<Item = AcceleratorKindIx> + 'a {
         let kinds = self.kinds.iter().filter(|_| self.chips != ChipRequest::None);
-        let mut found: Vec<_> = kinds.filter_map(|(kind, _)| fleet.node_kinds[kind.ix()].accelerator).collect();
-        found.sort_unstable();
-        found.dedup();
-        found
+        kinds.filter_map(|(kind, _)| fleet.node_kinds[kind.ix()].accelerator)
     }
 
     /// Whole chips of one worker.

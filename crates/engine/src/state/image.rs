@@ -22,7 +22,7 @@ use crate::later::Later;
 use crate::ledger::Ledger;
 use crate::place::ShapeIx;
 use crate::policy::{Counts, Mix, MixImage, Policy};
-use crate::queue::{Blocked, Lane, LaneKey, Turn};
+use crate::queue::{Blocked, Lane, LaneKey, QueueMemory, Turn};
 use crate::request::{Refusal, Shape};
 use crate::tenants::{Tenancy, TenancyImage, TenantImage};
 
@@ -93,6 +93,8 @@ enum PhaseImage {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Remembered {
     lanes: Vec<LaneImage>,
+    #[serde(default)]
+    queue: QueueMemory,
     freed: Option<Vec<NodeRange>>,
     holds_stale: bool,
     #[serde(default)]
@@ -121,7 +123,13 @@ struct LaneImage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reservation: Option<String>,
     parked: Option<Blocked>,
-    only_freed: bool,
+    /// Where nobody noted it, it may have.
+    #[serde(default = "yes")]
+    lacked_quota: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -188,10 +196,11 @@ impl State {
             tenant: tenant(lane),
             priority: lane.key.priority,
             parked: lane.parked,
-            only_freed: lane.only_freed,
+            lacked_quota: lane.lacked_quota,
         });
         Remembered {
-            lanes: lanes.filter(|lane| lane.parked.is_some() || lane.only_freed).collect(),
+            lanes: lanes.filter(|lane| lane.parked.is_some()).collect(),
+            queue: self.queue.memory(),
             freed: self.freed.clone(),
             holds_stale: self.holds_stale,
             late_before: self.late_before,
@@ -227,13 +236,11 @@ impl State {
             let tenant = lane.tenant.and_then(|tenant| state.tenants.known(&tenant));
             let reservation = state.reservations.known(lane.reservation.as_deref());
             let key = LaneKey { shape: lane.shape, tier: lane.tier, tenant, priority: lane.priority, reservation };
-            if let Some(place) = state.queue.lane_of(key) {
-                state.queue.recall(place, lane.parked, lane.only_freed);
-                if lane.parked.is_some() {
-                    state.await_quota(place);
-                }
+            if let (Some(place), Some(why)) = (state.queue.lane_of(key), lane.parked) {
+                state.queue.park(place, why, lane.lacked_quota);
             }
         }
+        state.queue.remember(remembered.queue);
         state.freed = remembered.freed;
         state.holds_stale = remembered.holds_stale;
         state.late_before = remembered.late_before;

@@ -70,7 +70,7 @@ impl State {
         // A job that would end before a hold begins may run on held nodes although its lane is parked.
         let now = self.now;
         if self.queue.lane(lane).parked.is_some() && self.holds.iter().any(|hold| duration <= hold.start - now) {
-            self.queue.wake(lane, false);
+            self.queue.wake(lane);
         }
         // One behind others may be among those that holds are kept for.
         let most = self.policy.most_holds();

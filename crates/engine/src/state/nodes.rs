@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::State;
 use crate::capacity::{LimitIx, Withheld};
 use crate::fact::{JobId, NodeRange};
-use crate::queue::LaneIx;
+use crate::place::ShapeIx;
 
 /// Why a node takes no work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,14 +114,14 @@ impl State {
         jobs.into_iter().for_each(|job| self.release_hold(job));
     }
 
-    /// Wakes all lanes that may use nodes of a domain.
+    /// Stirs all shapes that may use nodes of a domain.
     fn wake_under(&mut self, domain: DomainIx) {
         for kind in (0..self.fleet().node_kinds.len() as u32).map(offtake_fleet::NodeKindIx) {
             if self.capacity.cell_of(domain, kind).is_none() {
                 continue;
             }
-            let lanes: Vec<LaneIx> = self.queue.parked_on(kind).collect();
-            lanes.into_iter().for_each(|lane| self.queue.wake(lane, false));
+            let shapes: Vec<ShapeIx> = self.queue.asleep_on(kind).map(|(shape, _)| shape).collect();
+            shapes.into_iter().for_each(|shape| self.queue.stir(shape, false));
         }
     }
 }

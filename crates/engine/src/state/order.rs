@@ -8,7 +8,7 @@ use offtake_workload::Tier;
 use super::State;
 use crate::fact::JobId;
 use crate::policy::{Factors, Order};
-use crate::queue::{LaneIx, LaneKey, Turn, Waiting};
+use crate::queue::{Awake, LaneIx, LaneKey, Turn, Waiting};
 use crate::tenants::{Rank, TenantIx};
 
 /// Where a waiting job stands; the least goes first. What an order does not ask for is the same for all.
@@ -105,7 +105,7 @@ impl State {
     fn would_borrow(&self, key: LaneKey) -> bool {
         let Some(tenant) = key.tenant else { return false };
         let needs = self.shape(key.shape).chips_by_accelerator(self.fleet());
-        let beyond = |(kind, milli): &(_, u64)| {
+        let beyond = |(kind, milli): (&_, &u64)| {
             let account = self.tenants.is_under_quota(*kind).then(|| self.tenants.at_work(tenant, *kind));
             account.is_some_and(|account| account.used + milli > account.subtree)
         };
@@ -150,17 +150,36 @@ impl State {
     }
 
     /// The lane to try next.
-    pub(crate) fn next_lane(&self) -> Option<LaneIx> {
-        let first = self.queue.ready().next()?;
+    pub(crate) fn next_lane(&mut self) -> Option<LaneIx> {
+        let mut looked_at = Vec::new();
+        let look = |awake: Awake<'_>| {
+            self.queue.known_first(awake).unwrap_or_else(|| {
+                let first = self.first_of(awake);
+                looked_at.extend(awake.shape().map(|shape| (shape, first)));
+                first
+            })
+        };
+        let next = self.queue.awake().filter_map(look).min_by_key(|lane| self.standing(*lane));
+        self.queue.know_firsts(looked_at);
+        next
+    }
+
+    fn first_of(&self, awake: Awake<'_>) -> Option<LaneIx> {
+        // Whoever lacks quota now would fail; those to be tried in any case are told so, and why.
+        let may = |lane: &LaneIx| awake.shape().is_none() || !self.lacks_quota(*lane);
+        let mut in_order = awake.in_order().filter(may);
+        let first = in_order.next()?;
         match self.policy.order {
             Order::Turn => Some(first),
             Order::FairShare if self.lane_is_late(first) => Some(first),
             Order::FairShare => {
-                let tenants = self.queue.ready_of(self.queue.lane(first).key.tier);
-                let (_, lanes) = tenants.min_by_key(|(tenant, _)| (self.tenants.rank(*tenant), *tenant))?;
-                lanes.first().map(|(_, _, lane)| *lane)
+                let tier = self.queue.lane(first).key.tier;
+                let tenants = awake.by_tenant(tier).filter_map(|(tenant, mut lanes)| Some((tenant, lanes.find(may)?)));
+                tenants.min_by_key(|(tenant, _)| (self.tenants.rank(*tenant), *tenant)).map(|(_, lane)| lane)
             }
-            Order::Multifactor | Order::Cohort => self.queue.ready().min_by_key(|lane| self.standing(*lane)),
+            Order::Multifactor | Order::Cohort => {
+                std::iter::once(first).chain(in_order).min_by_key(|lane| self.standing(*lane))
+            }
         }
     }
 

@@ -60,14 +60,13 @@ impl State {
         }
     }
 
-    /// A job runs no more; lanes that its quota can help are woken.
+    /// A job runs no more; lanes that lack quota are tried again.
     pub(super) fn count_gone(&mut self, spec: &Job, shape: ShapeIx, placement: &Placement) {
         if self.tenants.is_active() {
             let footprint = self.footprint(shape, placement);
             let tenant = self.tenants.number(&spec.tenant);
             self.tenants.leave(tenant, &footprint, self.now);
-            let helped = self.tenants.helped(tenant, &footprint);
-            helped.into_iter().for_each(|lane| self.queue.wake(lane, false));
+            self.return_quota();
             if let Some(job) = self.tenants.promise().map(|kept| kept.job) {
                 self.wake_job(job);
             }
@@ -117,6 +116,11 @@ impl State {
         footprint.chips.iter().all(has) && self.tenants.full(job, tenant, footprint.chip_milli()).is_none()
     }
 
+    /// Whether a parked lane's jobs are tried on what jobs of any other lane of their shape would be.
+    pub(crate) fn sees_what_all_see(&self, lane: LaneIx) -> bool {
+        self.tenancy.is_empty() && self.queue.lane(lane).key.reservation.is_none()
+    }
+
     /// Why quota or limits keep the first job of a lane from running anywhere, if they do.
     pub(crate) fn not_allowed(&self, lane: LaneIx) -> Option<Blocked> {
         let entry = self.queue.lane(lane);
@@ -132,35 +136,39 @@ impl State {
 
     fn short_of_quota(&self, job: JobId, tenant: TenantIx, shape: ShapeIx) -> Option<Blocked> {
         let shape = self.shape(shape);
-        if self.tenants.full(job, tenant, shape.chip_milli()).is_some() {
+        if self.tenants.full(job, tenant, shape.least_milli()).is_some() {
             return Some(Blocked::Limit);
         }
-        let needs = shape.chips_by_accelerator(self.fleet());
-        let is_short = |kind: AcceleratorKindIx| {
-            let need = needs.iter().find(|(other, _)| *other == kind).map_or(0, |(_, milli)| *milli);
-            self.tenants.available_to(job, tenant, kind) < need
-        };
-        let stuck = shape.gangs.iter().map(|gang| gang.accelerators(self.fleet()));
-        let stuck = stuck.filter(|kinds| kinds.iter().all(|kind| is_short(*kind)));
-        stuck.flatten().next().map(Blocked::Quota)
+        let is_short = |kind| self.tenants.available_to(job, tenant, kind) < shape.least_milli_on(kind, self.fleet());
+        let stuck = shape.gangs.iter().filter_map(|gang| {
+            let mut kinds = gang.accelerators(self.fleet());
+            let first = kinds.next()?;
+            (is_short(first) && kinds.all(is_short)).then_some(first)
+        });
+        stuck.min().map(Blocked::Quota)
     }
 
-    /// A lane that was parked is woken when quota or a limit that it needs comes back, whatever else it waits for.
-    pub(crate) fn await_quota(&mut self, lane: LaneIx) {
-        let key = self.queue.lane(lane).key;
-        let Some(tenant) = key.tenant.filter(|_| self.tenants.is_active()) else { return };
-        let shape = Arc::clone(self.shape(key.shape));
-        let Some(job) = self.queue.lane(lane).first().map(|first| first.job) else { return };
-        if let Some(full) = self.tenants.full(job, tenant, shape.chip_milli()) {
-            self.tenants.waiting.await_limit(full.tenant, lane);
-        }
-        for (kind, milli) in shape.chips_by_accelerator(self.fleet()) {
-            if self.tenants.available(tenant, kind) < milli {
-                // The least that helps: of several gangs each may go elsewhere but one.
-                let least = shape.gangs.iter().map(|gang| gang.chip_milli()).filter(|milli| *milli > 0).min();
-                self.tenants.waiting.await_quota(kind, tenant, least.unwrap_or(milli), lane);
-            }
-        }
+    /// Whether quota or limits keep the first job of a lane from running anywhere, as they are now.
+    pub(crate) fn lacks_quota(&self, lane: LaneIx) -> bool {
+        self.not_allowed(lane).is_some()
+    }
+
+    /// Whether more quota, or a limit that is reached no longer, could help the first job of a lane, whatever else it
+    /// waits for.
+    pub(crate) fn could_use_quota(&self, lane: LaneIx) -> bool {
+        let entry = self.queue.lane(lane);
+        let (Some(first), Some(tenant)) = (entry.first(), entry.key.tenant.filter(|_| self.tenants.is_active())) else {
+            return false;
+        };
+        let shape = self.shape(entry.key.shape);
+        let mut kinds = shape.gangs.iter().flat_map(|gang| gang.accelerators(self.fleet()));
+        kinds.any(|kind| self.tenants.available(tenant, kind) < shape.chip_milli_on(kind, self.fleet()))
+            || self.tenants.full(first.job, tenant, shape.chip_milli()).is_some()
+    }
+
+    /// Quota came back: lanes that lacked some are tried, and who comes first of them may have something held.
+    fn return_quota(&mut self) {
+        self.holds_stale |= self.queue.return_quota();
     }
 
     /// Keeps quota for the first job of a lane that waits for some, once it has waited too long and nobody who stands
@@ -168,7 +176,7 @@ impl State {
     pub(crate) fn promise_quota(&mut self, lane: LaneIx) {
         let entry = self.queue.lane(lane);
         let (Some(first), Some(tenant)) = (entry.first(), entry.key.tenant) else { return };
-        let waits = matches!(entry.parked, Some(Blocked::Quota(_) | Blocked::Limit));
+        let waits = entry.parked.is_some() && self.lacks_quota(lane);
         let shape = self.shape(entry.key.shape);
         if !waits || !self.is_late(first.asked) || !self.tenants.could_run(tenant, shape.chip_milli()) {
             return;
@@ -183,22 +191,19 @@ impl State {
             return;
         }
         let needs = shape.chips_by_accelerator(self.fleet());
-        let reachable = |(kind, milli): &&(_, u64)| self.tenants.could_have(tenant, *kind) >= *milli;
-        if let Some((kind, milli)) = needs.iter().find(reachable).copied() {
+        let reachable = |(kind, milli): &(&_, &u64)| self.tenants.could_have(tenant, **kind) >= **milli;
+        if let Some((kind, milli)) = needs.iter().find(reachable) {
             if let Some(before) = self.tenants.promise().map(|kept| kept.job) {
                 self.forget_promise(before);
             }
-            self.tenants.keep(Promise::new(first.job, tenant, kind, milli));
+            self.tenants.keep(Promise::new(first.job, tenant, *kind, *milli));
         }
     }
 
     /// No quota is kept for a job any more: it runs, or waits no longer.
     pub(super) fn forget_promise(&mut self, job: JobId) {
-        if self.tenants.promise().is_some_and(|kept| kept.job == job)
-            && let Some((tenant, footprint)) = self.tenants.keep_no_more()
-        {
-            let helped = self.tenants.helped(tenant, &footprint);
-            helped.into_iter().for_each(|lane| self.queue.wake(lane, false));
+        if self.tenants.promise().is_some_and(|kept| kept.job == job) && self.tenants.keep_no_more() {
+            self.return_quota();
             self.promise_due = true;
         }
     }
@@ -300,8 +305,7 @@ impl State {
             return false;
         };
         let needs = self.shape(shape).chips_by_accelerator(self.fleet());
-        let need = needs.iter().find(|(other, _)| *other == kind);
-        need.is_some_and(|(_, milli)| {
+        needs.get(&kind).is_some_and(|milli| {
             let account = self.tenants.is_under_quota(kind).then(|| self.tenants.at_work(tenant, kind));
             account.is_some_and(|account| account.used + milli <= account.subtree)
         })

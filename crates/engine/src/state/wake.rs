@@ -1,12 +1,12 @@
-//! Waking parked lanes: only where what was given back could help exactly their shape.
+//! Waking what waits: only where what was given back could help exactly its shape.
 
 use offtake_fleet::NodeIx;
 
 use super::{Phase, State};
 use crate::capacity::Withheld;
 use crate::fact::{JobId, NodeRange, Placement};
-use crate::place::{could_help, takes_one};
-use crate::queue::{Blocked, Lane, LaneIx, LaneKey};
+use crate::place::{ShapeIx, could_help, takes_one};
+use crate::queue::LaneKey;
 
 /// More stretches of nodes than this given back between two passes are not told apart.
 const MOST_FREED: usize = 4096;
@@ -17,11 +17,11 @@ impl State {
             && let Phase::Pending(shape) = work.phase
             && let Some(lane) = self.lane_of(shape, &work.spec)
         {
-            self.queue.wake(lane, false);
+            self.queue.wake(lane);
         }
     }
 
-    /// Wakes the lanes that the capacity given back by a placement could help.
+    /// Stirs the shapes that the capacity given back by a placement could help.
     pub(super) fn wake_on(&mut self, placement: &Placement) {
         placement.slots().for_each(|slot| self.wake_nodes(slot.nodes));
     }
@@ -42,29 +42,21 @@ impl State {
                 continue;
             }
             let kind = self.fleet().nodes[node.ix()].kind;
-            let helped: Vec<(LaneIx, bool)> = self
-                .queue
-                .parked_on(kind)
-                .filter_map(|lane| self.help(self.queue.lane(lane), node).map(|only_freed| (lane, only_freed)))
-                .collect();
-            helped.into_iter().for_each(|(lane, only_freed)| self.queue.wake(lane, only_freed));
+            let is_under_a_cap = self.capacity.is_under_a_cap(node);
+            let help = |(shape, waits_for_power): (ShapeIx, bool)| match waits_for_power && is_under_a_cap {
+                // Watts given back under a cap help wherever the cap reaches.
+                true => Some((shape, false)),
+                false => self.node_helps(shape, node).then_some((shape, true)),
+            };
+            let helped: Vec<(ShapeIx, bool)> = self.queue.asleep_on(kind).filter_map(help).collect();
+            helped.into_iter().for_each(|(shape, only_freed)| self.queue.stir(shape, only_freed));
         }
     }
 
-    /// Whether a node just given back could help a lane, and then whether only the node itself can.
-    fn help(&self, lane: &Lane, node: NodeIx) -> Option<bool> {
-        match lane.parked {
-            // Watts given back under a cap help wherever the cap reaches.
-            Some(Blocked::Power(_)) if self.capacity.is_under_a_cap(node) => Some(false),
-            _ => self.node_helps(lane.key, node).then_some(true),
-        }
-    }
-
-    fn node_helps(&self, key: LaneKey, node: NodeIx) -> bool {
+    fn node_helps(&self, shape: ShapeIx, node: NodeIx) -> bool {
         // How much room is around a node depends on who looks: where that matters it is found out by trying.
         let helps = if self.tenancy.is_empty() { could_help } else { takes_one };
-        self.tenancy.admits(node, key.tenant)
-            && self.shapes[key.shape.ix()].gangs.iter().any(|gang| helps(&self.capacity, gang, node))
+        self.shapes[shape.ix()].gangs.iter().any(|gang| helps(&self.capacity, gang, node))
     }
 
     /// Whether nodes given back since the last pass could help a lane, of those that are held or of those that are not.
@@ -73,6 +65,6 @@ impl State {
         let nodes = freed.iter().flat_map(|range| range.numbers()).map(NodeIx);
         nodes
             .filter(|node| self.capacity.is_withheld(*node, Withheld::Held) == held)
-            .any(|node| self.node_helps(key, node))
+            .any(|node| self.tenancy.admits(node, key.tenant) && self.node_helps(key.shape, node))
     }
 }

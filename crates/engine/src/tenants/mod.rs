@@ -9,7 +9,6 @@ mod share;
 mod single;
 mod tree;
 mod view;
-mod waiting;
 
 use offtake_fleet::{AcceleratorKindIx, Fleet};
 use offtake_units::{Duration, Ppm, Timestamp};
@@ -28,7 +27,6 @@ pub use self::share::SHARE_BITS;
 pub use self::single::{Tenancy, TenancyImage};
 pub use self::tree::{Limits, Quota, Tenant, TenantTree};
 pub use self::view::{Entitled, QuotaView, TenantView};
-pub use self::waiting::QuotaQueue;
 
 /// A tenant by number; [`TenantIx::ROOT`] stands for all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,8 +139,6 @@ pub struct Tenants {
     ranked_at: Option<Timestamp>,
     /// Quota kept for a job that has waited too long for it.
     promise: Option<Promise>,
-    /// Lanes that wait for quota.
-    pub waiting: QuotaQueue,
     /// Whether quota and limits are out of the way, in a trial.
     pub is_lifted: bool,
 }
@@ -263,7 +259,6 @@ impl Tenants {
         let tree = &policy.tenants;
         let was_active = std::mem::replace(&mut self.is_active, is_active);
         self.ranked_at = None;
-        self.waiting = QuotaQueue::default();
         self.promise = None;
         if !self.is_active && !was_active {
             return;

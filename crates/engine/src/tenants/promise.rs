@@ -42,12 +42,11 @@ impl Tenants {
         self.promise = Some(promise);
     }
 
-    /// Keeps nothing any more; what was kept is given back.
-    pub fn keep_no_more(&mut self) -> Option<(TenantIx, Footprint)> {
-        let promise = self.promise.take()?;
-        let footprint = promise.footprint();
-        self.give(promise.tenant, &footprint);
-        Some((promise.tenant, footprint))
+    /// Keeps nothing any more; whether anything was kept, which is given back.
+    pub fn keep_no_more(&mut self) -> bool {
+        let Some(promise) = self.promise.take() else { return false };
+        self.give(promise.tenant, &promise.footprint());
+        true
     }
 
     /// What each tenant of a path has less in use of a kind, as far as a job sees: what is kept for itself is not in its
