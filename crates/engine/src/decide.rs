@@ -113,6 +113,10 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
         if !progress {
             preempt::make_room(state, lane, facts);
             park(state, lane);
+            let is_used_up = !may(state, true) && (!state.queue.lane(lane).lacked_quota || !may(state, false));
+            if needs_freed && is_used_up && state.sees_what_all_see(lane) {
+                state.queue.use_up(key.shape);
+            }
             state.holds_stale |= lacks_hold(state, lane);
         }
     }

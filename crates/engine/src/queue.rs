@@ -92,6 +92,10 @@ struct Chunk {
     shortest: Duration,
 }
 
+/// Nothing is shorter than the one, nor longer than the other.
+const SHORTEST: Duration = Duration::from_millis(i64::MIN);
+const LONGEST: Duration = Duration::from_millis(i64::MAX);
+
 /// A chunk this long is still quicker to move than to split.
 const CHUNK: usize = 64;
 
@@ -219,8 +223,10 @@ struct Sleepers {
     /// How many of them a cap keeps waiting, and how many lacked quota.
     under_caps: u32,
     lacking_quota: u32,
-    /// Lanes without a shorter job than this have no room, whoever asks.
+    /// Lanes without a shorter job than this have no room, whoever asks; those with a reservation may have.
     no_room: Option<Duration>,
+    /// No lane has a shorter job than this.
+    shortest: Duration,
     kinds: Vec<NodeKindIx>,
 }
 
@@ -248,6 +254,19 @@ pub struct Awake<'a> {
     standings: &'a Standings,
     /// Of one shape; whether room for it came.
     asleep: Option<(&'a Sleepers, Option<&'a Stir>)>,
+}
+
+impl Sleepers {
+    /// Notes the shortest job of a lane; one with a reservation is tried as if it had the shortest of all.
+    fn heed(&mut self, lane: &Lane) {
+        let shortest = if lane.key.reservation.is_some() { SHORTEST } else { lane.shortest };
+        self.shortest = self.shortest.min(shortest);
+    }
+
+    /// Whether some lane may have room.
+    fn may_have_room(&self) -> bool {
+        self.no_room.is_none_or(|longest| self.shortest < longest)
+    }
 }
 
 impl<'a> Awake<'a> {
@@ -352,7 +371,8 @@ impl Queue {
         let stirred = self.stirred.iter().filter(|(_, stir)| stir.first != Some(None)).map(|(shape, _)| *shape);
         let lacking = self.lacking_quota.iter().copied();
         let lacking = lacking.filter(|shape| self.quota_came_back && !self.stirred.contains_key(shape));
-        std::iter::once(ready).chain(stirred.chain(lacking).filter_map(|shape| self.awake_of(shape)))
+        let asleep = stirred.chain(lacking).filter(|shape| self.asleep[shape].may_have_room());
+        std::iter::once(ready).chain(asleep.filter_map(|shape| self.awake_of(shape)))
     }
 
     /// The first lane of some that are awake to be tried, where that is known.
@@ -364,7 +384,17 @@ impl Queue {
     pub fn know_firsts(&mut self, firsts: Vec<(ShapeIx, Option<LaneIx>)>) {
         for (shape, first) in firsts {
             self.stirred.entry(shape).or_insert(Stir::NOTHING).first = Some(first);
+            let Some(asleep) = self.asleep.get_mut(&shape).filter(|_| first.is_none()) else { continue };
+            asleep.shortest = LONGEST;
+            let lanes = std::mem::take(&mut asleep.lanes);
+            lanes.by_turn.iter().for_each(|(.., lane)| asleep.heed(&self.lanes[lane.0 as usize]));
+            asleep.lanes = lanes;
         }
+    }
+
+    /// What was given back since the last pass helps no lane of a shape any more.
+    pub fn use_up(&mut self, shape: ShapeIx) {
+        self.stirred.get_mut(&shape).into_iter().for_each(|stir| stir.has_room = false);
     }
 
     /// A decision changed who stands before whom, and what is left to whom: less than before.
@@ -461,6 +491,8 @@ impl Queue {
             let entry = &mut self.lanes[lane.0 as usize];
             (entry.parked, entry.lacked_quota) = (None, false);
             self.line_up(lane);
+        } else if let Some(asleep) = self.asleep.get_mut(&key.shape) {
+            asleep.heed(&self.lanes[lane.0 as usize]);
         }
         self.jobs += 1;
         self.chip_milli[key.tier as usize] += chip_milli;
@@ -482,6 +514,7 @@ impl Queue {
                 under_caps: 0,
                 lacking_quota: 0,
                 no_room: None,
+                shortest: LONGEST,
                 kinds: kinds.into_iter().collect(),
             }
         });
@@ -541,6 +574,7 @@ impl Queue {
         }
         asleep.lanes.insert(entry.key, first.turn, lane);
         self.stirred.get_mut(&entry.key.shape).into_iter().for_each(|stir| stir.first = None);
+        asleep.heed(entry);
         asleep.under_caps += u32::from(matches!(why, Blocked::Power(_)));
         if entry.lacked_quota {
             asleep.lacking_quota += 1;
