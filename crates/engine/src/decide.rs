@@ -26,6 +26,7 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     state.advance(now);
     state.rank_tenants();
     state.notice_the_late();
+    expect_more(state, facts);
     admit(state, facts);
     health::judge(state, facts);
     reserve::keep_windows(state, facts);
@@ -39,6 +40,13 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     elastic::grow(state, facts);
     state.queue.settle();
     state.freed = Some(Vec::new());
+}
+
+/// Work that has outlasted what was expected of it is expected to go on for longer.
+fn expect_more(state: &mut State, facts: &mut Vec<Fact>) {
+    for (job, ends) in state.outlasting() {
+        propose(state, facts, Event::EstimateCorrected { job, ends });
+    }
 }
 
 /// Jobs that can never run are refused.
@@ -83,6 +91,10 @@ fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
         if !state.queue.is_awake(lane) {
             return;
         }
+        if state.lane_awaits_window(lane) {
+            await_window(state, lane);
+            continue;
+        }
         open(state, lane);
         if !try_first(state, lane, facts) && !try_first_hold(state, lane, facts) {
             preempt::make_room(state, lane, facts);
@@ -104,6 +116,10 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
             }
             return;
         };
+        if state.lane_awaits_window(lane) {
+            await_window(state, lane);
+            continue;
+        }
         open(state, lane);
         let (key, needs_freed) = (state.queue.lane(lane).key, state.queue.needs_freed(lane));
         let may = |state: &State, held| !needs_freed || state.freed_helps(key, held);
@@ -120,6 +136,12 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
             state.holds_stale |= lacks_hold(state, lane);
         }
     }
+}
+
+/// A lane waits until its reservation begins.
+fn await_window(state: &mut State, lane: LaneIx) {
+    state.queue.park(lane, Blocked::Reservation, false);
+    state.queue.failed(lane, None);
 }
 
 /// The jobs of a lane may use what is reserved for them.
@@ -139,11 +161,12 @@ fn park(state: &mut State, lane: LaneIx) {
     state.promise_quota(lane);
 }
 
-/// Jobs whose holds have begun are tried.
+/// Jobs whose holds, or the windows of whose reservations, have begun are tried.
 fn wake_due(state: &mut State) {
     let now = state.now();
     let due: Vec<JobId> = state.holds().iter().filter(|hold| hold.start <= now).map(|hold| hold.job).collect();
     due.into_iter().for_each(|job| state.wake_job(job));
+    state.wake_begun();
 }
 
 pub(crate) fn propose(state: &mut State, facts: &mut Vec<Fact>, event: Event) {
@@ -191,7 +214,7 @@ fn begin(state: &mut State, facts: &mut Vec<Fact>, job: JobId, placement: Arc<Pl
 }
 
 pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
-    if state.is_full(job, shape_ix) {
+    if state.is_apart(job) || state.is_full(job, shape_ix) {
         return None;
     }
     let allowance = state.allowance(job);
@@ -295,11 +318,30 @@ fn trial_until(state: &mut State, lane: LaneIx, until: Timestamp) -> Option<(Job
     if !later.any(|hold| hold.keeps_power() || hold.nodes.iter().flat_map(|range| range.numbers()).any(room)) {
         return None;
     }
-    state.lay_holds(|hold| hold.start < until);
-    let placement = place(state, shape_ix, &shape, short.job)?;
-    state.vacate(shape_ix, &placement);
-    Some((short.job, placement))
+    let now = state.now();
+    let latest = |state: &State, job: JobId| state.job(job).map_or(Timestamp::NEVER, |work| work.latest_end(now));
+    let trial = |state: &mut State, job: JobId| {
+        // No window is entered by work that may still be there when it begins, whatever is expected of it.
+        let end = latest(state, job);
+        state.lay_holds(|hold| hold.start < until || (hold.job.is_window() && hold.start < end));
+        let placement = place(state, shape_ix, &shape, job)?;
+        state.vacate(shape_ix, &placement);
+        Some((job, placement))
+    };
+    if let Some(found) = trial(state, short.job) {
+        return Some(found);
+    }
+    // Who may run for longer than is expected of it is in the way of none that may not.
+    if latest(state, short.job) <= until {
+        return None;
+    }
+    let few = state.queue.lane(lane).first_few(MOST_LOOKED_AT);
+    let sure = few.map(|waiting| waiting.job).find(|job| latest(state, *job) <= until)?;
+    trial(state, sure)
 }
+
+/// Jobs of one lane that are looked at for one that is sure to end in time.
+const MOST_LOOKED_AT: usize = 64;
 
 /// Why the first job of a lane waits.
 fn blocked_by(state: &State, lane: LaneIx) -> Blocked {
@@ -320,7 +362,7 @@ fn blocked_by(state: &State, lane: LaneIx) -> Blocked {
 /// have one hold nodes of each kind that it may use.
 fn lacks_hold(state: &State, lane: LaneIx) -> bool {
     let entry = state.queue.lane(lane);
-    let Some(first) = entry.first() else { return false };
+    let Some(first) = entry.first().filter(|_| entry.key.reservation.is_none()) else { return false };
     if state.start_unknown.contains(&first.job) || state.lacks_quota(lane) {
         return false;
     }
@@ -373,7 +415,11 @@ fn lacking(state: &mut State) -> Vec<(JobId, ShapeIx)> {
     let mut found = Vec::new();
     let mut begun = BinaryHeap::new();
     let mut rests = Vec::new();
-    let is_parked = |lane: &LaneIx| state.queue.lane(*lane).parked.is_some();
+    // What jobs of a reservation need is kept already.
+    let is_parked = |lane: &LaneIx| {
+        let entry = state.queue.lane(*lane);
+        entry.parked.is_some() && entry.key.reservation.is_none()
+    };
     let mut lanes = state.lanes_in_order().filter(is_parked).peekable();
     loop {
         // Lanes come in the order of their first jobs; a lane's next job waits among those of the others.

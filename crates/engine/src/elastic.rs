@@ -186,7 +186,13 @@ fn larger(state: &mut State, job: JobId) -> Option<(Placement, Vec<(LimitIx, i64
     let policy = state.policy.preemption.clone()?;
     let workers = workers_of(&placement.gangs[place]);
     let may = !matches!(stage, Stage::Stopping(_)) && since_placed >= policy.minimum_run(spec.tier);
-    if !may || workers >= bounds.maximum || state.waits_beside(shape) || !preempt::starts_again(&spec) {
+    // What is reserved is all that a job of a reservation may have: it has taken what it could.
+    if !may
+        || spec.reservation.is_some()
+        || workers >= bounds.maximum
+        || state.waits_beside(shape)
+        || !preempt::starts_again(&spec)
+    {
         return None;
     }
     let watch = state.capacity.pause_watch();

@@ -140,6 +140,18 @@ pub enum Obstacle {
         /// What the job would draw under it at work.
         needed: Watts,
     },
+    /// It has to run in a reservation that has not begun.
+    NotBegun {
+        /// The reservation's name.
+        name: String,
+        /// When its window begins; none where it has no nodes yet.
+        start: Option<Timestamp>,
+    },
+    /// It names a reservation that is not there, is over, or is for others.
+    NoReservation {
+        /// The name.
+        name: String,
+    },
     /// It would fit if these nodes were there.
     Out {
         /// Lost and drained nodes.
@@ -231,6 +243,20 @@ impl State {
         explanation
     }
 
+    /// When a waiting job can start if running work ends when it is expected to and nobody else goes first, or when what
+    /// is kept for it begins; none when nobody knows, or for a job that does not wait. The state is the same afterwards.
+    pub fn earliest_start(&mut self, job: JobId) -> Option<Timestamp> {
+        let shape = self.pending_shape(job)?;
+        if let Some(hold) = self.hold_of(job) {
+            return Some(hold.start.max(self.now));
+        }
+        self.rank_tenants();
+        let found = earliest_start(self, shape, job).map(|(start, ..)| start);
+        self.lay_holds(|_| true);
+        self.open_for(None);
+        found
+    }
+
     fn explanation(&mut self, job: JobId) -> Option<Explanation> {
         Some(match &self.job(job)?.phase {
             Phase::Refused(refusal) => Explanation::Refused(refusal.clone()),
@@ -268,6 +294,7 @@ impl State {
         let lane = self.queue.lane(self.lane_of(shape, &self.job(job)?.spec)?);
         let (before, first) = (lane.before(turn), lane.first());
         let head = match self.policy.queue {
+            _ if lane.key.reservation.is_some() => first,
             Discipline::Fifo => self.head_lane().and_then(|head| self.queue.lane(head).first()),
             Discipline::Backfill => first,
         };
@@ -280,7 +307,10 @@ impl State {
         if let Some(own) = own {
             self.lift_hold(own);
         }
-        let in_the_way = self.in_the_way(job, shape);
+        let in_the_way = match self.before_its_window(job) {
+            Some(obstacle) => vec![obstacle],
+            None => self.in_the_way(job, shape),
+        };
         let earliest = match &hold {
             Some(hold) => Some(hold.start),
             None if in_the_way.is_empty() => Some(self.now),
@@ -300,10 +330,21 @@ impl State {
         Some(Waiting { needs, obstacles, before, hold, earliest, running, running_jobs, out, opening })
     }
 
+    /// What a job waits for that cannot start before its reservation has.
+    fn before_its_window(&self, job: JobId) -> Option<Obstacle> {
+        let spec = &self.job(job)?.spec;
+        let name = spec.reservation.clone().filter(|_| self.awaits_window(spec))?;
+        Some(match self.window_of(spec) {
+            Some(window) => Obstacle::NotBegun { name, start: self.hold_of(window).map(|window| window.start) },
+            None => Obstacle::NoReservation { name },
+        })
+    }
+
     /// The first job of another tenant that goes first by its tenant's share and may use the same nodes.
     fn behind_by_share(&self, job: JobId, shape: ShapeIx) -> Option<Obstacle> {
         let mine = self.standing_of(job).filter(|_| self.policy.order == Order::FairShare)?;
-        let own = self.tenants.known(&self.job(job)?.spec.tenant)?;
+        let spec = &self.job(job)?.spec;
+        let own = self.tenants.known(&spec.tenant).filter(|_| spec.reservation.is_none())?;
         let meets = |other: ShapeIx| {
             kinds_of(self.shape(other)).any(|kind| kinds_of(self.shape(shape)).any(|mine| mine == kind))
         };

@@ -118,6 +118,13 @@ pub enum Event {
         /// The job.
         job: JobId,
     },
+    /// A running job has outlasted what was expected of it, and is now expected to end at another instant.
+    EstimateCorrected {
+        /// The job.
+        job: JobId,
+        /// When.
+        ends: Timestamp,
+    },
     /// A job's workers are being stopped; it keeps its nodes until they have ended.
     JobStopping {
         /// The job.

@@ -12,6 +12,7 @@ mod elastic;
 mod explain;
 mod fact;
 mod health;
+mod history;
 mod index;
 mod later;
 mod ledger;
@@ -37,7 +38,7 @@ pub use fact::{Event, Fact, Fault, JobId, NodeRange, Placement, ReservationId, S
 pub use ledger::{ChipTime, Ledger, SiteAccount};
 pub use opening::Opening;
 pub use policy::{
-    Backfill, Blame, Fairness, Health, Multifactor, Order, Packing, Policy, PolicyError, Preemption,
+    Backfill, Blame, Estimates, Fairness, Health, Multifactor, Order, Packing, Policy, PolicyError, Preemption,
     Queue as Discipline, xid_in,
 };
 pub use preempt::Plan as PreemptionPlan;

@@ -31,12 +31,19 @@ pub(crate) type Start = (Timestamp, Placement, Vec<(LimitIx, i64)>);
 /// Work that has outrun its expected end has none any more.
 pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<Start> {
     let shape = Arc::clone(state.shape(shape_ix));
-    let length = state.job(job)?.spec.duration.unwrap_or(Duration::from_millis(i64::MAX));
     let capped = state.capacity.limits().iter().any(Limit::can_bind);
-    let own_window = state.job(job).and_then(|work| state.window_of(&work.spec));
-    let search = Search { shape_ix, shape, job, length, own_window };
+    let spec = Arc::clone(&state.job(job)?.spec);
+    let longest = Duration::from_millis(i64::MAX);
+    let limit = spec.duration.unwrap_or(longest);
+    let length = state.job(job)?.planned.unwrap_or(limit);
+    let window = state.own_window(&spec).map(|window| (window.job, window.start, window.end));
+    let search = Search { shape_ix, shape, job, length, limit, own_window: window.map(|(window, ..)| window) };
     state.see_as(job);
     state.open_for(Some(job));
+    if spec.reservation.is_some() {
+        let (_, start, end) = window?;
+        return search.in_window(state, start, end);
+    }
     let now = state.now();
     search.meet(state, now);
     // Only jobs behind this one may have been in the way.
@@ -53,8 +60,10 @@ struct Search {
     shape_ix: ShapeIx,
     shape: Arc<Shape>,
     job: JobId,
-    /// How long the job will run.
+    /// How long the job is expected to run.
     length: Duration,
+    /// How long it may run.
+    limit: Duration,
     /// What is reserved for it.
     own_window: Option<JobId>,
 }
@@ -69,11 +78,15 @@ impl Search {
         hold.job != self.job && Some(hold.job) != self.own_window && (is_before || state.is_being_emptied(hold))
     }
 
+    /// How long the job counts as being at work where a hold comes: a window is kept clear of all that it may still do.
+    const fn span_before(&self, hold: &Hold) -> Duration {
+        if hold.job.is_window() { self.limit } else { self.length }
+    }
+
     /// Lays the holds that are in the way of a start at an instant, and lifts all others.
     fn meet(&self, state: &mut State, at: Timestamp) {
-        let until = at.saturating_add(self.length);
-        let mut in_the_way: Vec<JobId> =
-            state.holds.iter().filter(|hold| hold.overlaps(at, until)).map(|hold| hold.job).collect();
+        let meets = |hold: &&Hold| hold.overlaps(at, at.saturating_add(self.span_before(hold)));
+        let mut in_the_way: Vec<JobId> = state.holds.iter().filter(meets).map(|hold| hold.job).collect();
         in_the_way.retain(|job| state.hold_of(*job).is_some_and(|hold| self.heeds(state, hold)));
         state.lay_holds(|hold| in_the_way.contains(&hold.job));
     }
@@ -114,6 +127,35 @@ impl Search {
         }
         state.vacate(self.shape_ix, &trial);
         Some((at, trial, extra.into_iter().collect()))
+    }
+
+    /// Tries when the window begins in which the job has to run, and as work in it ends.
+    fn in_window(&self, state: &mut State, start: Timestamp, end: Timestamp) -> Option<Start> {
+        let watch = state.capacity.pause_watch();
+        let mut gone = Gone::new();
+        let mut at = start.max(state.now());
+        let mut last = (state.now(), JobId(u64::MAX));
+        let mut found = None;
+        while found.is_none() && at < end {
+            let ended: Vec<_> = state.ends_after(last).take_while(|(ends, _)| *ends <= at).collect();
+            last = ended.last().copied().unwrap_or(last);
+            for (_, other) in ended {
+                let meets = |(_, placement): (_, Arc<Placement>)| self.own_hold(state).map(|own| own.meets(&placement));
+                if running(state, other).and_then(meets) == Some(true) {
+                    self.take_out(state, other, &mut gone);
+                }
+            }
+            self.meet(state, at);
+            found = self.attempt(state, at);
+            at = state.ends_after(last).next().map_or(end, |(ends, _)| ends);
+        }
+        self.put_back(state, gone);
+        state.capacity.resume_watch(&watch);
+        found
+    }
+
+    fn own_hold<'a>(&self, state: &'a State) -> Option<&'a Hold> {
+        state.hold_of(self.own_window?)
     }
 
     /// Takes running work out end by end, and tries at each that could help.
@@ -234,11 +276,12 @@ impl<'a> Count<'a> {
         let mut turns = Vec::new();
         let mut kept = FxHashMap::default();
         for hold in state.holds.iter().filter(|hold| search.heeds(state, hold)) {
-            if hold.overlaps(now, now.saturating_add(search.length)) {
+            let span = search.span_before(hold);
+            if hold.overlaps(now, now.saturating_add(span)) {
                 for node in hold.nodes.iter().flat_map(|range| range.numbers()) {
                     *kept.entry(node).or_default() += 1;
                 }
-            } else if let Some(near) = hold.start.as_millis().checked_sub(search.length.as_millis()) {
+            } else if let Some(near) = hold.start.as_millis().checked_sub(span.as_millis()) {
                 turns.push((Timestamp::from_millis(near), Turn::Near, hold.job));
             }
             if hold.end != Timestamp::NEVER {

@@ -39,6 +39,8 @@ pub enum Blocked {
     Quota(AcceleratorKindIx),
     /// Its tenant, or one above it, has as much running as it may.
     Limit,
+    /// Its reservation has not begun, or is not there.
+    Reservation,
     /// It would delay the job that capacity is held for, or comes after it.
     Behind(JobId),
 }
@@ -322,6 +324,8 @@ pub struct Queue {
     /// Shapes with parked lanes that lacked quota.
     lacking_quota: BTreeSet<ShapeIx>,
     by_tenant: bool,
+    /// Lanes by the reservation that their jobs name.
+    naming: FxHashMap<ReservationIx, Vec<LaneIx>>,
     jobs: u64,
     /// By tier.
     chip_milli: [u64; 4],
@@ -463,6 +467,11 @@ impl Queue {
         self.waiting_on[kind.ix()] > 0
     }
 
+    /// Lanes whose jobs name a reservation.
+    pub fn naming(&self, reservation: ReservationIx) -> &[LaneIx] {
+        self.naming.get(&reservation).map_or(&[], Vec::as_slice)
+    }
+
     /// Adds a job to its lane at its turn; the kinds are those that its shape may use.
     pub fn push(
         &mut self,
@@ -504,6 +513,9 @@ impl Queue {
         let chunks = VecDeque::new();
         self.lanes.push(Lane { key, parked: None, lacked_quota: false, chunks, shortest: Duration::ZERO });
         self.by_key.insert(key, lane);
+        if let Some(reservation) = key.reservation {
+            self.naming.entry(reservation).or_default().push(lane);
+        }
         let by_tenant = self.by_tenant;
         self.asleep.entry(key.shape).or_insert_with(|| {
             // Gangs of one job may share kinds.

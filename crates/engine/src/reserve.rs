@@ -153,9 +153,9 @@ impl State {
             nodes.iter_mut().for_each(|free| *free = at.max(*free));
         };
         for (_, work) in self.jobs() {
-            let Phase::Running { placement, ends, .. } = &work.phase else { continue };
-            // Work that has outrun its expected end has none any more.
-            let ends = if *ends > now { *ends } else { Timestamp::NEVER };
+            let (Phase::Running { placement, .. }, Some(ends)) = (&work.phase, work.leaves()) else { continue };
+            // Work that has outrun its limit has no end any more.
+            let ends = if ends > now { ends } else { Timestamp::NEVER };
             placement.slots().for_each(|slot| leaves(slot.nodes.numbers(), ends));
         }
         // Maintenance may lie over other windows.
@@ -233,10 +233,10 @@ impl State {
         let nodes: BTreeSet<u32> = nodes.iter().copied().collect();
         let mut found = Vec::new();
         for (job, work) in self.jobs() {
-            let Phase::Running { placement, ends, .. } = &work.phase else { continue };
+            let (Phase::Running { placement, .. }, Some(ends)) = (&work.phase, work.leaves()) else { continue };
             let is_there = || placement.slots().flat_map(|slot| slot.nodes.numbers()).any(|node| nodes.contains(&node));
-            if (*ends > until || *ends <= self.now()) && is_there() {
-                found.push((std::cmp::Reverse(*ends), job));
+            if (ends > until || ends <= self.now()) && is_there() {
+                found.push((std::cmp::Reverse(ends), job));
             }
         }
         found.sort_unstable();

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use offtake_workload::{Dependency, JobFile, Tier};
+use offtake_workload::{Dependency, JobFile, Reservation, Tier};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -90,6 +90,35 @@ pub struct SubmitBatch {
     pub jobs: Vec<JobFile>,
 }
 
+/// What can be said of a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It can be met, if running work ends when it is expected to and nothing comes before the job.
+    Possible,
+    /// It cannot be met, even if nothing comes before the job.
+    Impossible,
+    /// Nobody knows: the job has no time limit, or waits for work that has none.
+    Unknown,
+}
+
+/// Whether a job can end by its deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Deadline {
+    /// The deadline.
+    pub deadline_ms: i64,
+    /// Whether it can be met.
+    pub verdict: Verdict,
+    /// When the job can start at the earliest; none when nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earliest_start_ms: Option<i64>,
+    /// When it would then end, should it need all of its time limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would_end_ms: Option<i64>,
+    /// The same in one sentence.
+    pub summary: String,
+}
+
 /// A job was accepted, and is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Submitted {
@@ -99,6 +128,10 @@ pub struct Submitted {
     pub count: u32,
     /// Where it stands.
     pub state: JobState,
+    /// Whether it can end by its deadline, where it has one; of an array, its first job. Left out behind the first 64
+    /// such jobs of a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
 }
 
 /// The jobs of a batch were accepted, and are on disk.
@@ -134,6 +167,9 @@ pub struct JobView {
     pub cpu_milli: u64,
     /// When it was submitted.
     pub submitted_ms: i64,
+    /// When it is expected to start, where it waits and somebody can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_estimate: Option<StartEstimate>,
     /// When it last started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_ms: Option<i64>,
@@ -143,6 +179,12 @@ pub struct JobView {
     /// How long it may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_ms: Option<i64>,
+    /// When it must have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<i64>,
+    /// The reservation in which it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
     /// Nodes that it has, or last had, in the order of their ranks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,
@@ -162,6 +204,28 @@ pub struct JobView {
     /// The working directory.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub directory: String,
+}
+
+/// On what an estimate rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// Its nodes are kept for it from then on: it starts no later if running work ends when it is expected to.
+    Kept,
+    /// A look ahead from the state as it was: running work and whoever goes first take as long as they are expected to,
+    /// and nobody new comes.
+    LookAhead,
+}
+
+/// When a job that waits is expected to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StartEstimate {
+    /// When.
+    pub start_ms: i64,
+    /// On what that rests.
+    pub basis: Basis,
+    /// As of when it was estimated.
+    pub as_of_ms: i64,
 }
 
 /// A job's place in an array.
@@ -329,6 +393,15 @@ pub struct Why {
     /// When it will start at the latest, if running work ends when it is expected to; none when nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earliest_start_ms: Option<i64>,
+    /// When it is expected to start, with those before it in mind; none when nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_estimate: Option<StartEstimate>,
+    /// How long it is planned to run where that is less than it asked for, and why; its time limit stays what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<String>,
+    /// Whether it can end by its deadline, where it has one and waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
     /// Jobs that come before it in its lane of the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jobs_before: Option<u64>,
@@ -755,6 +828,52 @@ pub struct DefragMove {
     pub from: Vec<String>,
     /// The nodes that it goes to, the first 64.
     pub to: Vec<String>,
+}
+
+/// Where a reservation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReservationState {
+    /// Its window lasts.
+    Active,
+    /// It has nodes for its next window.
+    Planned,
+    /// It recurs, and has no nodes for its next window yet.
+    Waiting,
+}
+
+impl ReservationState {
+    /// All states.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Planned, Self::Waiting];
+
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Planned => "planned",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// A reservation, or a maintenance window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReservationView {
+    /// What was asked for.
+    pub asked: Reservation,
+    /// Where it stands.
+    pub state: ReservationState,
+    /// When its window begins, or should.
+    pub start_ms: i64,
+    /// When its window ends, or should.
+    pub end_ms: i64,
+    /// The nodes of its window.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// Jobs that name it and run, as far as the caller may see them.
+    pub running_jobs: u64,
+    /// Jobs that name it and wait, as far as the caller may see them.
+    pub pending_jobs: u64,
 }
 
 /// `POST /v1/what-if`: what would happen. Nothing is changed.

@@ -36,6 +36,7 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::JobPlaced { job, .. }
         | EngineEvent::NodesSwapped { job, .. }
         | EngineEvent::JobStarted { job }
+        | EngineEvent::EstimateCorrected { job, .. }
         | EngineEvent::JobStopping { job, .. }
         | EngineEvent::JobRequeued { job, .. }
         | EngineEvent::JobHeld { job }

@@ -9,6 +9,7 @@ mod clock;
 mod concerns;
 mod configuration;
 pub mod core;
+mod estimates;
 pub mod fact;
 mod history;
 mod http;

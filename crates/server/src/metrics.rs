@@ -153,6 +153,10 @@ fn tell(registry: &mut Registry, figures: &Figures, sequence: u64, read_only: bo
     registry.register("journal_read_only", "1 while the journal takes nothing and writes are refused", refuses);
     registry.register("jobs", "Jobs that are not over", by_state(&figures.jobs));
     registry.register("nodes", "Nodes", by_state(&figures.nodes));
+    registry.register("reservations", "Reservations and maintenance windows", by_state(&figures.reservations));
+    let reserved = Gauge::<i64>::default();
+    reserved.set(whole(figures.reserved_nodes));
+    registry.register("reserved_nodes", "Nodes of reservations whose windows last", reserved);
     let ended = Family::<State, Counter>::default();
     for (state, value) in &figures.ended {
         ended.get_or_create(&State { state }).inc_by(*value);

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::configuration::Configuration;
 use crate::core::{Access, Answer, Caller, Command, Settings};
+use crate::estimates::Estimates;
 use crate::history::History;
 use crate::http;
 use crate::identity::Rates;
@@ -139,6 +140,7 @@ pub async fn serve(
         logs: LogRelay::new(),
         bodies: Arc::new(Semaphore::new(http::ALL_BODIES_KIB)),
         what_ifs: Semaphore::new(MOST_WHAT_IFS),
+        estimates: Estimates::default(),
         stop: stopped.clone(),
         metrics_open: configuration.metrics_open,
         fingerprint: listeners.fingerprint().map(str::to_owned),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::estimates::Estimates;
 use crate::identity::Rates;
 use crate::log_relay::LogRelay;
 use crate::run_loop::{Handle, Shared};
@@ -19,6 +20,7 @@ pub(crate) struct Server {
     /// KiB that bodies of requests may still take.
     pub(crate) bodies: Arc<Semaphore>,
     pub(crate) what_ifs: Semaphore,
+    pub(crate) estimates: Estimates,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) metrics_open: bool,
     /// Of the certificate, where it is the server's own.

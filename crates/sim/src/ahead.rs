@@ -9,9 +9,10 @@ use std::sync::Arc;
 use offtake_engine::{ChipTime, Event, Fact, JobId, LimitIx, NodeRange, Phase, Stage, State, StopReason};
 use offtake_fleet::{Cap, CapKind, CapTarget, DomainIx, Fleet, Meter, NodeIx};
 use offtake_units::{Duration, Timestamp, Watts};
-use offtake_workload::{Dependency, When};
+use offtake_workload::Dependency;
 
 use crate::course::Course;
+use crate::dependencies::{Milestone, fulfils};
 
 /// As far as it is looked ahead at most, where nobody says how far.
 const FARTHEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -105,6 +106,31 @@ pub fn look_ahead(state: State, changes: Vec<Fact>, awaiting: Vec<Awaiting>, hor
     look.close(if horizon.is_some() { limit } else { now })
 }
 
+/// When jobs that wait start for the first time from now on, as far as it is looked: until all have, for 30 days at most,
+/// and as long as `go_on` says so. As [`look_ahead`] with nothing in mind.
+pub fn starts_ahead(
+    state: State,
+    awaiting: Vec<Awaiting>,
+    mut go_on: impl FnMut() -> bool,
+) -> BTreeMap<JobId, Timestamp> {
+    let mut look = Look::new(state, Vec::new(), awaiting);
+    let from = look.from;
+    let limit = from.saturating_add(FARTHEST);
+    look.end_stopping(from);
+    look.release_all_ready(from);
+    let mut now = from;
+    loop {
+        look.happen(now);
+        look.settle(now);
+        let all_started = look.course.state.queue().jobs() == 0 && look.awaiting.is_empty();
+        match look.next_instant() {
+            Some(next) if !all_started && next.max(now) <= limit && go_on() => now = next.max(now),
+            _ => break,
+        }
+    }
+    look.jobs.into_iter().filter_map(|(job, ahead)| Some((job, ahead.started?))).collect()
+}
+
 /// A copy of a fleet with one more cap on a domain, at the servers, on the expected draw, which does not bind until
 /// [`Event::CapSet`] sets it; and that cap.
 pub fn with_cap(fleet: &Fleet, domain: DomainIx, name: &str) -> (Arc<Fleet>, LimitIx) {
@@ -137,15 +163,6 @@ struct Look {
     jobs: BTreeMap<JobId, JobAhead>,
     lost_before: ChipTime,
     peak_it: Watts,
-}
-
-/// How far a job has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Milestone {
-    Started,
-    Succeeded,
-    Failed,
-    Cancelled,
 }
 
 impl Look {
@@ -449,17 +466,5 @@ impl Look {
             peak_it: self.peak_it,
             jobs: self.jobs,
         }
-    }
-}
-
-/// Whether a job that has come so far fulfils what another waits for; none when it may yet.
-const fn fulfils(milestone: Milestone, when: When) -> Option<bool> {
-    match (when, milestone) {
-        (When::Started, _) | (When::Ended, Milestone::Succeeded | Milestone::Failed | Milestone::Cancelled) => {
-            Some(true)
-        }
-        (_, Milestone::Started) => None,
-        (When::Succeeded, Milestone::Succeeded) | (When::Failed, Milestone::Failed) => Some(true),
-        (When::Succeeded, _) | (When::Failed, _) => Some(false),
     }
 }

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod course;
+mod dependencies;
 pub mod failures;
 mod occupants;
 mod picture;
@@ -12,7 +13,7 @@ mod run;
 mod scenario;
 mod storage;
 
-pub use ahead::{Ahead, Awaiting, JobAhead, look_ahead, with_cap};
+pub use ahead::{Ahead, Awaiting, JobAhead, look_ahead, starts_ahead, with_cap};
 pub use course::Repairs;
 pub use picture::Snapshot;
 pub use progress::Spent;

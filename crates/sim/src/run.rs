@@ -9,6 +9,7 @@ use offtake_units::{CarbonIntensity, Duration, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Reservation, Service};
 
 use crate::course::{Costs, Course, Repairs};
+use crate::dependencies::{Dependencies, Fate, Milestone, Standing};
 use crate::failures::{FailureCounts, FailureModel, Process};
 use crate::picture::Snapshot;
 use crate::progress::Spent;
@@ -173,6 +174,9 @@ struct Run<'a> {
     setup: &'a Setup,
     course: Course,
     failures: Option<Process<'a>>,
+    dependencies: Dependencies,
+    /// Someone was released at this instant: it is to be tried yet.
+    again: bool,
     next_job: usize,
     next_signal: usize,
     next_hour: Timestamp,
@@ -192,6 +196,8 @@ impl<'a> Run<'a> {
             setup,
             course: Course::new(state).with_costs(Costs::of(setup.failures.as_ref())),
             failures: setup.failures.as_ref().map(|model| Process::new(model, &setup.fleet, setup.start)),
+            dependencies: Dependencies::of(&setup.jobs),
+            again: false,
             next_job: 0,
             next_signal: 0,
             next_hour: setup.start,
@@ -229,6 +235,9 @@ impl<'a> Run<'a> {
 
     /// The next instant at which something happens; none when the run is over.
     fn next_instant(&mut self) -> Option<Timestamp> {
+        if std::mem::take(&mut self.again) {
+            return Some(self.course.state.now());
+        }
         let arrival = self.setup.jobs.get(self.next_job).map(|job| job.submitted.max(self.setup.start));
         let failures = self.failures.as_ref();
         let work = [arrival, self.course.next()].into_iter().flatten().min();
@@ -253,6 +262,7 @@ impl<'a> Run<'a> {
     fn happen(&mut self, now: Timestamp) {
         while let Some(job) = self.course.end_next(now) {
             self.outcome.jobs[job.0 as usize].finished = Some(now);
+            self.passed(now, job.0 as usize, Milestone::Succeeded);
         }
         while self.course.leave_next(now).is_some() {}
         if let Some(failures) = &mut self.failures {
@@ -265,8 +275,41 @@ impl<'a> Run<'a> {
         while let Some(job) = self.setup.jobs.get(self.next_job).filter(|job| job.submitted <= now) {
             let event = Event::JobSubmitted { job: JobId(self.next_job as u64), spec: Arc::clone(job) };
             self.course.tell(now, event);
+            let place = self.next_job;
             self.next_job += 1;
+            match self.dependencies.at_arrival(place) {
+                None => {}
+                Some(Standing::Waits(_)) => self.course.tell(now, Event::JobHeld { job: JobId(place as u64) }),
+                Some(Standing::InVain) => {
+                    self.withdraw(now, place);
+                    self.passed(now, place, Milestone::Cancelled);
+                }
+            }
         }
+    }
+
+    /// A job has come so far: who waited for that is released, who waits for what can no longer be is withdrawn.
+    fn passed(&mut self, now: Timestamp, job: usize, milestone: Milestone) {
+        let mut come = vec![(job, milestone)];
+        while let Some((job, milestone)) = come.pop() {
+            for (dependent, fate) in self.dependencies.passed(job, milestone) {
+                // Who has not come yet learns of it then.
+                match fate {
+                    _ if dependent >= self.next_job => {}
+                    Fate::Released => self.course.tell(now, Event::JobReleased { job: JobId(dependent as u64) }),
+                    Fate::InVain => {
+                        self.withdraw(now, dependent);
+                        come.push((dependent, Milestone::Cancelled));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A job can never run, as what it waits for can no longer be.
+    fn withdraw(&mut self, now: Timestamp, job: usize) {
+        self.course.tell(now, Event::JobCancelled { job: JobId(job as u64) });
+        self.outcome.jobs[job].rejected = true;
     }
 
     /// New values of signals, and the demand of services for the hour.
@@ -299,10 +342,14 @@ impl<'a> Run<'a> {
 
     /// Takes note of what was decided, samples the timeline, recounts once a day.
     fn observe(&mut self, now: Timestamp) -> Result<(), Broken> {
+        let mut passed = Vec::new();
         for fact in &self.course.decided {
             match &fact.event {
                 Event::JobPlaced { job, placement } => {
                     let Some(record) = self.outcome.jobs.get_mut(job.0 as usize) else { continue };
+                    if record.started.is_none() {
+                        passed.push((job.0 as usize, Milestone::Started));
+                    }
                     record.started = record.started.or(Some(now));
                     record.first_node = placement.slots().map(|slot| slot.nodes.first.0).min().unwrap_or_default();
                     record.nodes = placement.slots().map(|slot| slot.nodes.count).sum();
@@ -310,11 +357,15 @@ impl<'a> Run<'a> {
                 Event::JobRejected { job, .. } => {
                     if let Some(record) = self.outcome.jobs.get_mut(job.0 as usize) {
                         record.rejected = true;
+                        passed.push((job.0 as usize, Milestone::Failed));
                     }
                 }
                 _ => {}
             }
         }
+        let waited = self.course.state.queue().jobs();
+        passed.into_iter().for_each(|(job, milestone)| self.passed(now, job, milestone));
+        self.again = self.course.state.queue().jobs() > waited;
         self.note_closed(true);
         let (_, facility) = self.course.draw();
         self.outcome.peak = self.outcome.peak.max(facility);

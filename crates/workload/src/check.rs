@@ -10,6 +10,8 @@ use crate::{ChipRequest, Elastic, Gang, Job, Service};
 
 /// Jobs that may be made up or drawn: ten times the largest scenario in mind.
 pub const MOST_JOBS: u64 = 10_000_000;
+/// Jobs of a workload that one of its jobs waits for.
+pub const MOST_PREDECESSORS: usize = 1000;
 /// Gangs of one job.
 pub const MOST_GANGS: usize = 256;
 /// Workers of one gang, and replicas of one service.
@@ -68,6 +70,13 @@ pub fn job(job: &Job) -> Result<(), Fault> {
         }
     }
     job.reservation.iter().try_for_each(|reservation| name("reservation", reservation))?;
+    if job.after.len() > MOST_PREDECESSORS {
+        let given = format!("{} jobs", job.after.len());
+        return Err(Fault::new("after", given, format!("at most {MOST_PREDECESSORS} jobs")));
+    }
+    for (index, predecessor) in job.after.iter().enumerate() {
+        name(&format!("after[{index}].job"), &predecessor.job)?;
+    }
     if let Some(checkpoint) = job.checkpoint {
         span("checkpoint_interval", checkpoint.interval)?;
         if checkpoint.bytes > LARGEST_BYTES {

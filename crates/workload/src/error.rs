@@ -125,6 +125,14 @@ pub enum WriteError {
         /// Their name.
         name: String,
     },
+    /// A job with a field that CSV has no column for.
+    #[error("the job `{name}` has `{field}`, for which CSV has no column: write JSON Lines (`.jsonl`)")]
+    CsvField {
+        /// The job.
+        name: String,
+        /// The field.
+        field: &'static str,
+    },
     /// A job of several gangs, for CSV.
     #[error("the job `{name}` has {gangs} gangs; CSV carries one: write JSON Lines (`.jsonl`)")]
     CsvGangs {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Ppm, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Program, Slice};
+use crate::{Program, Slice, When};
 
 /// All work of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,12 +43,25 @@ pub struct Job {
     pub preemptible: bool,
     /// Its gangs, which all start together; at least one.
     pub gangs: Vec<Gang>,
-    /// The reservation whose nodes it may use.
+    /// The reservation in which it runs: on its nodes and while its window lasts, and nowhere else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// Jobs of the same workload that must have come so far before it may start. Live jobs have theirs in `program`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Predecessor>,
     /// What its workers execute; none in a trace and in a simulation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<Arc<Program>>,
+}
+
+/// A job, by its name, that must have come so far before another of the same workload may start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Predecessor {
+    /// Its name.
+    pub job: String,
+    /// How far.
+    pub when: When,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

@@ -238,6 +238,8 @@ impl Drawing<'_> {
             submitted,
             duration: Some(rest),
             deadline,
+            // Those that it waited for are drawn as often as it comes, or not at all.
+            after: Vec::new(),
             ..one.job.clone()
         });
         let end = self.how.start + self.how.horizon;

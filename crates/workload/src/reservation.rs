@@ -9,6 +9,7 @@ use crate::human;
 /// Capacity set aside for a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Reservation {
     /// Its name, by which jobs ask for it.
     pub name: String,
@@ -33,16 +34,20 @@ pub struct Reservation {
     /// The level of the one domain that has all the nodes; several sites where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
-    /// When it begins.
+    /// When it begins, as in RFC 3339.
+    #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
     #[serde(with = "human::timestamp")]
     pub start: Timestamp,
-    /// How long it lasts.
+    /// How long it lasts, such as `4h`.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     #[serde(with = "human::duration")]
     pub length: Duration,
     /// How much later it may begin, where its nodes are not free in time.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     #[serde(default, with = "human::optional_duration", skip_serializing_if = "Option::is_none")]
     pub flexible: Option<Duration>,
     /// From one beginning to the next, where it recurs.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     #[serde(default, with = "human::optional_duration", skip_serializing_if = "Option::is_none")]
     pub every: Option<Duration>,
     /// Whether its jobs are stopped when it ends; else they go on.
@@ -51,6 +56,7 @@ pub struct Reservation {
 }
 
 /// What capacity is set aside for.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {

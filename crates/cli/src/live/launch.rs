@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use offtake_protocol::rest::{Cancel, JobDetail, JobState, Submitted};
+use offtake_protocol::rest::{Cancel, JobDetail, JobState, Submitted, Verdict};
 use offtake_workload::JobFile;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,6 +24,13 @@ pub enum Watched {
     Left,
 }
 
+/// Says of a job that was accepted that it cannot end by its deadline, or that nobody knows.
+pub fn say_deadline(submitted: &Submitted, who: &str) {
+    if let Some(deadline) = submitted.deadline.as_ref().filter(|deadline| deadline.verdict != Verdict::Possible) {
+        eprintln!("{who}note: {}", deadline.summary);
+    }
+}
+
 /// Submits a job and prints what it writes until it is over. The first interrupt cancels it, the second leaves it.
 ///
 /// # Errors
@@ -33,6 +40,7 @@ pub async fn launch(connection: &Connection, job: &JobFile, printer: &mut Printe
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let submitted: Submitted = connection.post("/v1/jobs", job).await?;
+    say_deadline(&submitted, "");
     let id = submitted.id;
     let mut followed = std::pin::pin!(follow::job(connection, id, printer));
     let mut cancelled = false;

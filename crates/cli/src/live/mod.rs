@@ -4,6 +4,7 @@ pub mod contexts;
 mod defrag;
 mod events;
 pub mod follow;
+mod instants;
 mod job;
 mod jobs;
 pub mod launch;
@@ -12,6 +13,7 @@ mod nodes;
 pub mod orders;
 pub mod output;
 mod policy;
+mod reserve;
 mod run;
 pub mod submit;
 pub mod surroundings;
@@ -80,6 +82,12 @@ pub enum Command {
     WhatIf(what_if::Arguments),
     /// Plan moves that open a block for a gang that waits, and carry them out
     Defrag(defrag::Arguments),
+    /// Set nodes aside for a time: for jobs that name the reservation, or for maintenance
+    Reserve(reserve::Arguments),
+    /// List reservations and maintenance windows
+    Reservations(reserve::ListArguments),
+    /// Withdraw a reservation; jobs that run on its nodes go on
+    Unreserve(reserve::WithdrawArguments),
     /// Show tenants with their quotas, what they borrow and what they lend
     Quota(policy::Arguments),
     /// Show tenants with their weights and shares, the order of their work
@@ -112,6 +120,9 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
             Command::Events(arguments) => events::run(arguments).await,
             Command::WhatIf(arguments) => what_if::run(arguments).await,
             Command::Defrag(arguments) => defrag::run(arguments).await,
+            Command::Reserve(arguments) => reserve::reserve(arguments).await,
+            Command::Reservations(arguments) => reserve::list(arguments).await,
+            Command::Unreserve(arguments) => reserve::withdraw(arguments).await,
             Command::Quota(arguments) => policy::quota(arguments).await,
             Command::Share(arguments) => policy::share(arguments).await,
             Command::Policy(command) => policy::run(command).await,

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use offtake_protocol::rest::FleetView;
+use offtake_units::Timestamp;
+use offtake_workload::human::write_timestamp;
 use offtake_workload::{JobFile, Strength, Tier, WireGang};
 
 use super::output::Printer;
-use super::{Common, launch, surroundings};
+use super::{Common, instants, launch, surroundings};
 use crate::show::{figures, job};
 
 #[derive(Args)]
@@ -46,6 +48,15 @@ pub struct Arguments {
     /// Start it again after a failure of its own, so many times
     #[arg(long, value_name = "N")]
     restarts: Option<u32>,
+    /// Run it in this reservation: on its nodes, while it lasts
+    #[arg(long, value_name = "NAME")]
+    reservation: Option<String>,
+    /// When it must have ended: an instant such as 2026-03-02T08:00:00Z, or now+2h
+    #[arg(long, value_name = "TIME", value_parser = instants::read)]
+    deadline: Option<Timestamp>,
+    /// Refuse it where its deadline cannot be met
+    #[arg(long, requires = "deadline", requires = "time")]
+    must_meet_deadline: bool,
     /// Keep its workers in one domain, such as rack:required or block:preferred
     #[arg(long, value_name = "LEVEL:STRENGTH", value_parser = topology)]
     topology: Option<(String, Strength)>,
@@ -100,6 +111,9 @@ fn job_file(arguments: &Arguments) -> anyhow::Result<JobFile> {
         directory: Some(surroundings::directory()?),
         output: arguments.output.clone(),
         restarts: arguments.restarts,
+        reservation: arguments.reservation.clone(),
+        deadline: arguments.deadline.and_then(write_timestamp),
+        must_meet_deadline: arguments.must_meet_deadline.then_some(true),
         ..JobFile::default()
     })
 }

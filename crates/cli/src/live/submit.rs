@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use offtake_protocol::rest::{JobDetail, Submitted, WhatIf, WhatIfRequest};
+use offtake_units::Timestamp;
+use offtake_workload::human::write_timestamp;
 use offtake_workload::sbatch::{Options, Reading, Script};
 use offtake_workload::{JobFile, JobText};
 
 use super::follow::Pauses;
-use super::{Common, launch, surroundings};
+use super::{Common, instants, launch, surroundings};
 use crate::connection::Connection;
 use crate::show::figures;
 use crate::terminal::{print, print_json};
@@ -22,6 +24,15 @@ pub struct Arguments {
     /// Its standing among the waiting jobs of its tenant; the highest goes first
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i32>,
+    /// Run it in this reservation: on its nodes, while it lasts
+    #[arg(long, value_name = "NAME")]
+    reservation: Option<String>,
+    /// When it must have ended: an instant such as 2026-03-02T08:00:00Z, or now+2h
+    #[arg(long, value_name = "TIME", value_parser = instants::read)]
+    deadline: Option<Timestamp>,
+    /// Refuse it where its deadline cannot be met
+    #[arg(long)]
+    must_meet_deadline: bool,
     /// Job file (TOML), #SBATCH script, or -; options of sbatch before it, a script's arguments behind it
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILE")]
     words: Vec<String>,
@@ -36,6 +47,11 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         reading.job.hold = Some(true);
     }
     reading.job.priority = arguments.priority.or(reading.job.priority);
+    reading.job.reservation = arguments.reservation.clone().or(reading.job.reservation);
+    reading.job.deadline = arguments.deadline.and_then(write_timestamp).or(reading.job.deadline);
+    if arguments.must_meet_deadline {
+        reading.job.must_meet_deadline = Some(true);
+    }
     let json = json || arguments.common.json;
     let parsable = reading.mode.parsable;
     submit(&arguments.common.open()?, &reading, "", &|submitted| match (json, parsable, submitted.count) {
@@ -122,6 +138,7 @@ pub async fn submit(
         return test(connection, &reading.job, who).await;
     }
     let submitted: Submitted = connection.post("/v1/jobs", &reading.job).await?;
+    launch::say_deadline(&submitted, who);
     if !reading.mode.quiet || reading.mode.parsable {
         tell(&submitted)?;
     }

@@ -205,7 +205,7 @@ pub fn field(job: &JobView, letter: char, now_ms: i64) -> String {
         'Q' => "0".to_owned(),
         'R' if has_nodes => nodes(),
         'R' => format!("({})", reason(job)),
-        'S' => times::instant(job.started_ms),
+        'S' => times::instant(job.started_ms.or(job.start_estimate.map(|estimate| estimate.start_ms))),
         'T' => states::of_job(job.state).1.to_owned(),
         'V' => times::instant(Some(job.submitted_ms)),
         'Z' => job.directory.clone(),

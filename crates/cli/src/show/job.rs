@@ -36,6 +36,12 @@ pub fn detail(detail: &JobDetail, now_ms: i64) -> String {
     if let Some(limit) = job.limit_ms {
         text += &line("time limit", &span(limit));
     }
+    if let Some(deadline) = job.deadline_ms {
+        text += &line("deadline", &instant(deadline));
+    }
+    if let Some(reservation) = &job.reservation {
+        text += &line("reservation", reservation);
+    }
     for attempt in &detail.attempts {
         text += &self::attempt(attempt, now_ms);
     }

@@ -1,6 +1,6 @@
 //! Jobs, one a line.
 
-use offtake_protocol::rest::{JobState, JobView};
+use offtake_protocol::rest::{Basis, JobState, JobView, StartEstimate};
 
 use super::figures::{milli, since, tier};
 use crate::terminal::{Align, listing, shortened};
@@ -22,7 +22,7 @@ const COLUMNS: [Column; 9] = [
     ("chips", Align::Right, |job, _| milli(job.chip_milli)),
     ("state", Align::Left, |job, _| job.state.word().to_owned()),
     ("for", Align::Right, how_long),
-    ("where or why", Align::Left, |job, _| place_or_reason(job)),
+    ("where or why", Align::Left, place_or_reason),
 ];
 /// Columns that a narrow terminal has no room for.
 const IF_WIDE: [&str; 2] = ["tier", "workers"];
@@ -56,12 +56,23 @@ fn how_long(job: &JobView, now_ms: i64) -> String {
     }
 }
 
-/// Where a job runs; why one does not.
-fn place_or_reason(job: &JobView) -> String {
-    let runs = matches!(job.state, JobState::Starting | JobState::Running | JobState::Stopping);
-    match (&job.reason, runs) {
-        (Some(reason), false) => reason.clone(),
-        _ => nodes(&job.nodes),
+/// Where a job runs; why one does not, or when it is expected to.
+fn place_or_reason(job: &JobView, now_ms: i64) -> String {
+    if matches!(job.state, JobState::Starting | JobState::Running | JobState::Stopping) {
+        return nodes(&job.nodes);
+    }
+    match (&job.reason, &job.start_estimate) {
+        (Some(reason), _) => reason.clone(),
+        (None, Some(estimate)) => expected(estimate, now_ms),
+        (None, None) => nodes(&job.nodes),
+    }
+}
+
+fn expected(estimate: &StartEstimate, now_ms: i64) -> String {
+    let left = since(now_ms, estimate.start_ms);
+    match estimate.basis {
+        Basis::Kept => format!("starts in {left} at the latest"),
+        Basis::LookAhead => format!("starts in about {left}"),
     }
 }
 
@@ -79,6 +90,20 @@ pub fn nodes(nodes: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::show::samples;
+
+    #[test]
+    fn who_waits_is_told_when_it_starts() {
+        let start_ms = samples::NOW + 5_400_000;
+        let waits = |basis| JobView {
+            start_estimate: Some(StartEstimate { start_ms, basis, as_of_ms: samples::NOW }),
+            ..samples::job(1, "later", JobState::Pending)
+        };
+        let told = |job: &JobView| place_or_reason(job, samples::NOW);
+        assert_eq!(told(&waits(Basis::Kept)), "starts in 1 h 30 min at the latest");
+        assert_eq!(told(&waits(Basis::LookAhead)), "starts in about 1 h 30 min");
+        let again = JobView { reason: Some("starts again: a node was lost".to_owned()), ..waits(Basis::Kept) };
+        assert_eq!(told(&again), "starts again: a node was lost");
+    }
 
     #[test]
     fn every_state_in_a_table() {

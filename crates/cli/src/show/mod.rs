@@ -6,6 +6,7 @@ pub mod figures;
 pub mod job;
 pub mod jobs;
 pub mod nodes;
+pub mod reservations;
 pub mod tenants;
 pub mod tokens;
 pub mod what_if;

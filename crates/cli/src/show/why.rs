@@ -1,6 +1,6 @@
 //! Why a job waits, or why it is where it is.
 
-use offtake_protocol::rest::{Risk, Why};
+use offtake_protocol::rest::{Basis, Risk, StartEstimate, Why};
 use offtake_workload::Tier;
 
 use super::figures::{instant, span};
@@ -29,6 +29,13 @@ pub fn why(why: &Why, now_ms: i64) -> String {
         text += &line("starts", &format!("{}{from_now}, if work ends as expected", instant(start)));
     } else if !why.missing.is_empty() {
         text += &line("starts", "nobody knows when: work in its way has no time limit, or its room does not exist now");
+    }
+    if let Some(estimate) = &why.start_estimate {
+        text += &line("expected", &expected(estimate, now_ms));
+    }
+    text += &lines("planned", why.planned.as_slice());
+    if let Some(deadline) = &why.deadline {
+        text += &line("deadline", &deadline.summary);
     }
     text += &lines("placed", &why.placed);
     text + &why.risk.iter().map(|risk| lines("risk", &at_risk(risk, now_ms))).collect::<String>()
@@ -71,6 +78,19 @@ fn at_risk(risk: &Risk, now_ms: i64) -> Vec<String> {
     told
 }
 
+fn expected(estimate: &StartEstimate, now_ms: i64) -> String {
+    let when = match estimate.start_ms - now_ms {
+        left if left > 0 => format!("{}, in {}", instant(estimate.start_ms), span(left)),
+        _ => "at once".to_owned(),
+    };
+    match estimate.basis {
+        Basis::Kept => format!("{when}: its nodes are kept"),
+        Basis::LookAhead => {
+            format!("{when}, by a look ahead as of {}: others may come first", instant(estimate.as_of_ms))
+        }
+    }
+}
+
 /// Several values under one name, which is said once.
 fn lines(what: &str, values: &[String]) -> String {
     values.iter().enumerate().map(|(index, value)| line(if index == 0 { what } else { "" }, value)).collect()
@@ -94,6 +114,9 @@ mod tests {
             nearest: Some("hall/block-3: 504 chips free".to_owned()),
             blockers: owned(&["job 12 (sweep) on 1 node until 2024-05-01 09:00:00 UTC", "node n-7 is drained: fan"]),
             earliest_start_ms: Some(NOW + 3_600_000),
+            start_estimate: None,
+            planned: None,
+            deadline: None,
             jobs_before: Some(1_204),
             placed: vec![],
             risk: None,
@@ -103,6 +126,17 @@ mod tests {
     #[test]
     fn why_it_waits() {
         insta::assert_snapshot!(why(&waits(), NOW));
+    }
+
+    #[test]
+    fn when_it_is_expected() {
+        let estimate = |basis, minutes: i64| {
+            let start_ms = NOW + minutes * 60_000;
+            Why { start_estimate: Some(StartEstimate { start_ms, basis, as_of_ms: NOW - 3_000 }), ..waits() }
+        };
+        let told = [estimate(Basis::Kept, 60), estimate(Basis::LookAhead, 90), estimate(Basis::LookAhead, -1)];
+        let told = told.map(|told| why(&told, NOW).lines().find(|line| line.contains("expected ")).map(str::to_owned));
+        insta::assert_debug_snapshot!(told);
     }
 
     #[test]

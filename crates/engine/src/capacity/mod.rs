@@ -111,6 +111,8 @@ pub enum Withheld {
     Full,
     /// It runs work of one tenant at a time, and has work of another than the one that looks.
     Tenant,
+    /// Whoever looks may use the nodes of its reservation and no others.
+    Apart,
 }
 
 impl Withheld {

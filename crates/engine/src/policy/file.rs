@@ -10,7 +10,7 @@ use offtake_workload::Tier;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::{Backfill, Blame, Fairness, Health, Multifactor, Order, Packing, Policy, Preemption, Queue};
+use super::{Backfill, Blame, Estimates, Fairness, Health, Multifactor, Order, Packing, Policy, Preemption, Queue};
 use crate::tenants::{Limits, Quota, Tenant, TenantTree};
 
 /// What is wrong with a policy file.
@@ -62,6 +62,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct BackfillText {
     holds: Option<u32>,
+    estimates: Option<Estimates>,
 }
 
 #[derive(Default, Deserialize)]
@@ -263,7 +264,10 @@ impl Reader<'_> {
             packing: file.packing.unwrap_or(base.packing),
             order: file.order.unwrap_or(base.order),
             seed: file.seed.unwrap_or(base.seed),
-            backfill: Backfill { holds: file.backfill.holds.unwrap_or(base.backfill.holds) },
+            backfill: Backfill {
+                holds: file.backfill.holds.unwrap_or(base.backfill.holds),
+                estimates: file.backfill.estimates.unwrap_or(base.backfill.estimates),
+            },
             preemption,
             health: file.health.map(|text| self.health(text)).transpose()?.or(base.health),
             fairness: Fairness { half_life, ageing },
@@ -383,6 +387,7 @@ order = "fair_share"
 
 [backfill]
 holds = 100
+estimates = "history"
 
 [preemption]
 grace = "2m"
@@ -420,7 +425,8 @@ quota.h100 = { nominal = 64, borrowing_limit = 32, lending_limit = 0 }
         let policy = Policy::from_toml(WHOLE).expect("it is valid");
         assert_eq!((policy.order, policy.packing, policy.queue), (Order::FairShare, Packing::Offtake, Queue::Backfill));
         assert_eq!(policy.fairness, Fairness { half_life: Duration::from_secs(129_600), ageing: None });
-        assert_eq!((policy.backfill.holds, policy.multifactor), (100, Multifactor::default()));
+        let backfill = Backfill { holds: 100, estimates: Estimates::History };
+        assert_eq!((policy.backfill, policy.multifactor), (backfill, Multifactor::default()));
         let preemption = policy.preemption.as_ref().expect("it is given");
         assert_eq!((preemption.grace, preemption.restart), (Duration::from_secs(120), Preemption::default().restart));
         assert!(preemption.moves);

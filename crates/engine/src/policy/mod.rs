@@ -101,12 +101,26 @@ pub struct Backfill {
     /// How many blocked jobs hold capacity, the first in order of those that may use the same kind of node; none for 0.
     /// With one it is EASY (Lifka, JSSPP 1995); with many it is conservative (Mu'alem and Feitelson, IEEE TPDS 2001).
     pub holds: u32,
+    /// How long jobs are expected to run.
+    #[serde(skip_serializing_if = "is_default")]
+    pub estimates: Estimates,
 }
 
 impl Default for Backfill {
     fn default() -> Self {
-        Self { holds: 1 }
+        Self { holds: 1, estimates: Estimates::default() }
     }
+}
+
+/// How long a job is expected to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Estimates {
+    /// As long as its limit lets it.
+    #[default]
+    Limit,
+    /// As long as the last two runs of its tenant and name took, and no longer than its limit lets it.
+    History,
 }
 
 /// What happens behind a blocked job.

@@ -45,7 +45,9 @@ pub fn make_room(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) {
     let entry = state.queue.lane(lane);
     let key = entry.key;
     let Some(policy) = &state.policy.preemption else { return };
-    if state.displaceable.none_below(key.tier) && !(policy.moves && state.displaceable.any()) {
+    // What is reserved is kept from all others: there is nobody to stop for those who may use it.
+    let none = state.displaceable.none_below(key.tier) && !(policy.moves && state.displaceable.any());
+    if none || key.reservation.is_some() {
         return;
     }
     let jobs: Vec<JobId> = entry.first_few(AT_ONCE).map(|waiting| waiting.job).collect();
@@ -74,7 +76,11 @@ pub fn make_room(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) {
 /// Whom to stop for a waiting job, and whose holds it takes over; the state is the same afterwards.
 pub(crate) fn plan(state: &mut State, job: JobId) -> Option<(Plan, Vec<JobId>)> {
     let shape = state.pending_shape(job)?;
-    let tier = state.job(job)?.spec.tier;
+    let spec = &state.job(job)?.spec;
+    if spec.reservation.is_some() {
+        return None;
+    }
+    let tier = spec.tier;
     let own_start = state.holds().iter().find(|hold| hold.job == job).map(|hold| hold.start);
     let is_weaker = |other| state.job(other).is_some_and(|work| work.spec.tier > tier);
     let held = state.holds().iter().map(|hold| hold.job);
@@ -157,7 +163,11 @@ impl State {
         let surplus = self.surplus_replicas();
         let victim = |job: JobId| {
             let work = self.job(job)?;
-            let Phase::Running { shape, placed, since, ends, stage, .. } = &work.phase else { return None };
+            let Phase::Running { shape, placement, placed, since, ends, stage } = &work.phase else { return None };
+            // Nobody else could use the nodes of its reservation, and it may run nowhere else.
+            if self.own_window(&work.spec).is_some_and(|window| window.meets(placement)) {
+                return None;
+            }
             let leaves = now.saturating_add(policy.grace_of(&work.spec));
             if matches!(stage, Stage::Stopping(_)) {
                 return Some((job, 0, if *ends > now { leaves.min(*ends) } else { leaves }));

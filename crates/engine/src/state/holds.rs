@@ -91,13 +91,42 @@ impl State {
         self.lay_hold(self.holds.len() - 1);
     }
 
-    /// From now on whoever is tried may use what is reserved for a job.
+    /// From now on whoever is tried may use what is reserved for a job, and nothing else if it names a reservation.
     pub(crate) fn open_for(&mut self, job: Option<JobId>) {
         let work = job.and_then(|job| self.jobs.get(&job));
-        let opened = work.and_then(|work| self.window_of(&work.spec));
+        let opened = work.and_then(|work| self.own_window(&work.spec)).map(|window| window.job);
         if opened != self.opened {
+            self.set_apart(false);
             self.opened = opened;
+            self.set_apart(true);
             self.lay_holds(|_| true);
+        }
+    }
+
+    /// Whether what whoever is tried may use is not what a job may.
+    pub(crate) fn is_apart(&self, job: JobId) -> bool {
+        let Some(work) = self.jobs.get(&job) else { return false };
+        match &work.spec.reservation {
+            None => self.opened.is_some(),
+            Some(_) => self.opened.is_none() || self.opened != self.window_of(&work.spec),
+        }
+    }
+
+    /// All nodes but those of the opened window are withheld from whoever is tried, or offered again.
+    fn set_apart(&mut self, apart: bool) {
+        let Some(window) = self.opened.and_then(|window| self.hold_of(window)) else { return };
+        let mut others = Vec::with_capacity(window.nodes.len() + 1);
+        let mut from = 0;
+        for range in &window.nodes {
+            others.push(from..range.first.0);
+            from = range.numbers().end;
+        }
+        others.push(from..self.fleet().nodes.len() as u32);
+        for nodes in others {
+            match apart {
+                true => self.capacity.withhold_all(nodes, Withheld::Apart),
+                false => self.capacity.offer_all(nodes, Withheld::Apart),
+            }
         }
     }
 
@@ -363,7 +392,7 @@ impl Hold {
         self.meets_any(placement.slots().map(|slot| slot.nodes))
     }
 
-    fn meets_any(&self, mut ranges: impl Iterator<Item = NodeRange>) -> bool {
+    pub(super) fn meets_any(&self, mut ranges: impl Iterator<Item = NodeRange>) -> bool {
         ranges.any(|range| {
             let range = range.numbers();
             let place = self.nodes.partition_point(|held| held.numbers().end <= range.start);

@@ -7,17 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use offtake_fleet::{AcceleratorKindIx, Fleet, NodeIx};
-use offtake_units::{Timestamp, Watts};
+use offtake_units::{Duration, Timestamp, Watts};
 use offtake_workload::{Gang, Job, Tier};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
 use super::health::Faults;
+use super::jobs::Entry;
 use super::reservations::{Reservations, Reserved};
 use super::{Ended, Hold, NodeCondition, Phase, ServiceState, Stage, State, Work};
 use crate::capacity::{LimitIx, Withheld};
 use crate::elastic::{as_placed, elastic_gang};
 use crate::fact::{JobId, NodeRange, Placement, ReservationId, ServiceId, Slot};
+use crate::history::{History, RunsImage};
 use crate::later::Later;
 use crate::ledger::Ledger;
 use crate::place::ShapeIx;
@@ -35,6 +37,8 @@ pub struct Image {
     policy_version: u64,
     fleet: Arc<Fleet>,
     ledger: Ledger,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    history: Vec<RunsImage>,
     ended: Ended,
     next_turn: u64,
     next_replica: u64,
@@ -76,6 +80,8 @@ struct JobImage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     asked: Option<Timestamp>,
     attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    planned: Option<Duration>,
     phase: PhaseImage,
 }
 
@@ -165,6 +171,7 @@ impl State {
             policy_version: self.policy_version,
             fleet: Arc::clone(self.fleet()),
             ledger: self.ledger.clone(),
+            history: self.history.image(),
             ended: self.ended,
             next_turn: self.next_turn,
             next_replica: self.next_replica,
@@ -287,6 +294,7 @@ impl State {
         self.now = image.now;
         self.policy_version = image.policy_version;
         self.ledger = image.ledger;
+        self.history = History::restore(image.history);
         self.ended = image.ended;
         self.next_turn = image.next_turn;
         self.next_replica = image.next_replica;
@@ -331,7 +339,7 @@ impl State {
     }
 
     fn take_in_job(&mut self, image: JobImage) -> Result<(), Unfit> {
-        let JobImage { job, spec, turn, asked, attempts, phase } = image;
+        let JobImage { job, spec, turn, asked, attempts, planned, phase } = image;
         let asked = asked.unwrap_or(spec.submitted);
         if self.tenants_stand_apart() {
             self.tenants.number(&spec.tenant);
@@ -369,10 +377,10 @@ impl State {
         };
         match &phase {
             Phase::Refused(_) => self.to_reject.push_back(job),
-            Phase::Pending(shape) => self.enqueue(job, &spec, turn, asked, *shape),
+            Phase::Pending(shape) => self.enqueue(job, &spec, Entry { turn, asked, planned }, *shape),
             Phase::Held(_) | Phase::Running { .. } => {}
         }
-        self.jobs.insert(job, Work { spec, turn, asked, attempts, phase });
+        self.jobs.insert(job, Work { spec, turn, asked, attempts, planned, phase });
         self.count_in(job);
         Ok(())
     }
@@ -427,8 +435,8 @@ impl JobImage {
                 stage: *stage,
             },
         };
-        let (turn, asked, attempts) = (work.turn, Some(work.asked), work.attempts);
-        Self { job, spec: Arc::clone(&work.spec), turn, asked, attempts, phase }
+        let (turn, asked, attempts, planned) = (work.turn, Some(work.asked), work.attempts, work.planned);
+        Self { job, spec: Arc::clone(&work.spec), turn, asked, attempts, planned, phase }
     }
 }
 

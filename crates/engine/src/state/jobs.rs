@@ -11,10 +11,18 @@ use super::{Hold, Phase, ServiceState, Stage, State, Work, kinds_of};
 use crate::admission::admit;
 use crate::elastic::{elastic_gang, speed};
 use crate::fact::{JobId, Placement, ServiceId, StopReason};
+use crate::history::corrected;
 use crate::place::ShapeIx;
-use crate::policy::Order;
+use crate::policy::{Estimates, Order};
 use crate::queue::{Turn, Waiting};
 use crate::request::{Refusal, Shape};
+
+/// With what a job enters the queue.
+pub(super) struct Entry {
+    pub turn: Turn,
+    pub asked: Timestamp,
+    pub planned: Option<Duration>,
+}
 
 /// What a job had while it ran.
 struct Run {
@@ -36,6 +44,10 @@ impl State {
         if self.tenants_stand_apart() {
             self.tenants.number(&spec.tenant);
         }
+        let planned = match self.policy.backfill.estimates {
+            Estimates::Limit => None,
+            Estimates::History => self.history.estimate(&spec),
+        };
         // Replicas were let in with their service.
         let may_wait = if job.is_replica() { Ok(()) } else { self.lets_wait(&spec) };
         let phase = match self.intern(&spec.gangs).and_then(|shape| may_wait.map(|()| shape)) {
@@ -43,7 +55,7 @@ impl State {
                 if self.mix.learn(self.policy.packing, shape, self.now, &self.shapes) {
                     self.scores.clear();
                 }
-                self.enqueue(job, &spec, turn, self.now, shape);
+                self.enqueue(job, &spec, Entry { turn, asked: self.now, planned }, shape);
                 self.count_waiting(&spec, true);
                 Phase::Pending(shape)
             }
@@ -52,11 +64,12 @@ impl State {
                 Phase::Refused(refusal)
             }
         };
-        self.jobs.insert(job, Work { spec, turn, asked: self.now, attempts: 0, phase });
+        self.jobs.insert(job, Work { spec, turn, asked: self.now, attempts: 0, planned, phase });
     }
 
-    pub(super) fn enqueue(&mut self, job: JobId, spec: &Job, turn: Turn, asked: Timestamp, shape: ShapeIx) {
-        let duration = spec.duration.unwrap_or(Duration::from_millis(i64::MAX));
+    pub(super) fn enqueue(&mut self, job: JobId, spec: &Job, entry: Entry, shape: ShapeIx) {
+        let Entry { turn, asked, planned } = entry;
+        let duration = planned.or(spec.duration).unwrap_or(Duration::from_millis(i64::MAX));
         self.reservations.number(spec.reservation.as_deref());
         if spec.reservation.is_some() {
             self.tenants.number(&spec.tenant);
@@ -190,8 +203,9 @@ impl State {
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Held(shape) = work.phase else { return };
         work.phase = Phase::Pending(shape);
-        let (spec, turn, asked) = (Arc::clone(&work.spec), work.turn, work.asked);
-        self.enqueue(job, &spec, turn, asked, shape);
+        let entry = Entry { turn: work.turn, asked: work.asked, planned: work.planned };
+        let spec = Arc::clone(&work.spec);
+        self.enqueue(job, &spec, entry, shape);
     }
 
     // Jobs run.
@@ -290,6 +304,37 @@ impl State {
         self.outlast(shape, &placement, |start| before <= start && start < after, true);
     }
 
+    /// A running job is expected to end later than it was.
+    pub(super) fn correct_end(&mut self, job: JobId, after: Timestamp) {
+        let Some(Phase::Running { shape, placement, ends, .. }) = self.jobs.get_mut(&job).map(|work| &mut work.phase)
+        else {
+            return;
+        };
+        let (shape, placement) = (*shape, Arc::clone(placement));
+        let before = std::mem::replace(ends, after.max(*ends));
+        if after <= before {
+            return;
+        }
+        self.ends.remove(&(before, job));
+        self.ends.insert((after, job));
+        // Starts that could not be told while nobody knew when it ends can be told now.
+        self.start_unknown.clear();
+        self.outlast(shape, &placement, |start| before <= start && start < after, true);
+    }
+
+    /// Running work that has outlasted its estimate and may run on, with when it is to be expected to end.
+    pub(crate) fn outlasting(&self) -> Vec<(JobId, Timestamp)> {
+        let outlasts = |(_, job): &(Timestamp, JobId)| {
+            let work = self.jobs.get(job)?;
+            let Phase::Running { since, stage, .. } = &work.phase else { return None };
+            let (planned, limit) = work.planned.zip(work.spec.duration)?;
+            let ran = self.now - *since;
+            let runs_on = !matches!(stage, Stage::Stopping(_)) && ran < limit;
+            runs_on.then(|| (*job, since.saturating_add(corrected(planned, ran, limit))))
+        };
+        self.ends.range(..=(self.now, JobId(u64::MAX))).filter_map(outlasts).collect()
+    }
+
     /// Spares of a running job take the places of other nodes of it, and its workers start again. No capacity moves.
     pub(super) fn swap(&mut self, job: JobId, swaps: &[(NodeIx, NodeIx)], saved_until: Option<Timestamp>) {
         let now = self.now;
@@ -360,6 +405,9 @@ impl State {
     pub(super) fn end(&mut self, job: JobId, survived: bool) -> bool {
         let Some(work) = self.jobs.remove(&job) else { return false };
         self.faults.forget(job);
+        if survived && self.policy.backfill.estimates == Estimates::History {
+            self.note_run(job, &work);
+        }
         match work.phase {
             Phase::Refused(_) => self.to_reject.retain(|other| *other != job),
             Phase::Held(_) => self.count_waiting(&work.spec, false),
@@ -374,6 +422,16 @@ impl State {
             }
         }
         true
+    }
+
+    /// How long a job ran that has ended by itself; one that was placed before did a part of its work then.
+    fn note_run(&mut self, job: JobId, work: &Work) {
+        if let Phase::Running { since, .. } = &work.phase
+            && work.attempts == 1
+            && !job.is_replica()
+        {
+            self.history.note(&work.spec, self.now - *since);
+        }
     }
 
     /// A job that ran gives back what it had.
@@ -409,6 +467,11 @@ impl State {
 impl Work {
     /// When it is expected to end if its time begins now.
     pub(crate) fn expected_end(&self, now: Timestamp) -> Timestamp {
+        self.planned.or(self.spec.duration).map_or(Timestamp::NEVER, |duration| now.saturating_add(duration))
+    }
+
+    /// When it ends at the latest if its time begins now.
+    pub(crate) fn latest_end(&self, now: Timestamp) -> Timestamp {
         self.spec.duration.map_or(Timestamp::NEVER, |duration| now.saturating_add(duration))
     }
 
@@ -417,10 +480,20 @@ impl Work {
     /// What a job runs for is a limit where it has a program, and otherwise its work at the size that it prefers.
     fn expected_end_on(&self, now: Timestamp, placement: &Placement) -> Timestamp {
         match self.spec.duration {
-            Some(duration) if self.spec.program.is_none() => {
+            Some(duration) if self.spec.program.is_none() && self.planned.is_none() => {
                 now.saturating_add(speed(&self.spec, placement).time_for(duration))
             }
             _ => self.expected_end(now),
+        }
+    }
+
+    /// When it leaves its nodes at the latest, as it runs; [`Timestamp::NEVER`] where nobody knows.
+    pub(crate) fn leaves(&self) -> Option<Timestamp> {
+        match &self.phase {
+            Phase::Running { ends, stage: Stage::Stopping(_), .. } => Some(*ends),
+            Phase::Running { since, .. } if self.planned.is_some() => Some(self.latest_end(*since)),
+            Phase::Running { ends, .. } => Some(*ends),
+            _ => None,
         }
     }
 }

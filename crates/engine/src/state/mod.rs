@@ -18,7 +18,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use offtake_fleet::{Fleet, NodeIx, NodeKindIx};
-use offtake_units::{Timestamp, Watts};
+use offtake_units::{Duration, Timestamp, Watts};
 use offtake_workload::{Gang, Job, Service};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::capacity::{Capacity, LimitIx};
 use crate::displaceable::Displaceable;
 use crate::fact::{Event, Fact, JobId, NodeRange, Placement, ServiceId, StopReason};
+use crate::history::History;
 use crate::later::Later;
 use crate::ledger::Ledger;
 use crate::place::{Scores, ShapeIx};
@@ -52,6 +53,8 @@ pub struct Work {
     pub asked: Timestamp,
     /// How often it has been placed.
     pub attempts: u32,
+    /// How long it is expected to run, where that is less than its limit.
+    pub planned: Option<Duration>,
     /// Where it stands.
     pub phase: Phase,
 }
@@ -175,6 +178,7 @@ pub struct State {
     /// Running jobs that are being stopped.
     stopping: BTreeSet<JobId>,
     ledger: Ledger,
+    pub(crate) history: History,
     ended: Ended,
     next_turn: u64,
     next_replica: u64,
@@ -218,6 +222,7 @@ impl Default for State {
             jobs: FxHashMap::default(),
             ends: BTreeSet::new(),
             stopping: BTreeSet::new(),
+            history: History::default(),
             ended: Ended::default(),
             next_turn: 0,
             next_replica: JobId::REPLICAS,
@@ -359,6 +364,7 @@ impl State {
             }
             Event::NodesSwapped { job, swaps, saved_until } => self.swap(*job, swaps, *saved_until),
             Event::JobStarted { job } => self.started(*job),
+            Event::EstimateCorrected { job, ends } => self.correct_end(*job, *ends),
             Event::JobStopping { job, reason } => self.stopping(*job, *reason),
             Event::JobRequeued { job, saved_until, held } => self.requeue(*job, *saved_until, *held),
             Event::JobHeld { job } => {

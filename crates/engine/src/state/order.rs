@@ -202,8 +202,13 @@ impl State {
         }
     }
 
-    /// The lane of the job that goes before all others, parked or not.
+    /// The lane of the job that goes before all others, parked or not. Who waits for nodes of a reservation is in nobody's
+    /// way.
     pub(crate) fn head_lane(&self) -> Option<LaneIx> {
-        self.lanes_in_order().next()
+        let counts = |lane: &LaneIx| {
+            let entry = self.queue.lane(*lane);
+            entry.key.reservation.is_none() || self.queue.is_awake(*lane)
+        };
+        self.lanes_in_order().find(counts)
     }
 }

@@ -8,6 +8,7 @@ use offtake_workload::{Job, Tier};
 use super::{Phase, State, Work};
 use crate::fact::{JobId, Placement};
 use crate::place::{Allowance, ShapeIx};
+use crate::policy::Estimates;
 use crate::queue::{Blocked, LaneIx, Turn};
 use crate::request::Refusal;
 use crate::tenants::{Footprint, Promise, TenantIx, TenantView, Tenants};
@@ -118,7 +119,9 @@ impl State {
 
     /// Whether a parked lane's jobs are tried on what jobs of any other lane of their shape would be.
     pub(crate) fn sees_what_all_see(&self, lane: LaneIx) -> bool {
-        self.tenancy.is_empty() && self.queue.lane(lane).key.reservation.is_none()
+        // Windows are kept clear by limits, which do not show in how long jobs are planned to run.
+        let by_limits = self.policy.backfill.estimates == Estimates::Limit || self.reservations().is_empty();
+        by_limits && self.tenancy.is_empty() && self.queue.lane(lane).key.reservation.is_none()
     }
 
     /// Why quota or limits keep the first job of a lane from running anywhere, if they do.

@@ -1,5 +1,8 @@
 //! Reservations: capacity kept for a time, and for jobs that name it.
 //!
+//! Jobs that name one run on its nodes, while its window lasts, and nowhere else: until it begins, and once it is over,
+//! they wait. They have no holds of their own: what they need is kept already.
+//!
 //! The next window of each is a hold without a waiting job; the one after it is placed when that is over. Nothing that
 //! would outlast a window's beginning comes to its nodes, so that one window ahead is enough.
 
@@ -13,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Hold, State};
 use crate::fact::{JobId, NodeRange, ReservationId};
+use crate::queue::{Blocked, LaneIx};
 
 /// A reservation's name as lanes know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,9 +94,11 @@ impl State {
         &self.reservations.by_id
     }
 
-    /// When a window ends next, or a new one is to be placed: a pass is due then.
+    /// When a window begins or ends next, or a new one is to be placed: a pass is due then.
     pub fn next_window(&self) -> Option<Timestamp> {
-        self.reservations.due.first().map(|(at, _)| *at)
+        let (ends, _) = self.reservations.due.first()?;
+        let begins = self.holds.iter().filter(|hold| hold.job.is_window()).map(|hold| hold.start);
+        begins.filter(|begins| *begins > self.now).chain([*ends]).min()
     }
 
     /// The nodes kept by a reservation's window.
@@ -149,10 +155,55 @@ impl State {
         Some(JobId::of_window(*id))
     }
 
+    /// The window in which a job has to run, if its reservation has nodes; when it begins and ends.
+    pub(crate) fn own_window(&self, spec: &Job) -> Option<&Hold> {
+        self.hold_of(self.window_of(spec)?)
+    }
+
+    /// Whether a job names a reservation that has not begun or is not there.
+    pub(crate) fn awaits_window(&self, spec: &Job) -> bool {
+        let lasts = |hold: &Hold| hold.start <= self.now && self.now < hold.end;
+        spec.reservation.is_some() && !self.own_window(spec).is_some_and(lasts)
+    }
+
+    /// Whether the jobs of a lane wait for their reservation.
+    pub(crate) fn lane_awaits_window(&self, lane: LaneIx) -> bool {
+        let entry = self.queue.lane(lane);
+        let first = entry.first().filter(|_| entry.key.reservation.is_some());
+        first.and_then(|first| self.job(first.job)).is_some_and(|work| self.awaits_window(&work.spec))
+    }
+
+    /// Jobs whose windows have begun are tried.
+    pub(crate) fn wake_begun(&mut self) {
+        let has_begun = |hold: &&Hold| hold.start <= self.now;
+        let windows = self.holds.iter().filter(has_begun).filter_map(|hold| hold.job.reservation());
+        let lanes = windows.flat_map(|reservation| self.lanes_of(reservation)).copied();
+        let waits = |lane: &LaneIx| self.queue.lane(*lane).parked == Some(Blocked::Reservation);
+        let woken: Vec<LaneIx> = lanes.filter(waits).filter(|lane| !self.lane_awaits_window(*lane)).collect();
+        woken.into_iter().for_each(|lane| self.queue.wake(lane));
+    }
+
+    /// Something on nodes was given back: jobs whose windows have them are tried.
+    pub(super) fn wake_windows_on(&mut self, nodes: NodeRange) {
+        let windows = self.holds.iter().filter(|hold| hold.job.is_window() && hold.start <= self.now);
+        let windows = windows.filter(|hold| hold.meets_any(std::iter::once(nodes)));
+        let lanes =
+            windows.filter_map(|hold| hold.job.reservation()).flat_map(|reservation| self.lanes_of(reservation));
+        let woken: Vec<LaneIx> = lanes.copied().collect();
+        woken.into_iter().for_each(|lane| self.queue.wake(lane));
+    }
+
+    /// The lanes whose jobs name a reservation.
+    fn lanes_of(&self, reservation: ReservationId) -> &[LaneIx] {
+        let reserved = self.reservations.by_id.get(&reservation);
+        let number = reserved.and_then(|reserved| self.reservations.known(Some(&reserved.spec.name)));
+        number.map_or(&[], |number| self.queue.naming(number))
+    }
+
     /// Whether a job would be at work on a window's nodes while they are kept from it.
     pub(crate) fn runs_into_a_window(&self, job: JobId, placement: &crate::fact::Placement) -> bool {
         let Some(work) = self.job(job) else { return false };
-        let (own, end) = (self.window_of(&work.spec), work.expected_end(self.now));
+        let (own, end) = (self.window_of(&work.spec), work.latest_end(self.now));
         let kept = self.holds.iter().filter(|hold| hold.job.is_window() && Some(hold.job) != own);
         kept.filter(|hold| hold.overlaps(self.now, end)).any(|hold| hold.meets(placement))
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use offtake_fleet::NodeIx;
-use offtake_units::Timestamp;
 use offtake_workload::Job;
 
+use super::jobs::Entry;
 use super::{Phase, State};
 use crate::fact::{JobId, NodeRange, Placement};
 use crate::place::ShapeIx;
@@ -67,16 +67,17 @@ impl State {
 
     /// Puts all waiting jobs into their lanes again, in the order of their turns; each lane is tried anew.
     pub(super) fn queue_anew(&mut self) {
-        let mut waiting: Vec<(Turn, Timestamp, JobId, ShapeIx, Arc<Job>)> = Vec::new();
+        let mut waiting: Vec<(Entry, JobId, ShapeIx, Arc<Job>)> = Vec::new();
         for (job, work) in &self.jobs {
             if let Phase::Pending(shape) = work.phase {
-                waiting.push((work.turn, work.asked, *job, shape, Arc::clone(&work.spec)));
+                let entry = Entry { turn: work.turn, asked: work.asked, planned: work.planned };
+                waiting.push((entry, *job, shape, Arc::clone(&work.spec)));
             }
         }
-        waiting.sort_unstable_by_key(|(turn, ..)| *turn);
+        waiting.sort_unstable_by_key(|(entry, ..)| entry.turn);
         self.queue = self.empty_queue(self.fleet().node_kinds.len());
-        for (turn, asked, job, shape, spec) in waiting {
-            self.enqueue(job, &spec, turn, asked, shape);
+        for (entry, job, shape, spec) in waiting {
+            self.enqueue(job, &spec, entry, shape);
         }
     }
 

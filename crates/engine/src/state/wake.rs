@@ -31,6 +31,7 @@ impl State {
             Some(freed) if freed.len() < MOST_FREED => freed.push(nodes),
             freed => *freed = None,
         }
+        self.wake_windows_on(nodes);
         let mut seen = None;
         for node in nodes.numbers().map(NodeIx) {
             if self.capacity.is_withheld(node, Withheld::Out) {

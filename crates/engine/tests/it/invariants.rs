@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_engine::{
-    Backfill, Event, Fairness, Fault, Health, JobId, LimitIx, Limits, Order, Phase, Policy, Preemption, Quota,
-    ReservationId, ServiceId, Stage, StopReason, Tenant, TenantTree,
+    Backfill, Estimates, Event, Fairness, Fault, Health, JobId, LimitIx, Limits, Order, Phase, Policy, Preemption,
+    Quota, ReservationId, ServiceId, Stage, StopReason, Tenant, TenantTree,
 };
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
@@ -155,7 +155,7 @@ fn run_preempting(policy: &str, steps: Vec<Step>) {
 /// With so many blocked jobs that hold capacity.
 fn run_with_holds(policy: &str, holds: u32, steps: Vec<Step>) {
     let policy = Policy::named(policy, 7).expect("the test's policy exists");
-    run_under(Policy { backfill: Backfill { holds }, ..policy }, steps);
+    run_under(Policy { backfill: Backfill { holds, ..Backfill::default() }, ..policy }, steps);
 }
 
 /// Tenants of the steps in a tree, with quotas and limits that bind.
@@ -174,7 +174,7 @@ fn with_tenants(order: Order) -> Policy {
     let half_life = Duration::from_secs(60);
     let fairness = Fairness { half_life, ageing: Some(Duration::from_secs(300)) };
     let named = Policy::named("offtake", 7).expect("the test's policy exists");
-    let backfill = Backfill { holds: 1 + order as u32 };
+    let backfill = Backfill { holds: 1 + order as u32, ..Backfill::default() };
     let health = Health {
         window: Duration::from_secs(600),
         hold_jobs_after: 2,
@@ -345,9 +345,9 @@ fn reserving() -> impl Strategy<Value = Reserving> {
 }
 
 /// Where all work ends when it is expected to, nothing is on a window's nodes while it lasts but what may be.
-fn reservations_are_honoured(holds: u32, steps: Vec<Reserving>) {
-    let mut engine = Engine::new(fleet(MIXED), "offtake");
-    engine.keep(holds);
+fn reservations_are_honoured(holds: u32, estimates: Estimates, steps: Vec<Reserving>) {
+    let named = Policy::named("offtake", 7).expect("the test's policy exists");
+    let mut engine = Engine::under(fleet(MIXED), Policy { backfill: Backfill { holds, estimates }, ..named });
     let mut made = 0;
     for step in steps {
         match step {
@@ -372,7 +372,8 @@ fn reservations_are_honoured(holds: u32, steps: Vec<Reserving>) {
         engine.restore();
         let windows: Vec<_> = engine.state.holds().iter().filter(|hold| hold.job.is_window()).cloned().collect();
         for (job, work) in engine.state.jobs() {
-            let Phase::Running { placement, placed, ends, stage: Stage::Starting, .. } = &work.phase else { continue };
+            let Phase::Running { placement, placed, stage: Stage::Starting, .. } = &work.phase else { continue };
+            let ends = *placed + work.spec.duration.expect("all have a limit");
             for window in &windows {
                 let reservation = window.job.reservation().expect("it is a window");
                 let spec = &engine.state.reservations()[&reservation].spec;
@@ -382,11 +383,32 @@ fn reservations_are_honoured(holds: u32, steps: Vec<Reserving>) {
                         .iter()
                         .any(|kept| kept.first.0 < range.numbers().end && range.first.0 < kept.numbers().end)
                 });
-                let meets = is_there && *placed < window.end && window.start < *ends;
+                let meets = is_there && *placed < window.end && window.start < ends;
                 let may = spec.admits(&work.spec.tenant) && work.spec.reservation.as_ref() == Some(&spec.name);
                 // Maintenance may be laid over other windows, and over nobody's work.
                 assert!(!meets || may, "job {} is on nodes of reservation {}", job.0, reservation.0);
             }
+        }
+    }
+    let mut windows = std::collections::BTreeMap::new();
+    let mut naming = std::collections::BTreeSet::new();
+    for fact in &engine.journal {
+        match &fact.event {
+            Event::WindowPlaced { reservation, start, end, nodes } => {
+                windows.insert(*reservation, (*start..*end, nodes.clone()));
+            }
+            Event::JobSubmitted { job, spec } if spec.reservation.is_some() => {
+                naming.insert(*job);
+            }
+            Event::JobPlaced { job, placement } if naming.contains(job) => {
+                let holds_all = |nodes: &[offtake_engine::NodeRange]| {
+                    let kept: Vec<u32> = nodes.iter().flat_map(|range| range.numbers()).collect();
+                    placement.nodes().iter().flat_map(|range| range.numbers()).all(|node| kept.contains(&node))
+                };
+                let mut own = windows.values().filter(|(lasts, _)| lasts.contains(&fact.at));
+                assert!(own.any(|(_, nodes)| holds_all(nodes)), "job {} runs outside its reservation", job.0);
+            }
+            _ => {}
         }
     }
     assert_eq!(engine.folded().essence(), engine.state.essence(), "the fold of the journal is the state");
@@ -421,8 +443,12 @@ proptest! {
     }
 
     #[test]
-    fn reservations_hold(holds in 0u32..10, steps in prop::collection::vec(reserving(), 1..40)) {
-        reservations_are_honoured(holds, steps);
+    fn reservations_hold(
+        holds in 0u32..10,
+        estimates in prop_oneof![Just(Estimates::Limit), Just(Estimates::History)],
+        steps in prop::collection::vec(reserving(), 1..40),
+    ) {
+        reservations_are_honoured(holds, estimates, steps);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod backfill;
 mod defrag;
 mod elastic;
 mod health;
+mod history;
 mod invariants;
 mod life;
 mod preempt;

@@ -92,7 +92,52 @@ fn those_who_name_it_use_its_nodes() {
     let stage = engine.state.job(member).map(|work| work.phase.clone());
     let stops = |stage: &Stage| *stage == Stage::Stopping(StopReason::ReservationEnded);
     assert!(matches!(&stage, Some(offtake_engine::Phase::Running { stage, .. }) if stops(stage)), "{stage:?}");
-    assert!(engine.runs(other) && engine.runs(stranger), "what it no longer keeps is everybody's");
+    assert!(engine.runs(other), "what it no longer keeps is everybody's");
+    assert!(!engine.runs(stranger), "who names a reservation does not run elsewhere");
+    let why = engine.state.explain(stranger);
+    let over = Obstacle::NoReservation { name: "course".to_owned() };
+    assert!(matches!(&why, Some(Explanation::Waiting(why)) if why.obstacles == [over.clone()]), "{why:?}");
+}
+
+#[test]
+fn those_who_name_it_run_there_and_then_and_nowhere_else() {
+    let mut engine = Engine::new(fleet(PLAIN), "offtake");
+    make(&mut engine, nodes(2, 10, 50));
+    let window = engine.state.window(ONE).expect("its nodes are kept").nodes.clone();
+    let wide = engine.submit(named(job(vec![gang(3, 4)], Some(5))));
+    let first = engine.submit(named(job(vec![gang(2, 4)], Some(20))));
+    let second = engine.submit(named(job(vec![gang(2, 4)], Some(20))));
+    engine.pass(0);
+    assert!(!engine.runs(first), "it has not begun");
+    let waiting = |engine: &mut Engine, job| match engine.state.explain(job) {
+        Some(Explanation::Waiting(why)) => why,
+        other => unreachable!("{other:?}"),
+    };
+    let why = waiting(&mut engine, first);
+    let begins = Timestamp::from_secs(10);
+    assert!(why.obstacles.contains(&Obstacle::NotBegun { name: "course".to_owned(), start: Some(begins) }));
+    assert_eq!(why.earliest, Some(begins));
+    engine.restore();
+    engine.pass(10);
+    assert!(engine.runs(first) && !engine.runs(second) && !engine.runs(wide), "there are two nodes, and two more idle");
+    assert_eq!(engine.nodes(first), window);
+    assert_eq!(waiting(&mut engine, second).earliest, Some(Timestamp::from_secs(30)));
+    assert_eq!(waiting(&mut engine, wide).earliest, None, "it never fits");
+    engine.tell(Event::JobFinished { job: first });
+    engine.pass(20);
+    assert_eq!(engine.nodes(second), window, "who ends makes room for the next");
+    engine.state.check().expect("every truth holds");
+    assert_eq!(engine.folded().essence(), engine.state.essence());
+}
+
+#[test]
+fn who_waits_for_a_reservation_is_in_nobodys_way() {
+    let mut engine = Engine::new(fleet(PLAIN), "fifo");
+    make(&mut engine, nodes(1, 100, 50));
+    let later = engine.submit(named(job(vec![gang(1, 4)], Some(5))));
+    let now = engine.submit(job(vec![gang(1, 4)], Some(5)));
+    engine.pass(0);
+    assert!(engine.runs(now) && !engine.runs(later), "strict order is that of those who could start");
 }
 
 #[test]

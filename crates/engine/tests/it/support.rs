@@ -209,7 +209,7 @@ impl Engine {
 
     /// So many blocked jobs hold capacity from now on.
     pub fn keep(&mut self, holds: u32) {
-        let policy = Policy { backfill: Backfill { holds }, ..self.state.policy().clone() };
+        let policy = Policy { backfill: Backfill { holds, ..Backfill::default() }, ..self.state.policy().clone() };
         self.tell(Event::PolicySet { policy });
     }
 

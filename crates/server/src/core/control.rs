@@ -29,7 +29,7 @@ impl Core {
         if known.is_none() {
             let asked = match &answer {
                 Answer::Step(view) if is_step => {
-                    vec![Submitted { id: u64::from(view.step), count: 1, state: view.state }]
+                    vec![Submitted { id: u64::from(view.step), count: 1, state: view.state, deadline: None }]
                 }
                 _ => Vec::new(),
             };
@@ -125,6 +125,17 @@ impl Core {
                 caller.is_operator()?;
                 self.emit(*made);
                 Ok(Answer::JoinToken(answer))
+            }
+            Command::Reserve(spec) => {
+                caller.is_operator()?;
+                self.reserve(caller, &spec, repeated)
+            }
+            Command::Unreserve(name) => {
+                caller.is_operator()?;
+                if !repeated {
+                    self.unreserve(&name)?;
+                }
+                Ok(Answer::Done)
             }
             Command::Tell(events) => {
                 caller.is_operator()?;

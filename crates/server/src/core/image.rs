@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use offtake_protocol::rest::JobState;
 use offtake_units::Timestamp;
+use offtake_workload::When;
 use serde::{Deserialize, Serialize};
 
 use super::access::{JoinToken, Token};
@@ -26,7 +27,9 @@ pub struct Image {
     ended: VecDeque<u64>,
     outcomes: Vec<(u64, JobState)>,
     next_job: u64,
-    waiting: BTreeMap<u64, Vec<u64>>,
+    #[serde(default = "first")]
+    next_reservation: u64,
+    waiting: BTreeMap<u64, Vec<(u64, When)>>,
     arrays: BTreeMap<u64, ArrayRecord>,
     nodes: BTreeMap<Arc<str>, NodeRecord>,
     joined: Vec<Arc<str>>,
@@ -35,6 +38,10 @@ pub struct Image {
     keys: BTreeMap<String, Keyed>,
     keys_in_order: VecDeque<(Timestamp, String)>,
     prices: Prices,
+}
+
+const fn first() -> u64 {
+    1
 }
 
 impl Image {
@@ -55,6 +62,7 @@ impl Core {
             ended: self.ended.clone(),
             outcomes: self.outcomes.iter().map(|(job, state)| (*job, *state)).collect(),
             next_job: self.next_job,
+            next_reservation: self.next_reservation,
             waiting: self.waiting.clone(),
             arrays: self.arrays.clone(),
             nodes: self.nodes.clone(),
@@ -80,6 +88,7 @@ impl Core {
             ended: image.ended,
             outcomes: image.outcomes.into_iter().collect(),
             next_job: image.next_job,
+            next_reservation: image.next_reservation,
             waiting: image.waiting,
             arrays: image.arrays,
             nodes: image.nodes,
@@ -92,6 +101,7 @@ impl Core {
             ..Self::new(settings)
         };
         core.note_fleet();
+        core.count_unmet();
         let live: Vec<(u64, Vec<u32>)> = core
             .records
             .iter()

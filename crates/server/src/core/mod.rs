@@ -8,12 +8,14 @@
 mod access;
 mod attempts;
 mod control;
+mod deadlines;
 mod defrag;
 mod image;
 mod nodes;
 mod policy;
 mod receipt;
 mod records;
+mod reservations;
 mod steps;
 mod submit;
 #[cfg(test)]
@@ -31,11 +33,11 @@ use offtake_engine::{Event as EngineEvent, Fact as EngineFact, JobId, Policy, St
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_protocol::agent::{Join, Joined, Orders, Report};
 use offtake_protocol::rest::{
-    Defrag, JobState, JobView, JoinTokenMade, NodeView, PolicyView, Problem, StepRequest, StepView, SubmittedBatch,
-    TokenMade,
+    Defrag, JobState, JobView, JoinTokenMade, NodeView, PolicyView, Problem, ReservationView, StepRequest, StepView,
+    SubmittedBatch, TokenMade,
 };
 use offtake_units::{Duration, Timestamp};
-use offtake_workload::{JobFile, User};
+use offtake_workload::{JobFile, Reservation, User, When};
 
 use crate::fact::{Event, Fact};
 
@@ -44,7 +46,7 @@ pub use image::Image;
 pub use nodes::NodeRecord;
 pub use records::{Attempt, Record};
 pub use views::{Figures, HistoryRow, LogSource, limit, states};
-pub use what_if::Fork;
+pub use what_if::{Fork, Starts};
 
 use timers::Timers;
 
@@ -179,6 +181,10 @@ pub enum Command {
         /// What its maker is told.
         answer: JoinTokenMade,
     },
+    /// Capacity is set aside.
+    Reserve(Box<Reservation>),
+    /// A reservation is withdrawn.
+    Unreserve(String),
     /// Facts from outside, such as prices: applied as they are.
     Tell(Vec<Event>),
 }
@@ -196,6 +202,8 @@ pub enum Answer {
     Policy(Box<PolicyView>),
     /// What is being moved.
     Defrag(Box<Defrag>),
+    /// A reservation was made: how it stands.
+    Reservation(Box<ReservationView>),
     /// A step was asked for, or ended.
     Step(Box<StepView>),
     /// A token.
@@ -256,8 +264,11 @@ pub struct Core {
     ended: VecDeque<u64>,
     outcomes: BTreeMap<u64, JobState>,
     next_job: u64,
+    next_reservation: u64,
     /// Jobs that wait for another, by that.
-    waiting: BTreeMap<u64, Vec<u64>>,
+    waiting: BTreeMap<u64, Vec<(u64, When)>>,
+    /// How many dependencies of each waiting job are not fulfilled yet.
+    unmet: BTreeMap<u64, usize>,
     arrays: BTreeMap<u64, waiting::ArrayRecord>,
     nodes: BTreeMap<Arc<str>, NodeRecord>,
     /// The names of the fleet's nodes, by position.
@@ -303,7 +314,9 @@ impl Core {
             ended: VecDeque::new(),
             outcomes: BTreeMap::new(),
             next_job: 1,
+            next_reservation: 1,
             waiting: BTreeMap::new(),
+            unmet: BTreeMap::new(),
             arrays: BTreeMap::new(),
             nodes: BTreeMap::new(),
             names: Vec::new(),
@@ -430,7 +443,14 @@ impl Core {
 
     /// When [`Core::pass`] is to be called at the latest though nothing comes in.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        [self.timers.next(), self.next_lease(), self.next_poll(), self.state.next_proof()].into_iter().flatten().min()
+        let due = [
+            self.timers.next(),
+            self.next_lease(),
+            self.next_poll(),
+            self.state.next_proof(),
+            self.state.next_window(),
+        ];
+        due.into_iter().flatten().min()
     }
 
     fn reply(&mut self, ticket: Ticket, answer: Result<Answer, Problem>) {
@@ -492,15 +512,18 @@ impl Core {
             }
             EngineEvent::PricePublished { zone, price } => self.prices.price(at, zone, *price),
             EngineEvent::CarbonPublished { zone, intensity } => self.prices.carbon(at, zone, *intensity),
+            EngineEvent::ReservationMade { reservation, .. } => {
+                self.next_reservation = self.next_reservation.max(reservation.0 + 1);
+            }
             EngineEvent::NodesSwapped { job, saved_until, .. } => self.note_swapped(at, *job, *saved_until),
             EngineEvent::PolicySet { .. }
+            | EngineEvent::EstimateCorrected { .. }
             | EngineEvent::ServiceSubmitted { .. }
             | EngineEvent::ServiceScaled { .. }
             | EngineEvent::ReplicaAdded { .. }
             | EngineEvent::ReplicaRetired { .. }
             | EngineEvent::HoldPlaced { .. }
             | EngineEvent::HoldReleased { .. }
-            | EngineEvent::ReservationMade { .. }
             | EngineEvent::ReservationCancelled { .. }
             | EngineEvent::ReservationRefused { .. }
             | EngineEvent::WindowPlaced { .. }

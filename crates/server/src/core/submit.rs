@@ -10,6 +10,7 @@ use offtake_workload::{ArrayTask, Dependency, Job, JobFile, Program, Start, Subm
 use serde::{Deserialize, Serialize};
 
 use super::access::{Access, forbidden, problem};
+use super::deadlines::MOST_LOOKED_AT;
 use super::records::{Held, Record};
 use super::{Answer, Caller, Core, KEYS_KEPT, Key};
 use crate::fact::Event;
@@ -88,7 +89,18 @@ impl Core {
             );
             return Err(problem(422, "too_large", detail));
         }
-        let jobs: Vec<Submitted> = asked.into_iter().map(|submission| self.accept(submission)).collect();
+        self.keep_deadlines(&asked)?;
+        let mut looks = MOST_LOOKED_AT;
+        let mut jobs: Vec<Submitted> = Vec::with_capacity(asked.len());
+        for submission in asked {
+            let has_deadline = submission.job.deadline.is_some();
+            let mut accepted = self.accept(submission);
+            if has_deadline && looks > 0 {
+                looks -= 1;
+                accepted.deadline = self.deadline_of(accepted.id);
+            }
+            jobs.push(accepted);
+        }
         self.remember(key, jobs.clone());
         Ok(Answer::Submitted(SubmittedBatch { jobs }))
     }
@@ -138,6 +150,7 @@ impl Core {
             let detail = "no node has joined this server yet: start an agent, and try again";
             return Err(problem(503, "no_nodes", detail));
         }
+        self.may_use_reservation(&asked.job)?;
         self.state.placeable(&asked.job.gangs).map_err(|refusal| problem(422, "unplaceable", refusal.to_string()))?;
         self.state.lets_wait(&asked.job).map_err(|refusal| problem(429, "pending_limit", refusal.to_string()))?;
         Ok(asked)
@@ -175,10 +188,10 @@ impl Core {
 
     fn accept(&mut self, submission: Submission) -> Submitted {
         let first = self.next_job;
-        let Submission { job, array } = submission;
+        let Submission { job, array, .. } = submission;
         let Some(array) = array else {
             let state = self.accept_one(first, Arc::new(job));
-            return Submitted { id: first, count: 1, state };
+            return Submitted { id: first, count: 1, state, deadline: None };
         };
         let count = array.indices.len() as u32;
         let (lowest, highest) = (array.indices[0], array.indices[array.indices.len() - 1]);
@@ -201,7 +214,7 @@ impl Core {
                 state = one;
             }
         }
-        Submitted { id: first, count, state }
+        Submitted { id: first, count, state, deadline: None }
     }
 
     fn accept_one(&mut self, id: u64, spec: Arc<Job>) -> JobState {
@@ -236,6 +249,7 @@ impl Core {
 /// Bytes that a submission will about take in the journal.
 fn size(submission: &Submission) -> usize {
     const OVERHEAD: usize = 1024;
+    const DEPENDENCY: usize = 40;
     let count = submission.array.as_ref().map_or(1, |array| array.indices.len());
     let Some(program) = &submission.job.program else { return OVERHEAD };
     let start = match &program.start {
@@ -243,7 +257,7 @@ fn size(submission: &Submission) -> usize {
         Start::Script { text, arguments } => text.len() + arguments.iter().map(String::len).sum::<usize>(),
     };
     let environment: usize = program.environment.iter().map(|(name, value)| name.len() + value.len()).sum();
-    (OVERHEAD + start + environment) * count
+    (OVERHEAD + start + environment + program.after.len() * DEPENDENCY) * count
 }
 
 /// Whom work belongs to that an operator submits without naming anyone.

@@ -212,12 +212,13 @@ impl World {
     /// A new server on the same journal.
     fn restart(&mut self) {
         let before = self.core.state().essence();
-        let mut core = Core::new(settings());
+        let settings = Settings { policy: None, ..self.core.settings.clone() };
+        let mut core = Core::new(settings.clone());
         self.journal.iter().for_each(|fact| core.apply(fact));
         assert_eq!(core.state().essence(), before, "the fold of the journal is the state");
         let image = serde_json::to_string(&self.core.image()).expect("an image is data");
         let image = serde_json::from_str(&image).expect("an image is read back");
-        let restored = Core::restore(image, settings()).expect("an image holds together");
+        let restored = Core::restore(image, settings).expect("an image holds together");
         assert_eq!(restored.state().essence(), before);
         self.core = restored;
         let epoch = self.core.epoch() + 1;
@@ -827,4 +828,232 @@ fn work_is_moved_so_that_a_node_comes_free() {
     assert_eq!(node_of(&world, moved), done.plans[0].moves[0].to[0]);
     let idle = world.ask(&operator(), Command::Defrag(None));
     assert!(matches!(idle, Ok(Answer::Defrag(none)) if none.plans.is_empty()), "nobody waits");
+}
+
+/// A reservation of nodes that begins so many seconds from now.
+fn reservation(world: &World, nodes: u32, seconds: i64, length: i64) -> offtake_workload::Reservation {
+    offtake_workload::Reservation {
+        name: "course".to_owned(),
+        purpose: offtake_workload::Purpose::Work,
+        tenants: vec!["lab".to_owned()],
+        domain: None,
+        nodes: Some(nodes),
+        chips: None,
+        accelerator: None,
+        level: None,
+        start: Timestamp::from_millis(world.now + 1000 * seconds),
+        length: Duration::from_secs(length),
+        flexible: None,
+        every: None,
+        stop: true,
+    }
+}
+
+#[test]
+fn work_of_a_reservation_runs_in_it_and_nowhere_else() {
+    use offtake_protocol::rest::ReservationState;
+    let mut world = World::new(&["a", "b", "c"]);
+    let asked = reservation(&world, 2, 60, 600);
+    let refused =
+        world.ask(&member("lab"), Command::Reserve(Box::new(asked.clone()))).expect_err("it takes an operator");
+    assert_eq!(refused.status, 403);
+    let made = match world.ask(&operator(), Command::Reserve(Box::new(asked.clone()))) {
+        Ok(Answer::Reservation(made)) => made,
+        other => unreachable!("{other:?}"),
+    };
+    assert_eq!((made.state, made.nodes.len()), (ReservationState::Planned, 2));
+    let twice = world.ask(&operator(), Command::Reserve(Box::new(asked))).expect_err("the name is taken");
+    assert_eq!((twice.status, twice.code.as_str()), (409, "reservation_exists"));
+
+    let job = |tenant: &str, more: &str| {
+        let text = format!(
+            r#"{{"command": ["work"], "tenant": "{tenant}", "gangs": [{{"workers": 2, "chips": 4}}], "duration": "5m"{more}}}"#
+        );
+        serde_json::from_str::<JobFile>(&text).expect("a job file")
+    };
+    let named = r#", "reservation": "course""#;
+    let stranger = world.ask(&operator(), Command::Submit(vec![job("shop", named)])).expect_err("it is the lab's");
+    assert_eq!((stranger.status, stranger.code.as_str()), (422, "unknown_reservation"));
+    let ours = match world.ask(&operator(), Command::Submit(vec![job("lab", named)])) {
+        Ok(Answer::Submitted(batch)) => batch.jobs[0].id,
+        other => unreachable!("{other:?}"),
+    };
+    world.settle();
+    assert_eq!(world.state(ours), JobState::Pending, "three nodes are idle, and it has not begun");
+    let why = world.core.why(&operator(), ours, false).expect("it is known");
+    assert!(why.summary.contains("its reservation course begins at"), "{}", why.summary);
+    assert_eq!(why.earliest_start_ms, Some(world.now + 60_000));
+    assert_eq!(world.core.next_timer().map(Timestamp::as_millis).filter(|at| *at > world.now + 60_000), None);
+
+    world.restart();
+    world.now += 60_000;
+    world.settle();
+    assert_eq!(world.state(ours), JobState::Running);
+    let view = world.core.reservations(&operator()).remove(0);
+    assert_eq!((view.state, view.running_jobs, view.pending_jobs), (ReservationState::Active, 1, 0));
+    let mut on = world.core.job(&operator(), ours).expect("a known job").job.nodes;
+    on.sort();
+    assert_eq!(on, view.nodes);
+    let figures = world.core.figures();
+    assert_eq!((figures.reservations["active"], figures.reserved_nodes), (1, 2));
+    assert!(world.core.reservations(&member("shop")).is_empty());
+
+    let other = world.submit(r#"{"command": ["work"], "gangs": [{"workers": 2, "chips": 4}]}"#);
+    world.settle();
+    assert_eq!(world.state(other), JobState::Pending, "one node is left to others");
+    world.ask(&operator(), Command::Unreserve("course".to_owned())).expect("it can be withdrawn");
+    let gone = world.ask(&operator(), Command::Unreserve("course".to_owned())).expect_err("it is gone");
+    assert_eq!(gone.status, 404);
+    assert_eq!(world.state(ours), JobState::Running, "what runs goes on");
+}
+
+#[test]
+fn maintenance_that_cannot_be_had_says_when_it_can() {
+    let mut world = World::new(&["a"]);
+    let job = world.submit(r#"{"command": ["work"], "gangs": [{"chips": 4}], "duration": "1h"}"#);
+    world.settle();
+    let asked = offtake_workload::Reservation {
+        purpose: offtake_workload::Purpose::Maintenance,
+        tenants: Vec::new(),
+        stop: false,
+        ..reservation(&world, 1, 60, 600)
+    };
+    let busy = world.ask(&operator(), Command::Reserve(Box::new(asked.clone()))).expect_err("a job is in the way");
+    assert_eq!((busy.status, busy.code.as_str()), (409, "reservation_unmet"));
+    assert!(busy.detail.contains(&format!("jobs that would have to go: {job}")), "{}", busy.detail);
+    let later = offtake_workload::Reservation { flexible: Some(Duration::from_secs(7200)), ..asked };
+    assert!(world.ask(&operator(), Command::Reserve(Box::new(later))).is_ok(), "an hour later it can be had");
+}
+
+#[test]
+fn a_deadline_gets_an_honest_answer_at_submission() {
+    use offtake_protocol::rest::Verdict;
+    let mut world = World::new(&["a"]);
+    world.submit(r#"{"command": ["work"], "gangs": [{"chips": 4}], "duration": "1h"}"#);
+    world.settle();
+    let until = |minutes: i64, more: &str| {
+        let deadline = offtake_workload::human::write_timestamp(Timestamp::from_millis(START + minutes * 60_000));
+        let deadline = deadline.expect("it can be written");
+        let text = format!(
+            r#"{{"command": ["work"], "gangs": [{{"chips": 4}}], "duration": "30m", "deadline": "{deadline}"{more}}}"#
+        );
+        serde_json::from_str::<JobFile>(&text).expect("a job file")
+    };
+    let must = r#", "must_meet_deadline": true"#;
+    let mut ask = |job: JobFile| world.ask(&operator(), Command::Submit(vec![job]));
+    let verdict = |answer: Result<Answer, Problem>| match answer {
+        Ok(Answer::Submitted(batch)) => batch.jobs[0].deadline.clone().expect("it has a deadline"),
+        other => unreachable!("{other:?}"),
+    };
+    let refused = ask(until(60, must)).expect_err("nobody could keep it");
+    assert_eq!((refused.status, refused.code.as_str()), (422, "deadline"));
+    assert!(refused.detail.contains("cannot be met: the earliest start is"), "{}", refused.detail);
+    let told = verdict(ask(until(60, "")));
+    assert_eq!(told.verdict, Verdict::Impossible);
+    assert_eq!(told.earliest_start_ms, Some(START + 3_600_000));
+    assert_eq!(told.would_end_ms, Some(START + 5_400_000));
+    // The one before it is kept the hour after the first.
+    let possible = verdict(ask(until(120, must)));
+    assert_eq!(possible.verdict, Verdict::Possible);
+    let why = world.core.why(&operator(), 2, false).expect("it is known");
+    assert_eq!(why.deadline.map(|deadline| deadline.verdict), Some(Verdict::Impossible));
+    assert_eq!(world.core.job(&operator(), 4).map(|job| job.job.id), None, "who was refused left no trace");
+}
+
+#[test]
+fn runs_so_far_say_how_long_the_next_is_planned() {
+    use offtake_engine::{Backfill, Estimates};
+    let policy = Policy::named("offtake", 0).expect("it has a name");
+    let backfill = Backfill { estimates: Estimates::History, ..Backfill::default() };
+    // The agents of this test report rarely.
+    let lease = Duration::DAY;
+    let mut world = World::with(Settings { lease, policy: Some(Policy { backfill, ..policy }), ..settings() }, &["a"]);
+    let train = r#"{"command": ["work"], "name": "train", "gangs": [{"chips": 4}], "duration": "24h"}"#;
+    for minutes in [180, 200] {
+        world.exit = None;
+        let job = world.submit(train);
+        world.settle();
+        assert_eq!(world.state(job), JobState::Running);
+        world.now += minutes * 60_000;
+        world.exit = Some(Exit::Status(0));
+        world.settle();
+        assert_eq!(world.state(job), JobState::Finished);
+    }
+    world.exit = None;
+    world.restart();
+    let runs = world.submit(train);
+    world.settle();
+    let begun = world.now;
+    let waits = world.submit(r#"{"command": ["work"], "gangs": [{"chips": 4}], "duration": "1h"}"#);
+    world.settle();
+    let why = |world: &mut World, job| world.core.why(&operator(), job, false).expect("it is known");
+    let planned = "asked 1 d, planned as 3 h 10 min from the last 2 runs of default/train";
+    assert_eq!(why(&mut world, runs).planned.as_deref(), Some(planned));
+    assert_eq!(why(&mut world, waits).earliest_start_ms, Some(begun + 190 * 60_000));
+    world.now += 191 * 60_000;
+    world.settle();
+    assert_eq!(world.state(runs), JobState::Running, "nothing is stopped by a guess");
+    let told = why(&mut world, runs).planned.expect("it is told");
+    assert!(told.contains("; it has outrun that, and is now expected to end at"), "{told}");
+    assert_eq!(
+        why(&mut world, waits).earliest_start_ms,
+        Some(begun + 195 * 60_000),
+        "five minutes more than was guessed"
+    );
+}
+
+#[test]
+fn who_waits_has_an_estimate_of_its_start() {
+    use offtake_protocol::rest::{Basis, StartEstimate};
+    let mut world = World::new(&["a"]);
+    let hour = r#"{"command": ["work"], "gangs": [{"chips": 4}], "duration": "1h"}"#;
+    let jobs = [hour; 3].map(|job| world.submit(job));
+    world.settle();
+    let view = world.core.job(&operator(), jobs[1]).expect("it is known").job;
+    let kept = StartEstimate { start_ms: START + 3_600_000, basis: Basis::Kept, as_of_ms: START };
+    assert_eq!(view.start_estimate, Some(kept));
+    let view = world.core.job(&operator(), jobs[2]).expect("it is known").job;
+    assert_eq!(view.start_estimate, None, "nothing is kept for it");
+    let starts = world.core.fork().starts(|| true);
+    assert_eq!(starts.as_of_ms, START);
+    let expected = BTreeMap::from([(jobs[1], START + 3_600_000), (jobs[2], START + 7_200_000)]);
+    assert_eq!(starts.by_job, expected);
+}
+
+#[test]
+fn a_job_of_an_array_that_waits_for_more_is_passed_over_until_that_has_come() {
+    let mut world = World::new(&["a"]);
+    let first = world.submit(ONE);
+    let array = world.submit(&format!(
+        r#"{{"command": ["work"], "array": "0-3%1", "after": [{{"job": {first}, "when": "succeeded"}}]}}"#
+    ));
+    let last = world.submit(&format!(r#"{{"command": ["work"], "after": [{{"job": {array}, "when": "ended"}}]}}"#));
+    let states = |world: &World| [array, array + 1, array + 2, array + 3, last].map(|job| world.state(job));
+    use JobState::{Finished, Held, Running};
+    world.settle();
+    assert_eq!(states(&world), [Held; 5]);
+    world.ask(&operator(), Command::Hold(array + 1)).expect("it can be held");
+    // One after the other ends; each report of its end lets the next start.
+    let end_one = |world: &mut World| {
+        world.exit = Some(Exit::Status(0));
+        world.exchange("a");
+        world.exchange("a");
+        world.exit = None;
+        world.settle();
+    };
+    end_one(&mut world);
+    assert_eq!(states(&world), [Running, Held, Held, Held, Held], "the first has ended");
+    world.restart();
+    world.settle();
+    end_one(&mut world);
+    assert_eq!(states(&world), [Finished, Held, Running, Held, Held], "who is on hold is passed over");
+    world.ask(&operator(), Command::Release(array + 1)).expect("it can be released");
+    world.settle();
+    assert_eq!(states(&world), [Finished, Held, Running, Held, Held], "one runs at one time");
+    end_one(&mut world);
+    assert_eq!(states(&world), [Finished, Running, Finished, Held, Held], "then it has its turn");
+    end_one(&mut world);
+    assert_eq!(states(&world), [Finished, Finished, Finished, Running, Held]);
+    end_one(&mut world);
+    assert_eq!(states(&world), [Finished, Finished, Finished, Finished, Running], "all of the array have ended");
 }

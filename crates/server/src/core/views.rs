@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{Phase, Stage};
+use offtake_engine::{JobId, Phase, Stage};
 use offtake_fleet::{DomainIx, Fleet, NodeIx, SiteIx};
 use offtake_protocol::agent::{EnergySource, TaskId};
 use offtake_protocol::rest::{
-    ArrayView, AttemptView, CapView, DomainView, FleetView, JobDetail, JobQuery, JobState, JobView, LogQuery,
-    NodeState, NodeView, Problem,
+    ArrayView, AttemptView, Basis, CapView, DomainView, FleetView, JobDetail, JobQuery, JobState, JobView, LogQuery,
+    NodeState, NodeView, Problem, StartEstimate,
 };
 use offtake_units::{Duration, Timestamp, Watts};
 use offtake_workload::{Gang, Start};
@@ -73,6 +73,10 @@ pub struct Figures {
     pub nodes: BTreeMap<&'static str, u64>,
     /// Leases that have run out since this server started.
     pub leases_expired: u64,
+    /// Reservations by state.
+    pub reservations: BTreeMap<&'static str, u64>,
+    /// Nodes of reservations whose windows last.
+    pub reserved_nodes: u64,
     /// Per site: its name, draw at the servers and at the grid connection, in watts.
     pub power: Vec<(String, u64, u64)>,
     /// Per cap: its name, what it allows and what is used, in watts.
@@ -196,9 +200,12 @@ impl Core {
                 .map(|(place, gang)| u64::from(workers_of((place, gang))) * u64::from(gang.cpu.get()))
                 .sum(),
             submitted_ms: record.submitted.as_millis(),
+            start_estimate: self.kept_start(id).filter(|_| state == JobState::Pending),
             started_ms: last.and_then(|attempt| attempt.started).map(Timestamp::as_millis),
             ended_ms: record.end.as_ref().map(|end| end.at.as_millis()),
             limit_ms: record.spec.duration.map(Duration::as_millis),
+            deadline_ms: record.spec.deadline.map(Timestamp::as_millis),
+            reservation: record.spec.reservation.clone(),
             nodes: last.map(node_names).unwrap_or_default(),
             attempts: record.attempts.len() as u32,
             exit_code: last.and_then(|attempt| attempt.exit_code),
@@ -209,6 +216,14 @@ impl Core {
             command: program.map(|program| shown(&program.start)).unwrap_or_default(),
             directory: program.map(|program| program.directory.clone()).unwrap_or_default(),
         }
+    }
+
+    /// When what is kept for a job begins.
+    pub(super) fn kept_start(&self, id: u64) -> Option<StartEstimate> {
+        let hold = self.state.holds().iter().find(|hold| hold.job == JobId(id))?;
+        let now = self.state.now();
+        let start_ms = hold.start.max(now).as_millis();
+        Some(StartEstimate { start_ms, basis: Basis::Kept, as_of_ms: now.as_millis() })
     }
 
     fn reason(&self, record: &Record, state: JobState) -> Option<String> {
@@ -398,6 +413,7 @@ impl Core {
         for (id, record) in self.records.iter().filter(|(_, record)| record.end.is_none()) {
             *figures.jobs.entry(self.job_state(*id, record).word()).or_default() += 1;
         }
+        (figures.reservations, figures.reserved_nodes) = self.reservation_figures();
         let ended = self.state.ended();
         figures.ended.insert(JobState::Finished.word(), ended.finished);
         figures.ended.insert(JobState::Failed.word(), ended.failed + ended.rejected);

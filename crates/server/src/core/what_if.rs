@@ -7,7 +7,7 @@ use std::sync::Arc;
 use offtake_engine::{Event, Fact, JobId, NodeRange, State};
 use offtake_fleet::{DomainIx, Fleet, NodeIx};
 use offtake_protocol::rest::{JobChange, Outlook, Problem, WhatIf, WhatIfCap, WhatIfRequest};
-use offtake_sim::{Ahead, Awaiting, JobAhead, look_ahead, with_cap};
+use offtake_sim::{Ahead, Awaiting, JobAhead, look_ahead, starts_ahead, with_cap};
 use offtake_units::{Duration, Timestamp, Watts};
 
 use super::Core;
@@ -50,7 +50,24 @@ impl Core {
     }
 }
 
+/// When jobs that wait are expected to start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Starts {
+    /// As of when.
+    pub as_of_ms: i64,
+    /// By job; those that are not named start later than it was looked, or never.
+    pub by_job: BTreeMap<u64, i64>,
+}
+
 impl Fork {
+    /// When jobs that wait will start if nobody new comes and work takes as long as is expected of it; looked for as long
+    /// as `go_on` says so.
+    pub fn starts(self, go_on: impl FnMut() -> bool) -> Starts {
+        let as_of_ms = self.state.now().as_millis();
+        let starts = starts_ahead(self.state, self.awaiting, go_on);
+        Starts { as_of_ms, by_job: starts.into_iter().map(|(job, at)| (job.0, at.as_millis())).collect() }
+    }
+
     /// What would happen, beside what happens otherwise.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Why a job waits, and why one that runs is where it is, in words.
 
-use offtake_engine::{Blocked, Explanation, JobId, Need, Obstacle, Placed, Waiting};
+use offtake_engine::{Blocked, Explanation, JobId, Need, Obstacle, Phase, Placed, Waiting};
 use offtake_fleet::NodeIx;
 use offtake_protocol::rest::{JobState, Problem, Risk, Why};
 use offtake_sim::failures::{FailureModel, IntervalAdvice};
@@ -36,6 +36,9 @@ impl Core {
             nearest: None,
             blockers: Vec::new(),
             earliest_start_ms: None,
+            start_estimate: None,
+            planned: self.planned(id),
+            deadline: None,
             jobs_before: None,
             placed: Vec::new(),
             risk: None,
@@ -57,6 +60,10 @@ impl Core {
         if risk {
             why.risk = self.risk(caller, id);
         }
+        if matches!(state, JobState::Pending | JobState::Held) {
+            why.deadline = self.deadline_of(id);
+            why.start_estimate = self.kept_start(id);
+        }
         Ok(why)
     }
 
@@ -76,6 +83,21 @@ impl Core {
             loss_chip_ms: risk.loss,
             expected_loss_chip_ms: risk.expected_loss,
         })
+    }
+
+    /// How long a job is planned to run, where that is less than it asked for.
+    fn planned(&self, id: u64) -> Option<String> {
+        let work = self.work(id)?;
+        let (planned, asked) = work.planned.zip(work.spec.duration)?;
+        let corrected = match &work.phase {
+            Phase::Running { since, ends, .. } if *ends > since.saturating_add(planned) => {
+                format!("; it has outrun that, and is now expected to end at {}", instant(*ends))
+            }
+            _ => String::new(),
+        };
+        let (asked, planned) = (span(asked), span(planned));
+        let who = format!("{}/{}", work.spec.tenant, work.spec.name);
+        Some(format!("asked {asked}, planned as {planned} from the last 2 runs of {who}{corrected}"))
     }
 
     fn why_over(&self, id: u64, record: &Record) -> String {
@@ -168,7 +190,7 @@ impl Core {
         why.summary = format!("Job {id} waits: {cause}.{when}");
     }
 
-    fn may_name(&self, caller: &Caller, job: JobId) -> bool {
+    pub(super) fn may_name(&self, caller: &Caller, job: JobId) -> bool {
         self.records.get(&job.0).is_some_and(|record| caller.sees(&record.spec.tenant))
     }
 
@@ -233,6 +255,14 @@ impl Core {
                 let name = self.state.fleet().caps.get(limit.ix()).map_or("a cap", |cap| cap.name.as_str());
                 format!("the cap {name} of {cap} leaves {left}, and it draws {needed}")
             }
+            Obstacle::NotBegun { name, start: Some(start) } => {
+                format!("its reservation {name} begins at {}", instant(*start))
+            }
+            Obstacle::NotBegun { name, start: None } => format!("its reservation {name} has no nodes yet"),
+            Obstacle::NoReservation { name } => format!(
+                "it names the reservation {name}, which is over, was withdrawn or is for other tenants: cancel it and \
+                 submit it without, or with another"
+            ),
             Obstacle::Out { nodes } => {
                 format!("it would fit on nodes that are down or drained: {}", self.name_some(nodes))
             }
@@ -323,6 +353,7 @@ impl Core {
         ));
         why.placed.push(match placed.ends {
             Timestamp::NEVER => "it has no time limit, so nobody can count on its nodes".to_owned(),
+            ends if why.planned.is_some() => format!("it is expected to end at {}", instant(ends)),
             ends => format!("its time limit is reached at {}", instant(ends)),
         });
     }
@@ -373,7 +404,7 @@ fn roughly(span: Duration) -> Duration {
     Duration::from_millis((span.as_millis() / unit.as_millis()).max(1) * unit.as_millis())
 }
 
-fn instant(at: Timestamp) -> String {
+pub(super) fn instant(at: Timestamp) -> String {
     write_timestamp(at).unwrap_or_else(|| format!("{} ms", at.as_millis()))
 }
 

@@ -14,6 +14,7 @@ use super::caller::{Asker, Writer};
 use super::openapi::{Problems, WriteProblems};
 use super::query::{Asked, Named};
 use crate::core::{Answer, Caller, Command, limit};
+use crate::estimates;
 use crate::problem::{Refused, problem};
 use crate::server::{App, Server};
 
@@ -104,7 +105,8 @@ pub(super) async fn list(
 ) -> Result<Json<JobPage>, Refused> {
     let limit = limit(&query)?;
     let (caller, asked) = (asker.caller(), query.clone());
-    let live = server.handle.ask(move |core| core.live_jobs(&caller, &asked)).await??;
+    let mut live = server.handle.ask(move |core| core.live_jobs(&caller, &asked)).await??;
+    estimates::fill(&server, live.iter_mut()).await;
     let past = server.shared.history.page(asker.0.only_tenant(), &query, limit).await?;
     Ok(Json(page(live, past, limit)))
 }
@@ -131,7 +133,10 @@ pub(super) async fn get(State(server): App, asker: Asker, Named(id): Named<u64>)
     let caller = asker.caller();
     let live = server.handle.ask(move |core| core.job(&caller, id)).await?;
     match live {
-        Some(detail) => Ok(Json(detail)),
+        Some(mut detail) => {
+            estimates::fill(&server, std::iter::once(&mut detail.job)).await;
+            Ok(Json(detail))
+        }
         None => Ok(Json(ended(&server, &asker, id).await?)),
     }
 }
@@ -167,7 +172,9 @@ pub(super) async fn why(
     {
         return Ok(Json(why_over(&detail.job)));
     }
-    Ok(Json(told?))
+    let mut told = told?;
+    estimates::fill_why(&server, &mut told).await;
+    Ok(Json(told))
 }
 
 /// Of a job that is over there is only to say how it ended.
@@ -182,6 +189,9 @@ fn why_over(job: &JobView) -> Why {
         nearest: None,
         blockers: Vec::new(),
         earliest_start_ms: None,
+        start_estimate: None,
+        planned: None,
+        deadline: None,
         jobs_before: None,
         placed: Vec::new(),
         risk: None,

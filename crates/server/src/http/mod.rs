@@ -13,6 +13,7 @@ mod observe;
 mod openapi;
 mod policy;
 mod query;
+mod reservations;
 mod steps;
 mod tokens;
 mod what_if;
@@ -51,6 +52,8 @@ pub(crate) fn router(server: &Arc<Server>) -> Router {
         .route("/v1/fleet", get(nodes::fleet))
         .route("/v1/policy", get(policy::get).put(policy::set))
         .route("/v1/tenants", get(policy::tenants))
+        .route("/v1/reservations", get(reservations::list).post(reservations::make))
+        .route("/v1/reservations/{name}", axum::routing::delete(reservations::withdraw))
         .route("/v1/what-if", post(what_if::ask))
         .route("/v1/defrag", get(defrag::plan).post(defrag::apply))
         .route("/v1/events", get(events::follow))

@@ -69,6 +69,8 @@ async fn every_documented_path_is_served_and_figures_are_shown() {
         "offtake_jobs{state=\"pending\"}",
         "offtake_queue_chips{tier=\"spot\"} 0",
         "offtake_lease_expired_total 0",
+        "offtake_reservations{state=\"active\"} 0",
+        "offtake_reserved_nodes 0",
         "offtake_journal_sequence ",
         "offtake_journal_commit_seconds_bucket",
         "offtake_placement_pass_seconds_count",

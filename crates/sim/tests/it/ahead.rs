@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use offtake_engine::{Event, Fact, JobId, Phase, Policy, Preemption, State, StopReason, decide};
 use offtake_fleet::{DomainIx, NodeIx};
-use offtake_sim::{Ahead, Awaiting, look_ahead, with_cap};
+use offtake_sim::{Ahead, Awaiting, look_ahead, starts_ahead, with_cap};
 use offtake_units::{CpuMilli, Duration, Mebibytes, Timestamp, Watts};
 use offtake_workload::{Checkpoint, ChipRequest, Dependency, Gang, Job, Program, Start, Tier, When};
 
@@ -116,6 +116,24 @@ fn without_a_change_all_goes_on() {
     assert_eq!(ahead.until, secs(160));
     assert_eq!(ahead.mean_wait, Duration::from_secs((100 + 150) / 2));
     assert_eq!(ahead.peak_it, Watts::new(4 * 2500));
+}
+
+#[test]
+fn starts_are_told_as_far_as_somebody_looks() {
+    let state = live(vec![job(3, Some(100)), job(2, Some(50)), job(4, Some(10)), job(4, Some(10))]);
+    let starts = |rounds: usize| {
+        let mut left = rounds;
+        let go_on = || {
+            left = left.saturating_sub(1);
+            left > 0
+        };
+        let starts = starts_ahead(state.clone(), Vec::new(), go_on);
+        starts.into_iter().map(|(job, at)| (job.0, at.as_millis() / 1000)).collect::<Vec<_>>()
+    };
+    assert_eq!(starts(100), [(1, 100), (2, 150), (3, 160)]);
+    assert_eq!(starts(3), [(1, 100), (2, 150)], "no farther");
+    let endless = live(vec![job(3, None), job(2, Some(50))]);
+    assert!(starts_ahead(endless, Vec::new(), || true).is_empty(), "nobody can tell");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What is ahead of a live state.
 
 mod ahead;
+mod dependencies;
 mod failures;
 mod reservations;

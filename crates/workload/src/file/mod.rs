@@ -43,6 +43,12 @@ pub struct JobFile {
     /// When it must have ended, as in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
+    /// Whether it is refused where its deadline cannot be met; false when left out: it is accepted, and told so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub must_meet_deadline: Option<bool>,
+    /// The reservation in which it runs; none when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
     /// Whether it may be stopped for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preemptible: Option<bool>,
@@ -127,6 +133,8 @@ pub struct Submission {
     pub job: Job,
     /// The array, where it is one.
     pub array: Option<Array>,
+    /// Whether it is refused where its deadline cannot be met.
+    pub must_meet_deadline: bool,
 }
 
 /// The indices of a job array.

@@ -36,6 +36,7 @@ impl JobFile {
     pub fn read(mut self, submitted: Timestamp, tenant: &str) -> Result<Submission, Fault> {
         let start = start(std::mem::take(&mut self.command), self.script.take(), std::mem::take(&mut self.arguments))?;
         let name = self.name.take().unwrap_or_else(|| default_name(&start));
+        let must_meet_deadline = self.must_meet_deadline.unwrap_or(false);
         let array = self.array.as_deref().map(|text| array::parse("array", text)).transpose()?;
         let mut job = WireJob {
             name,
@@ -46,13 +47,18 @@ impl JobFile {
             duration: self.duration.take(),
             deadline: self.deadline.take(),
             preemptible: self.preemptible,
-            reservation: None,
+            reservation: self.reservation.take(),
+            after: Vec::new(),
             checkpoint_interval: self.checkpoint_interval.take(),
             checkpoint_size: self.checkpoint_size.take(),
             gangs: gangs(std::mem::take(&mut self.gangs)),
         }
         .submitted_at(submitted)?;
         check::job(&job)?;
+        if must_meet_deadline && (job.deadline.is_none() || job.duration.is_none()) {
+            let allowed = "true beside a `deadline` and a `duration`: without them nobody can tell";
+            return Err(Fault::new("must_meet_deadline", true, allowed));
+        }
         let program = self.program(start)?;
         if let (Some(begin), Some(deadline)) = (program.begin, job.deadline)
             && begin >= deadline
@@ -61,7 +67,7 @@ impl JobFile {
             return Err(Fault::new("begin", given, "an instant before `deadline`"));
         }
         job.program = Some(Arc::new(program));
-        Ok(Submission { job, array })
+        Ok(Submission { job, array, must_meet_deadline })
     }
 
     /// What remains of the file once the fields of the job are taken.

@@ -132,7 +132,7 @@ impl<'a> Of<'a> {
         job.begin = moment(Key::Begin).transpose()?;
         job.deadline = moment(Key::Deadline).transpose()?;
         if let Some((given, text)) = self.text(Key::Signal) {
-            // Slurm's `R:` is about reservations, of which jobs name none.
+            // Slurm's `R:` lets a job start that would run into a reservation, which none does here.
             let bare = text.strip_prefix("R:").unwrap_or(text).replace("RB:", "B:").replace("BR:", "B:");
             signal::warning("signal", &bare).map_err(|fault| wrong(given, fault.allowed))?;
             job.signal = Some(bare);
@@ -195,6 +195,12 @@ impl<'a> Of<'a> {
                     notes.push(Note { line: given.line, text });
                 }
             }
+        }
+        if let Some((given, name)) = self.text(Key::Reservation) {
+            if name.contains(',') {
+                return Err(wrong(given, "the name of one reservation"));
+            }
+            job.reservation = Some(name.to_owned());
         }
         job.priority = self.priority()?;
         job.environment = match self.text(Key::Export) {

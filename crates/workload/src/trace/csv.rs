@@ -119,6 +119,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         deadline: text(deadline),
         preemptible: row.value(preemptible, "true, false or nothing")?,
         reservation: None,
+        after: Vec::new(),
         checkpoint_interval: text(checkpoint_interval),
         checkpoint_size: text(checkpoint_size),
         gangs: vec![gang],
@@ -188,6 +189,11 @@ pub fn write_csv(workload: &Workload, mut out: impl Write) -> Result<(), WriteEr
         |job: &&crate::Job| job.gangs.iter().flat_map(|gang| &gang.elastic).any(|gang| !gang.speedup.is_empty());
     if let Some(job) = workload.jobs.iter().find(states_speeds) {
         return Err(WriteError::CsvSpeedup { name: job.name.clone() });
+    }
+    let more = |job: &&crate::Job| job.reservation.is_some() || !job.after.is_empty();
+    if let Some(job) = workload.jobs.iter().find(more) {
+        let field = if job.reservation.is_some() { "reservation" } else { "after" };
+        return Err(WriteError::CsvField { name: job.name.clone(), field });
     }
     write_row(&mut out, COLUMNS[..WRITTEN_COLUMNS].iter().map(|column| column.name))?;
     for job in &workload.jobs {

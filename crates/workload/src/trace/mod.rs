@@ -6,6 +6,7 @@ mod openb;
 mod philly;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use flate2::{Compression, GzBuilder};
+use offtake_units::Timestamp;
 
 use crate::check::{self, Fault};
 use crate::error::{TraceError, WriteError};
@@ -169,7 +171,7 @@ impl<'f> Collected<'f> {
             let field = (self.column)(&fault.field).to_owned();
             TraceError::fault(self.place(line), Fault { field, ..fault })
         })?;
-        self.count(line, 1 + job.gangs.iter().map(records_of).sum::<usize>())?;
+        self.count(line, 1 + job.after.len() + job.gangs.iter().map(records_of).sum::<usize>())?;
         self.workload.jobs.push(job);
         self.job_lines.push(line);
         Ok(())
@@ -199,8 +201,29 @@ impl<'f> Collected<'f> {
             let (at, name) = (self.place(line), excerpt(name));
             return Err(TraceError::DuplicateName { at, name, first_line });
         }
+        self.check_order()?;
         self.workload.jobs.sort_by_key(|job| job.submitted);
         Ok(self.workload)
+    }
+
+    /// Whoever waits for another comes after it, so that nobody waits in a circle.
+    fn check_order(&self) -> Result<(), TraceError> {
+        let jobs = || self.workload.jobs.iter().zip(&self.job_lines);
+        if jobs().all(|(job, _)| job.after.is_empty()) {
+            return Ok(());
+        }
+        let places: BTreeMap<&str, (Timestamp, u64)> =
+            jobs().map(|(job, line)| (job.name.as_str(), (job.submitted, *line))).collect();
+        for (job, line) in jobs() {
+            let comes_before = |name: &str| places.get(name).is_some_and(|place| *place < (job.submitted, *line));
+            let wrong = job.after.iter().position(|predecessor| !comes_before(&predecessor.job));
+            if let Some(index) = wrong {
+                let allowed = "the name of a job that is submitted before this one; of one instant, a line above";
+                let fault = Fault::new(format!("after[{index}].job"), &job.after[index].job, allowed);
+                return Err(TraceError::fault(self.place(*line), fault));
+            }
+        }
+        Ok(())
     }
 }
 

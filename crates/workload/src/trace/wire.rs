@@ -13,7 +13,7 @@ use crate::check::Fault;
 use crate::human::{self, DURATION_ALLOWED, SIZE_ALLOWED, TIMESTAMP_ALLOWED};
 use crate::input::excerpt;
 use crate::slice::SLICE_ALLOWED;
-use crate::{Checkpoint, ChipRequest, Elastic, Gang, Groups, Job, Service, Strength, Tier, Topology};
+use crate::{Checkpoint, ChipRequest, Elastic, Gang, Groups, Job, Predecessor, Service, Strength, Tier, Topology};
 
 /// The fields of a job, its gangs aside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub(crate) struct WireJob {
     pub preemptible: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Predecessor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_interval: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,6 +167,7 @@ impl WireJob {
             checkpoint,
             preemptible: self.preemptible.unwrap_or(false),
             reservation: self.reservation,
+            after: self.after,
             gangs: gangs.map(|(index, gang)| gang.into_model(&format!("gangs[{index}]."))).collect::<Result<_, _>>()?,
             ..Job::default()
         })
@@ -182,6 +185,7 @@ impl WireJob {
             deadline: job.deadline.and_then(human::write_timestamp),
             preemptible: job.preemptible.then_some(true),
             reservation: job.reservation.clone(),
+            after: job.after.clone(),
             checkpoint_interval: job.checkpoint.map(|checkpoint| human::write_duration(checkpoint.interval)),
             checkpoint_size: job.checkpoint.map(|checkpoint| human::write_bytes(checkpoint.bytes)),
             gangs: job.gangs.iter().map(WireGang::of_model).collect(),

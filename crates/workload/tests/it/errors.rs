@@ -155,6 +155,12 @@ fn of_our_json_lines() {
             job("", "{\"torus\":\"2x2\",\"chips\":4,\"topology_level\":\"pod\",\"topology_strength\":\"required\"}"),
             &["`gangs[0].torus` is `2x2`", "a slice without `topology_level`"],
         ),
+        (
+            job("\"after\":[{\"job\":\"b\",\"when\":\"ended\"}],", "{}"),
+            &["w:2", "`after[0].job` is `b`", "submitted before this one"],
+        ),
+        (job("\"after\":[{\"job\":\"a\",\"when\":\"ended\"}],", "{}"), &["`after[0].job` is `a`"]),
+        (job("\"after\":[{\"job\":\"b\",\"when\":\"soon\"}],", "{}"), &["unknown variant `soon`"]),
         (job("", "{\"workers\":10,\"workers_max\":9}"), &["`gangs[0].workers_max` is `9`", "`workers`, 10, to"]),
         (job("", ""), &["`gangs` is `0`", "1 to 256 gangs"]),
         (job("", &vec!["{}"; 257].join(",")), &["`gangs` is `257`"]),

@@ -262,6 +262,7 @@ fn job_file() -> impl Strategy<Value = JobFile> {
         some(),
         flag(),
         any::<Option<i32>>(),
+        (flag(), some()),
     );
     let stop = (some(), some(), some(), some(), some());
     let runs = (
@@ -282,6 +283,8 @@ fn job_file() -> impl Strategy<Value = JobFile> {
         deadline: about.4,
         preemptible: about.5,
         priority: about.6,
+        must_meet_deadline: about.7.0,
+        reservation: about.7.1,
         checkpoint_interval: stop.0,
         checkpoint_size: stop.1,
         checkpoint_signal: stop.2,

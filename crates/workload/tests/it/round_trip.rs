@@ -6,7 +6,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use offtake_units::{Ppm, Timestamp};
 use offtake_workload::{
-    ChipRequest, Service, Tier, TraceFormat, Workload, WriteError, read, read_from, write, write_csv, write_jsonl,
+    ChipRequest, Job, Predecessor, Service, Tier, TraceFormat, When, Workload, WriteError, read, read_from, write,
+    write_csv, write_jsonl,
 };
 use proptest::prelude::*;
 use std::io::Write;
@@ -50,6 +51,19 @@ fn csv_names_what_it_cannot_carry() {
     let with = |jobs, services| write_csv(&Workload { jobs, services }, Vec::new()).expect_err("refused");
     assert!(matches!(with(vec![two_gangs], vec![]), WriteError::CsvGangs { name, gangs: 2 } if name == "wide"));
     assert!(matches!(with(vec![], vec![service]), WriteError::CsvService { name } if name == "chat"));
+}
+
+#[test]
+fn json_lines_carry_who_waits_for_whom_and_csv_says_that_it_cannot() {
+    let first = plain_job("first");
+    let after = vec![Predecessor { job: "first".to_owned(), when: When::Succeeded }];
+    let next = Job { after, ..plain_job("next") };
+    let workload = Workload { jobs: vec![first, next], services: vec![] };
+    let mut bytes = Vec::new();
+    write_jsonl(&workload, &mut bytes).expect("a workload that can be meant");
+    assert_eq!(read_from(&bytes[..], Path::new("x"), None).expect("read back"), workload);
+    let refused = write_csv(&workload, Vec::new()).expect_err("refused");
+    assert!(matches!(refused, WriteError::CsvField { name, field: "after" } if name == "next"));
 }
 
 #[test]

@@ -286,7 +286,7 @@ fn what_is_refused_says_what_to_do() {
         ("--kill-on-invalid-dep=no", "is cancelled"),
         ("-w node7", "jobs choose no nodes by name"),
         ("-x node7", "jobs choose no nodes by name"),
-        ("--reservation=maint", "jobs name no reservation"),
+        ("--reservation=a,b", "the name of one reservation"),
         ("-L matlab:1", "licences are not counted"),
         ("--uid=0", "never chosen by the request"),
         ("--wrap=true", "`--wrap` is given and a script too"),

@@ -102,7 +102,7 @@ fn rules(fleet: &Fleet, seed: u64) -> anyhow::Result<Policy> {
     let tenants = (0..mix::TENANTS).map(|number| (mix::tenant(number), tenant(number))).collect();
     Ok(Policy {
         order: Order::FairShare,
-        backfill: Backfill { holds: HOLDS },
+        backfill: Backfill { holds: HOLDS, ..Backfill::default() },
         preemption: Some(Preemption::default()),
         tenants: Arc::new(TenantTree { tenants, ..TenantTree::default() }),
         ..named
