@@ -126,7 +126,10 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
         let progress = (may(state, false) && try_first(state, lane, facts))
             || try_own_holds(state, lane, facts)
             || (may(state, true) && try_under_holds(state, lane, facts));
-        if !progress {
+        if progress {
+            // The next of the lane may have waited too long as well, and lack the quota to be tried.
+            state.promise_quota(lane);
+        } else {
             preempt::make_room(state, lane, facts);
             park(state, lane);
             let is_used_up = !may(state, true) && (!state.queue.lane(lane).lacked_quota || !may(state, false));

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use offtake_fleet::{AcceleratorKindIx, NodeKindIx};
 use offtake_units::{Duration, Timestamp};
@@ -294,6 +295,12 @@ impl<'a> Awake<'a> {
         self.standings.by_turn.iter().map(|(_, _, lane)| *lane).filter(move |lane| self.may(*lane))
     }
 
+    /// Those of a tier, the earliest turn first, up to the first for which something does not hold.
+    pub fn in_turn(self, tier: Tier, holds: impl Fn(LaneIx) -> bool) -> impl Iterator<Item = LaneIx> {
+        let turns = self.standings.by_turn.range(all_of(tier, Turn(0))).map(|(_, _, lane)| *lane);
+        turns.take_while(move |lane| holds(*lane)).filter(move |lane| self.may(*lane))
+    }
+
     /// The tenants with lanes of a tier, and those lanes.
     pub fn by_tenant(self, tier: Tier) -> impl Iterator<Item = (TenantIx, impl Iterator<Item = LaneIx> + 'a)> {
         of_tier(self.standings, tier).map(move |(tenant, lanes)| {
@@ -434,8 +441,7 @@ impl Queue {
 
     /// Lanes of a tier with jobs of a turn on, parked or not, the earliest turn first.
     pub fn in_turn(&self, tier: Tier, from: Turn) -> impl Iterator<Item = LaneIx> + '_ {
-        let ends = (tier, from, LaneIx(0))..=(tier, Turn(u64::MAX), LaneIx(u32::MAX));
-        self.waiting.by_turn.range(ends).map(|(_, _, lane)| *lane)
+        self.waiting.by_turn.range(all_of(tier, from)).map(|(_, _, lane)| *lane)
     }
 
     /// Shapes of parked lanes that may use a node kind, and whether a cap keeps some of those lanes waiting.
@@ -669,6 +675,11 @@ pub struct QueueMemory {
     /// Shapes for whose lanes there is no room, those with a job shorter than this left out.
     no_room: Vec<(ShapeIx, Duration)>,
     quota_came_back: bool,
+}
+
+/// Where lanes of a tier stand by turn, from a turn on.
+const fn all_of(tier: Tier, from: Turn) -> RangeInclusive<(Tier, Turn, LaneIx)> {
+    RangeInclusive::new((tier, from, LaneIx(0)), (tier, Turn(u64::MAX), LaneIx(u32::MAX)))
 }
 
 fn of_tier(standings: &Standings, tier: Tier) -> impl Iterator<Item = (TenantIx, &TenantLanes)> {

@@ -167,19 +167,18 @@ impl State {
     fn first_of(&self, awake: Awake<'_>) -> Option<LaneIx> {
         // Whoever lacks quota now would fail; those to be tried in any case are told so, and why.
         let may = |lane: &LaneIx| awake.shape().is_none() || !self.lacks_quota(*lane);
-        let mut in_order = awake.in_order().filter(may);
-        let first = in_order.next()?;
         match self.policy.order {
-            Order::Turn => Some(first),
-            Order::FairShare if self.lane_is_late(first) => Some(first),
-            Order::FairShare => {
-                let tier = self.queue.lane(first).key.tier;
-                let tenants = awake.by_tenant(tier).filter_map(|(tenant, mut lanes)| Some((tenant, lanes.find(may)?)));
-                tenants.min_by_key(|(tenant, _)| (self.tenants.rank(*tenant), *tenant)).map(|(_, lane)| lane)
-            }
-            Order::Multifactor | Order::Cohort => {
-                std::iter::once(first).chain(in_order).min_by_key(|lane| self.standing(*lane))
-            }
+            Order::Turn => awake.in_order().find(may),
+            Order::FairShare => Tier::ALL.into_iter().find_map(|tier| {
+                // Who came earlier is late earlier.
+                let late = awake.in_turn(tier, |lane| self.lane_is_late(lane)).find(may);
+                late.or_else(|| {
+                    let firsts =
+                        awake.by_tenant(tier).filter_map(|(tenant, mut lanes)| Some((tenant, lanes.find(may)?)));
+                    firsts.min_by_key(|(tenant, _)| (self.tenants.rank(*tenant), *tenant)).map(|(_, lane)| lane)
+                })
+            }),
+            Order::Multifactor | Order::Cohort => awake.in_order().filter(may).min_by_key(|lane| self.standing(*lane)),
         }
     }
 

@@ -200,6 +200,8 @@ impl State {
                 self.forget_promise(before);
             }
             self.tenants.keep(Promise::new(first.job, tenant, *kind, *milli));
+            // What was kept for another may be all that it lacked.
+            self.queue.wake(lane);
         }
     }
 
