@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use offtake_protocol::rest::JobState;
 use offtake_units::Timestamp;
-use offtake_workload::When;
 use serde::{Deserialize, Serialize};
 
 use super::access::{JoinToken, Token};
@@ -29,7 +28,7 @@ pub struct Image {
     next_job: u64,
     #[serde(default = "first")]
     next_reservation: u64,
-    waiting: BTreeMap<u64, Vec<(u64, When)>>,
+    waiting: BTreeMap<u64, Vec<u64>>,
     arrays: BTreeMap<u64, ArrayRecord>,
     nodes: BTreeMap<Arc<str>, NodeRecord>,
     joined: Vec<Arc<str>>,
@@ -101,7 +100,6 @@ impl Core {
             ..Self::new(settings)
         };
         core.note_fleet();
-        core.count_unmet();
         let live: Vec<(u64, Vec<u32>)> = core
             .records
             .iter()

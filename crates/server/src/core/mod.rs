@@ -37,7 +37,7 @@ use offtake_protocol::rest::{
     SubmittedBatch, TokenMade,
 };
 use offtake_units::{Duration, Timestamp};
-use offtake_workload::{JobFile, Reservation, User, When};
+use offtake_workload::{JobFile, Reservation, User};
 
 use crate::fact::{Event, Fact};
 
@@ -266,9 +266,7 @@ pub struct Core {
     next_job: u64,
     next_reservation: u64,
     /// Jobs that wait for another, by that.
-    waiting: BTreeMap<u64, Vec<(u64, When)>>,
-    /// How many dependencies of each waiting job are not fulfilled yet.
-    unmet: BTreeMap<u64, usize>,
+    waiting: BTreeMap<u64, Vec<u64>>,
     arrays: BTreeMap<u64, waiting::ArrayRecord>,
     nodes: BTreeMap<Arc<str>, NodeRecord>,
     /// The names of the fleet's nodes, by position.
@@ -316,7 +314,6 @@ impl Core {
             next_job: 1,
             next_reservation: 1,
             waiting: BTreeMap::new(),
-            unmet: BTreeMap::new(),
             arrays: BTreeMap::new(),
             nodes: BTreeMap::new(),
             names: Vec::new(),

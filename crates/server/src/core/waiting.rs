@@ -18,12 +18,8 @@ pub(crate) struct ArrayRecord {
     at_once: u32,
     /// Jobs that may run, or do.
     admitted: BTreeSet<u64>,
-    /// Jobs that wait for one of those to end, and perhaps for something else.
+    /// Jobs that wait for one of those to end.
     waiting: BTreeSet<u64>,
-    /// Of its jobs that wait, those that were found to wait for something else too: they are not looked at again until
-    /// that has come.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    passed_over: BTreeSet<u64>,
 }
 
 impl ArrayRecord {
@@ -46,20 +42,9 @@ impl Core {
         let unmet: Vec<Dependency> =
             after.iter().copied().filter(|dependency| self.standing(dependency) != Standing::Met).collect();
         for dependency in &unmet {
-            self.waiting.entry(dependency.job).or_default().push((job, dependency.when));
-        }
-        if !unmet.is_empty() {
-            self.unmet.insert(job, unmet.len());
+            self.waiting.entry(dependency.job).or_default().push(job);
         }
         unmet
-    }
-
-    /// How many dependencies each waiting job still has, counted anew.
-    pub(super) fn count_unmet(&mut self) {
-        self.unmet.clear();
-        for (waiter, _) in self.waiting.values().flatten() {
-            *self.unmet.entry(*waiter).or_default() += 1;
-        }
     }
 
     fn standing(&self, dependency: &Dependency) -> Standing {
@@ -112,30 +97,18 @@ impl Core {
     /// A job has started or ended: who waits for that, waits no more, or waits in vain.
     fn tell_waiting(&mut self, job: u64) {
         let Some(waiting) = self.waiting.remove(&job) else { return };
-        for (waiter, when) in waiting {
-            if self.records.get(&waiter).is_none_or(|record| record.end.is_some()) {
-                self.unmet.remove(&waiter);
+        for waiter in waiting {
+            let Some(record) = self.records.get(&waiter).filter(|record| record.end.is_none()) else { continue };
+            let after = record.held.after.clone();
+            if self.waits_in_vain(record) {
+                self.cancel_for_dependency(waiter);
                 continue;
             }
-            match self.standing(&Dependency { job, when }) {
-                Standing::Unmet => self.waiting.entry(job).or_default().push((waiter, when)),
-                Standing::Never => self.cancel_for_dependency(waiter),
-                // Whoever waits for many jobs is looked at when the last has come, not with each.
-                Standing::Met if self.fewer_unmet(waiter) => self.free_if_nothing_holds(waiter),
-                Standing::Met => {}
+            if after.iter().any(|dependency| dependency.job == job && self.standing(dependency) == Standing::Unmet) {
+                self.waiting.entry(job).or_default().push(waiter);
             }
+            self.free_if_nothing_holds(waiter);
         }
-    }
-
-    /// A dependency is fulfilled; whether it was the last.
-    fn fewer_unmet(&mut self, waiter: u64) -> bool {
-        let Some(count) = self.unmet.get_mut(&waiter) else { return true };
-        *count = count.saturating_sub(1);
-        let is_last = *count == 0;
-        if is_last {
-            self.unmet.remove(&waiter);
-        }
-        is_last
     }
 
     /// A job of an array has ended: the next may run.
@@ -144,8 +117,7 @@ impl Core {
         let Some(record) = self.arrays.get_mut(&array) else { return };
         record.admitted.remove(&job);
         record.waiting.remove(&job);
-        record.passed_over.remove(&job);
-        if record.admitted.is_empty() && record.waiting.is_empty() && record.passed_over.is_empty() {
+        if record.admitted.is_empty() && record.waiting.is_empty() {
             self.arrays.remove(&array);
         }
     }
@@ -154,18 +126,11 @@ impl Core {
     /// passed over: it asks again when that has come.
     fn admit_from_array(&mut self, task: Option<ArrayTask>) {
         let Some(array) = task.map(|task| task.array) else { return };
-        while let Some(record) = self.arrays.get_mut(&array).filter(|record| record.has_room()) {
-            let Some(next) = record.waiting.pop_first() else { return };
-            record.passed_over.insert(next);
+        let mut from = 0;
+        while let Some(record) = self.arrays.get(&array).filter(|record| record.has_room()) {
+            let Some(next) = record.waiting.range(from..).next().copied() else { return };
+            from = next + 1;
             self.free_if_nothing_holds(next);
-        }
-    }
-
-    /// A job waits for its array alone: its turn comes with the next that ends.
-    fn await_array(&mut self, job: u64, task: Option<ArrayTask>) {
-        let Some(record) = task.and_then(|task| self.arrays.get_mut(&task.array)) else { return };
-        if record.passed_over.remove(&job) {
-            record.waiting.insert(job);
         }
     }
 
@@ -180,7 +145,6 @@ impl Core {
         let Some(task) = record.program().and_then(|program| program.array) else { return };
         if let Some(array) = self.arrays.get_mut(&task.array) {
             array.waiting.remove(&job);
-            array.passed_over.remove(&job);
             array.admitted.insert(job);
         }
     }
@@ -201,17 +165,13 @@ impl Core {
         let kept = held.by_user
             || held.by_failed_starts
             || held.killed_nodes.is_some()
+            || (held.by_array && self.array_is_full(record))
             || held.begin.is_some_and(|begin| begin > now)
             || held.after.iter().any(|dependency| self.standing(dependency) != Standing::Met);
         let waits = self.work(job).is_some_and(|work| matches!(work.phase, Phase::Held(_)));
-        if kept || !waits {
-            return;
+        if !kept && waits {
+            self.emit_engine(EngineEvent::JobReleased { job: JobId(job) });
         }
-        if held.by_array && self.array_is_full(record) {
-            let task = record.program().and_then(|program| program.array);
-            return self.await_array(job, task);
-        }
-        self.emit_engine(EngineEvent::JobReleased { job: JobId(job) });
     }
 
     pub(super) fn note_released(&mut self, job: JobId) {
