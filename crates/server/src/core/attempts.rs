@@ -68,6 +68,16 @@ impl Core {
         self.moved.push(job.0);
     }
 
+    /// What an agent said is not in the journal, but that a job has started is: then all its tasks ran. An agent that
+    /// does not know one of them any more has lost it with its disk, and must not run it a second time.
+    pub(super) fn recall_running(&mut self, job: u64) {
+        let attempt = self.records.get_mut(&job).and_then(|record| record.live_mut());
+        let Some(attempt) = attempt.filter(|attempt| attempt.started.is_some()) else { return };
+        let Some(step) = attempt.steps.get_mut(&0) else { return };
+        step.go = true;
+        step.tasks.iter_mut().for_each(|task| task.seen = task.seen.max(Seen::Running));
+    }
+
     pub(super) fn note_stopping(&mut self, job: JobId, reason: StopReason) {
         let Some(attempt) = self.records.get_mut(&job.0).and_then(|record| record.live_mut()) else { return };
         attempt.stop = Some(reason);

@@ -383,6 +383,7 @@ impl Core {
         let live: Vec<u64> =
             self.records.iter().filter(|(_, record)| record.end.is_none()).map(|(id, _)| *id).collect();
         for job in live {
+            self.recall_running(job);
             self.arm_timers(job);
             self.touched.insert(job);
         }

@@ -1057,3 +1057,20 @@ fn a_job_of_an_array_that_waits_for_more_is_passed_over_until_that_has_come() {
     end_one(&mut world);
     assert_eq!(states(&world), [Finished, Finished, Finished, Finished, Running], "all of the array have ended");
 }
+
+#[test]
+fn what_ran_before_the_server_restarted_is_not_run_again_by_a_node_that_lost_its_disk() {
+    let mut world = World::new(&["n0"]);
+    let job = world.submit(r#"{"command": ["work"]}"#);
+    world.settle();
+    assert!(matches!(world.core.state().job(JobId(job)).map(|work| &work.phase), Some(Phase::Running { .. })));
+    world.agents.insert("n0".to_owned(), Agent::default());
+    world.restart();
+    let orders = world.exchange("n0");
+    let again = orders.tasks.iter().filter(|order| order.task.attempt == 1 && order.spec.is_some());
+    assert_eq!(again.count(), 0, "nobody saw it end, but it has run");
+    world.settle();
+    let is_over =
+        |fact: &Fact| matches!(&fact.event, Event::AttemptEnded { job: ended, attempt: 1, .. } if *ended == job);
+    assert!(world.journal.iter().any(is_over), "its node has forgotten it");
+}
