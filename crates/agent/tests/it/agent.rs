@@ -374,8 +374,8 @@ async fn a_task_that_cannot_be_read_is_ended() {
     let time = unique();
     server.want(id(1), Want::Run, &gang(&folder, 1, &format!("exec sleep {time}")));
     running(&server, id(1)).await;
+    until("it sleeps", || sleepers(&time).len() == 1).await;
     agent.end(Departure::Pause).await;
-    assert_eq!(sleepers(&time).len(), 1);
     let task = folder.path().join("data/tasks/1.1.0");
     fs::write(task.join("task.json"), "{").expect("written");
     server.state().report = None;
