@@ -7,6 +7,7 @@ mod health;
 mod history;
 mod invariants;
 mod life;
+mod power;
 mod preempt;
 mod reservations;
 mod support;
