@@ -366,6 +366,11 @@ pub enum StopReason {
         /// That job.
         by: JobId,
     },
+    /// Its tenant has borrowed quota whose owner takes it back.
+    Reclaimed {
+        /// For this job.
+        by: JobId,
+    },
     /// It goes on elsewhere, so that a block comes free.
     Moved,
     /// It goes on with another number of workers.
@@ -383,6 +388,7 @@ impl StopReason {
             Self::Held
                 | Self::Requeued
                 | Self::Preempted { .. }
+                | Self::Reclaimed { .. }
                 | Self::ReservationEnded
                 | Self::Moved
                 | Self::Resized { .. }

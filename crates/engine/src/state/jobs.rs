@@ -368,7 +368,13 @@ impl State {
         *stage = Stage::Stopping(reason);
         self.stopping.insert(job);
         // Whoever is stopped by a decision has left once its grace is over; nobody knows that of others.
-        let (StopReason::Preempted { .. } | StopReason::Moved | StopReason::Resized { .. }) = reason else { return };
+        let (StopReason::Preempted { .. }
+        | StopReason::Reclaimed { .. }
+        | StopReason::Moved
+        | StopReason::Resized { .. }) = reason
+        else {
+            return;
+        };
         let policy = self.policy.preemption.clone().unwrap_or_default();
         let after = now.saturating_add(policy.grace_of(&work.spec)).min(*ends);
         let before = std::mem::replace(ends, after);

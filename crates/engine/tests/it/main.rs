@@ -9,6 +9,7 @@ mod invariants;
 mod life;
 mod power;
 mod preempt;
+mod reclaim;
 mod reservations;
 mod support;
 mod tenants;
