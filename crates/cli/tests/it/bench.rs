@@ -79,8 +79,8 @@ fn what_cannot_be_measured_is_refused() {
     let folder = Folder::with_scenario("bench-refused");
     let (nodes, pods) = lists();
     for (arguments, said) in [
-        ("bench engine --accelerators 100".to_owned(), "allowed is 16384 to 64000000"),
-        ("bench engine --accelerators 99999999999".to_owned(), "allowed is 16384 to 64000000"),
+        ("bench engine --accelerators 100".to_owned(), "allowed is 8192 to 64000000"),
+        ("bench engine --accelerators 99999999999".to_owned(), "allowed is 8192 to 64000000"),
         ("bench engine --steps 0".to_owned(), "--steps at least 1"),
         (format!("bench packing --nodes no.csv --pods {pods}"), "no.csv"),
         (format!("bench packing --nodes {nodes} --pods no.csv"), "no.csv"),

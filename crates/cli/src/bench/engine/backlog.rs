@@ -128,7 +128,7 @@ impl Backlog {
         let (target, jobs) = (chips * LEVEL_PERCENT / 100, chips * RUNNING_PER_MILLION / 1_000_000);
         let (mut in_use, mut misses) = (0, 0);
         while misses < 50 {
-            let wanted = draw(&mut self.rng);
+            let wanted = draw(&mut self.rng, chips);
             let behind = in_use * jobs > self.running.len() as u64 * target;
             if behind && wanted > 64 {
                 continue;
@@ -157,9 +157,10 @@ impl Backlog {
 
     /// Submits more until so many wait.
     fn pile_up(&mut self, pending: u64) {
+        let chips = self.state.fleet().chips();
         while self.state.queue().jobs() < pending {
             for _ in self.state.queue().jobs()..pending {
-                let wanted = draw(&mut self.rng);
+                let wanted = draw(&mut self.rng, chips);
                 let spec = self.job(wanted);
                 self.submit(spec);
             }

@@ -20,9 +20,21 @@ pub fn tenant(number: u64) -> String {
     format!("tenant-{number:02}")
 }
 
-/// Chips of the next gang: 1 in 30 % of the cases, 2–16 in 30 %, 17–64 in 30 %, 65–512 in 8 %, 1,024–4,096 in 1.8 % and
+/// The smallest fleet: the backlog's largest gang takes half of it.
+pub const FEWEST_CHIPS: u64 = 8_192;
+
+/// Chips of the next gang that is no larger than `most`: 1 in 30 % of the cases, 2–16 in 30 %, 17–64 in 30 %, 65–512 in 8 %, 1,024–4,096 in 1.8 % and
 /// 16,384 in 0.2 %. Above one node, whole nodes.
-pub fn draw(rng: &mut Rng) -> u64 {
+pub fn draw(rng: &mut Rng, most: u64) -> u64 {
+    loop {
+        let chips = draw_any(rng);
+        if chips <= most {
+            return chips;
+        }
+    }
+}
+
+fn draw_any(rng: &mut Rng) -> u64 {
     let (low, high) = match rng.below(1000) {
         0..300 => return 1,
         300..600 => (2, 16),
@@ -70,11 +82,13 @@ pub fn fleet_text(chips: u64, caps_bind: bool) -> String {
     if racks > 0 {
         let _ = write!(text, "[templates.part]\nlevel = \"block\"\ndomains = {{ rack = {racks} }}\n");
     }
-    let sites = blocks.div_ceil(BLOCKS_PER_SITE);
+    let sites = blocks.div_ceil(BLOCKS_PER_SITE).max(1);
     for site in 0..sites {
-        let here = (blocks - site * BLOCKS_PER_SITE).min(BLOCKS_PER_SITE);
-        let part = if site + 1 == sites && racks > 0 { ", part = 1" } else { "" };
-        let _ = write!(text, "[sites.site-{site}]\npue = 1.2\ndomains = {{ block = {here}{part} }}\n");
+        let whole = (blocks - site * BLOCKS_PER_SITE).min(BLOCKS_PER_SITE);
+        let part = u64::from(site + 1 == sites && racks > 0);
+        let domains = [("block", whole), ("part", part)].into_iter().filter(|(_, count)| *count > 0);
+        let domains: Vec<String> = domains.map(|(template, count)| format!("{template} = {count}")).collect();
+        let _ = write!(text, "[sites.site-{site}]\npue = 1.2\ndomains = {{ {} }}\n", domains.join(", "));
     }
     if caps_bind {
         // Nodes idle at 1,000 W + 16 × 100 W; each chip at work adds 400 W; four fifths of them may be at work.

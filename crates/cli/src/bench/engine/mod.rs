@@ -71,8 +71,8 @@ const LEVEL_PERCENT: u64 = 95;
 const HOLDS: u32 = 100;
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    if !(mix::CHIPS_PER_BLOCK..=64_000_000).contains(&arguments.accelerators) || arguments.steps == 0 {
-        let message = "--accelerators: allowed is 16384 to 64000000, and --steps at least 1";
+    if !(mix::FEWEST_CHIPS..=64_000_000).contains(&arguments.accelerators) || arguments.steps == 0 {
+        let message = "--accelerators: allowed is 8192 to 64000000, and --steps at least 1";
         return Err(BadInput(message.to_owned()).into());
     }
     let text = mix::fleet_text(arguments.accelerators, arguments.caps_bind);

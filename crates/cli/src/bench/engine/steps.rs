@@ -80,7 +80,7 @@ impl Steps {
         )?);
         let mut misses = 0;
         while misses < 50 {
-            let chips = draw(&mut self.rng);
+            let chips = draw(&mut self.rng, self.target);
             if self.in_use + chips > self.target || self.place(chips).is_none() {
                 misses += 1;
             }
@@ -90,7 +90,7 @@ impl Steps {
         let mut level = 0u128;
         let begin = Instant::now();
         for step in 0..arguments.steps {
-            let chips = draw(&mut self.rng);
+            let chips = draw(&mut self.rng, self.target);
             while self.in_use + chips > self.target {
                 self.release();
             }
