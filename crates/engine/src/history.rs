@@ -63,9 +63,21 @@ pub struct RunsImage {
     lengths: Vec<Duration>,
 }
 
+/// What a job is a run of: its name without the number that runs are told apart by, as in `train-17`.
+pub fn series(name: &str) -> &str {
+    match name.rsplit_once('-') {
+        Some((series, run))
+            if !series.is_empty() && !run.is_empty() && run.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            series
+        }
+        _ => name,
+    }
+}
+
 /// No name holds a line break.
 fn name_of(job: &Job) -> Arc<str> {
-    format!("{}\n{}", job.tenant, job.name).into()
+    format!("{}\n{}", job.tenant, series(&job.name)).into()
 }
 
 impl History {
@@ -156,6 +168,17 @@ mod tests {
         let other = Job { tenant: "shop".to_owned(), ..day };
         assert_eq!(history.estimate(&other), None, "what others call the same is not the same");
         assert_eq!(History::restore(history.image()).image(), history.image());
+    }
+
+    #[test]
+    fn runs_that_are_numbered_are_of_one_kind() {
+        let mut history = History::default();
+        history.note(&job("train-17", None), minutes(1));
+        history.note(&job("train-9", None), minutes(3));
+        assert_eq!(history.estimate(&job("train", Some(9))), Some(minutes(2)));
+        for other in ["-17", "17", "train-", "train-v2", "train-1x", "train-1-1"] {
+            assert_eq!(history.estimate(&job(other, Some(9))), None, "{other}");
+        }
     }
 
     #[test]

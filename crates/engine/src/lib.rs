@@ -35,6 +35,7 @@ pub use defrag::{Defragmentation, Move, carry_out as carry_out_moves};
 pub use elastic::speed;
 pub use explain::{Explanation, Nearest, Need, Obstacle, Placed, Promise, Waiting};
 pub use fact::{Event, Fact, Fault, JobId, NodeRange, Placement, ReservationId, ServiceId, Slot, StopReason};
+pub use history::series;
 pub use ledger::{ChipTime, Ledger, SiteAccount};
 pub use opening::Opening;
 pub use policy::{

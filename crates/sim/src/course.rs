@@ -45,6 +45,8 @@ pub(crate) struct Course {
     slow: BTreeMap<NodeIx, Ppm>,
     /// Jobs that failed and wait for nodes, since when.
     interrupted: BTreeMap<JobId, Timestamp>,
+    /// How long jobs really take whose limit is another.
+    takes: BTreeMap<JobId, Duration>,
 }
 
 /// How jobs that lost nodes went on: those with spares at once, the others when their turn and room came again.
@@ -113,6 +115,7 @@ impl Course {
             occupants: None,
             slow: BTreeMap::new(),
             interrupted: BTreeMap::new(),
+            takes: BTreeMap::new(),
             state,
         };
         let running: Vec<(JobId, Attempt)> =
@@ -133,6 +136,11 @@ impl Course {
         self.occupants = Some(Occupants::new(fleet.nodes.len()));
         self.costs = costs;
         self
+    }
+
+    /// A job that is about to come takes so long, whatever it may take.
+    pub fn takes(&mut self, job: JobId, time: Duration) {
+        self.takes.insert(job, time);
     }
 
     /// Something happens.
@@ -196,6 +204,7 @@ impl Course {
         let Reverse((_, job, _)) = self.ends.pop()?;
         self.tell(now, Event::JobFinished { job });
         self.saved.remove(&job);
+        self.takes.remove(&job);
         Some(job)
     }
 
@@ -345,7 +354,8 @@ impl Course {
             self.repairs.waited += now - since;
         }
         let before = self.saved.get(&job).copied().unwrap_or(Duration::ZERO);
-        let left = spec.duration.map(|duration| duration - before);
+        let to_do = self.takes.get(&job).copied().or(spec.duration);
+        let left = to_do.map(|duration| duration - before);
         let site = site_of(self.state.fleet(), placement);
         let storage = &mut self.storage[site.ix()];
         let mut begins = now;
@@ -369,7 +379,7 @@ impl Course {
             placed: now,
             begins,
             before,
-            to_do: spec.duration,
+            to_do,
             saving: writes.map(|(.., saving)| saving),
             speed: self.speed_on(&spec, placement),
         });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use offtake_engine::{ChipTime, Event, Fact, JobId, Phase, Policy, ReservationId, ServiceId, State};
 use offtake_fleet::Fleet;
-use offtake_units::{CarbonIntensity, Duration, PricePerMwh, Timestamp, Watts};
+use offtake_units::{CarbonIntensity, Duration, Ppm, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Reservation, Service};
 
 use crate::course::{Costs, Course, Repairs};
@@ -21,6 +21,9 @@ pub struct Setup {
     pub fleet: Arc<Fleet>,
     /// Jobs in the order of submission.
     pub jobs: Vec<Arc<Job>>,
+    /// How much longer than it takes a job may take: what it asks for as a multiple of its `duration`, which is then known
+    /// to nobody before it has ended; none where jobs ask for exactly what they take.
+    pub overestimate: Option<Ppm>,
     /// Services.
     pub services: Vec<Arc<Service>>,
     /// What is set aside, known from the first instant on.
@@ -258,6 +261,13 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// A job with the time that it asks for.
+    fn as_asked(&mut self, job: JobId, spec: &Arc<Job>) -> Arc<Job> {
+        let Some((takes, overestimate)) = spec.duration.zip(self.setup.overestimate) else { return Arc::clone(spec) };
+        self.course.takes(job, takes);
+        Arc::new(Job { duration: Some(overestimate.done_in(takes)), ..Job::clone(spec) })
+    }
+
     /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.
     fn happen(&mut self, now: Timestamp) {
         while let Some(job) = self.course.end_next(now) {
@@ -273,7 +283,8 @@ impl<'a> Run<'a> {
             self.next_hour = self.next_hour + Duration::HOUR;
         }
         while let Some(job) = self.setup.jobs.get(self.next_job).filter(|job| job.submitted <= now) {
-            let event = Event::JobSubmitted { job: JobId(self.next_job as u64), spec: Arc::clone(job) };
+            let spec = self.as_asked(JobId(self.next_job as u64), job);
+            let event = Event::JobSubmitted { job: JobId(self.next_job as u64), spec };
             self.course.tell(now, event);
             let place = self.next_job;
             self.next_job += 1;

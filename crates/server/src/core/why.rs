@@ -1,6 +1,6 @@
 //! Why a job waits, and why one that runs is where it is, in words.
 
-use offtake_engine::{Blocked, Explanation, JobId, Need, Obstacle, Phase, Placed, Waiting};
+use offtake_engine::{Blocked, Explanation, JobId, Need, Obstacle, Phase, Placed, Waiting, series};
 use offtake_fleet::NodeIx;
 use offtake_protocol::rest::{JobState, Problem, Risk, Why};
 use offtake_sim::failures::{FailureModel, IntervalAdvice};
@@ -99,7 +99,7 @@ impl Core {
             _ => String::new(),
         };
         let (asked, planned) = (span(asked), span(planned));
-        let who = format!("{}/{}", work.spec.tenant, work.spec.name);
+        let who = format!("{}/{}", work.spec.tenant, series(&work.spec.name));
         Some(format!("asked {asked}, planned as {planned} from the last 2 runs of {who}{corrected}"))
     }
 

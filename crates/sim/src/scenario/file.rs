@@ -44,6 +44,7 @@ pub(super) struct WorkloadFile {
     pub(super) trace: Option<PathBuf>,
     pub(super) format: Option<String>,
     pub(super) offered_load: Option<f64>,
+    pub(super) overestimate: Option<f64>,
     #[serde(default)]
     pub(super) unplaceable: Unplaceable,
     pub(super) jobs: Option<u64>,

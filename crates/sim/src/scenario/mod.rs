@@ -172,6 +172,7 @@ impl Reader {
         let fleet = Arc::new(fleet);
         let failures = self.failures(file.failures.as_ref(), &fleet, seed)?;
         let (workload, start) = self.workload(&file, &fleet, seed, &mut notes)?;
+        let overestimate = self.overestimate(file.workload.overestimate, &mut notes)?;
         let mut services = workload.services;
         services.extend(file.services.iter().map(|ServiceText(service)| service.clone()));
         if workload.jobs.is_empty() && services.is_empty() {
@@ -192,6 +193,7 @@ impl Reader {
             setup: Setup {
                 fleet,
                 jobs: workload.jobs.into_iter().map(Arc::new).collect(),
+                overestimate,
                 services: services.into_iter().map(Arc::new).collect(),
                 reservations: file.reservations.into_iter().map(Arc::new).collect(),
                 start,
@@ -317,6 +319,15 @@ impl Reader {
         }
         let allowed = "the name of a folder: 1 to 100 bytes without `/`, not beginning with `.`";
         Err(self.value("name", name.escape_debug(), allowed))
+    }
+
+    fn overestimate(&self, given: Option<f64>, notes: &mut Vec<String>) -> Result<Option<Ppm>, ScenarioError> {
+        let Some(given) = given else { return Ok(None) };
+        let factor = Ppm::from_ratio(given).filter(|factor| (1_000_000..=1_000_000_000).contains(&factor.parts()));
+        let allowed = "1 to 1000: the time that jobs ask for over the time that they take";
+        let factor = factor.ok_or_else(|| self.value("workload.overestimate", given, allowed))?;
+        notes.push(format!("Jobs ask for {given} times as long as they take."));
+        Ok(Some(factor))
     }
 
     fn check_service_names(&self, services: &[Service]) -> Result<(), ScenarioError> {

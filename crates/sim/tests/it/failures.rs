@@ -55,7 +55,7 @@ power_factor = 1.0
 feeds = [{ domain = "here/rack-2" }, { domain = "here/rack-3" }]
 "#;
 
-struct Quiet;
+pub struct Quiet;
 
 impl Observer for Quiet {
     fn nanos(&mut self) -> u64 {
@@ -105,6 +105,7 @@ pub fn setup(jobs: Vec<Job>, horizon: Option<Duration>, failures: Option<Failure
         reservations: Vec::new(),
         fleet: Arc::new(fleet.expect("the test's fleet is valid")),
         jobs: jobs.into_iter().map(Arc::new).collect(),
+        overestimate: None,
         services: Vec::new(),
         start: Timestamp::EPOCH,
         horizon,

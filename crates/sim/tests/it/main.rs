@@ -2,5 +2,6 @@
 
 mod ahead;
 mod dependencies;
+mod estimates;
 mod failures;
 mod reservations;
