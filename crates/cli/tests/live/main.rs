@@ -11,5 +11,6 @@ mod host;
 mod hosts;
 mod http;
 mod operate;
+mod services;
 mod slurm;
 mod training;

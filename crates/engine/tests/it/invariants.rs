@@ -189,6 +189,7 @@ fn with_tenants(order: Order) -> Policy {
 fn run_under(policy: Policy, steps: Vec<Step>) {
     let mut engine = Engine::under(fleet(MIXED), policy);
     let spec = Service {
+        program: None,
         name: "chat".to_owned(),
         tenant: "web".to_owned(),
         tier: Tier::Guaranteed,

@@ -47,6 +47,10 @@ impl Core {
             why.summary = self.why_over(id, &record);
             return Ok(why);
         }
+        if record.service.is_some() {
+            why.summary = self.why_service(id, &record);
+            return Ok(why);
+        }
         match self.state.explain(JobId(id)) {
             Some(Explanation::Refused(refusal)) => why.summary = format!("Job {id} can never run: {refusal}."),
             Some(Explanation::Held { .. }) | None => {
