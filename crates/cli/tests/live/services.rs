@@ -76,7 +76,8 @@ fn a_service_stays_until_it_is_cancelled() {
     assert_eq!(demand(9).status, 200);
     let three = host.runs(service, 3);
     assert_eq!(three.last().expect("three")["id"], json!(first), "the oldest stays");
-    host.offtake(&format!("hold {service}")).refused();
+    let held = host.offtake(&format!("hold {service}"));
+    assert!(held.code == Some(1) && held.stderr.contains("is a service"), "{held:?}");
     host.offtake(&format!("scale {first} --replicas 2")).refused();
     host.offtake(&format!("scale {service}")).refused();
 
