@@ -109,7 +109,7 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
         }
         open(state, lane);
         let (key, needs_freed) = (state.queue.lane(lane).key, state.queue.needs_freed(lane));
-        let may = |state: &State, held| !needs_freed || state.freed_helps(key, held);
+        let may = |state: &State, under_holds| !needs_freed || state.freed_helps(key, under_holds);
         let progress = (may(state, false) && try_first(state, lane, facts))
             || try_own_holds(state, lane, facts)
             || (may(state, true) && try_under_holds(state, lane, facts));

@@ -16,7 +16,7 @@ use crate::fact::{JobId, NodeRange, Placement, ReservationId};
 use crate::opening::Opening;
 use crate::place::ShapeIx;
 use crate::plan::earliest_start;
-use crate::policy::{Order, Policy, Queue as Discipline};
+use crate::policy::{Order, Queue as Discipline};
 use crate::request::{Refusal, Request, Shape};
 use crate::state::{Hold, NodeCondition, Phase, Stage, State, kinds_of};
 use crate::tenants::Counted;
@@ -218,8 +218,6 @@ pub struct Placed {
     pub domain: Option<DomainIx>,
     /// What each gang asked for: the level at which one domain must or should hold all its workers.
     pub topology: Vec<Option<(LevelIx, Strength)>>,
-    /// The policy that decides.
-    pub policy: Policy,
     /// Since when it has its nodes.
     pub placed: Timestamp,
     /// When it is expected to end; [`Timestamp::NEVER`] when nobody knows.
@@ -277,7 +275,6 @@ impl State {
                     nodes: placement.nodes(),
                     domain,
                     topology,
-                    policy: self.policy.clone(),
                     placed: *placed,
                     ends: *ends,
                     stage: *stage,

@@ -460,6 +460,18 @@ pub struct Why {
     /// For a running job, where it was asked for: what would displace it, and how likely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<Risk>,
+    /// For a job that is not over: the policy in force, under which all this is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyInForce>,
+}
+
+/// Which policy is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyInForce {
+    /// The policy's name; `custom` where it is like none that has one.
+    pub name: String,
+    /// How often a policy was set, as `GET /v1/policy` says.
+    pub version: u64,
 }
 
 /// What would displace a running job, and how likely.
@@ -941,6 +953,9 @@ pub struct WhatIfRequest {
     /// Jobs that are submitted now.
     #[serde(default)]
     pub submit: Vec<JobFile>,
+    /// This policy, as a policy file, is put in force now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// How far ahead, in milliseconds; until all work with an end has ended, but no more than 30 days, when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizon_ms: Option<i64>,

@@ -243,9 +243,10 @@ async fn the_end_of_the_lease_ends_the_worker() {
     let folder = Folder::new();
     let mark = unique();
     let mut worker = script(folder.path(), &format!("trap '' TERM; setsid sleep {mark} & sleep {mark}; sleep {mark}"));
-    worker.lease_until_ms = boot_now_ms() + 300;
+    // Long enough for a start on a busy machine.
+    worker.lease_until_ms = boot_now_ms() + 4_000;
     let (mut handle, _) = start(folder.path(), &worker).await;
-    let until_ms = boot_now_ms() + 400;
+    let until_ms = worker.lease_until_ms + 300;
     handle.send(&Command::Lease { until_ms }).await.expect("sent");
     let ended = end(&mut handle).await;
     assert!(boot_now_ms() >= until_ms, "the renewed lease counts");

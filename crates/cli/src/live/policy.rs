@@ -58,7 +58,7 @@ async fn set(arguments: &SetArguments) -> anyhow::Result<()> {
 }
 
 /// The text of a policy file that can be meant.
-fn read(file: &Path) -> anyhow::Result<String> {
+pub fn read(file: &Path) -> anyhow::Result<String> {
     let shown = file.display();
     let text = std::fs::read_to_string(file).with_context(|| format!("{shown}: the policy file cannot be read"))?;
     Policy::from_toml(&text).map_err(|error| {

@@ -1,11 +1,13 @@
 //! `offtake what-if`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use offtake_protocol::rest::{WhatIf, WhatIfCap, WhatIfRequest};
 use offtake_units::Duration;
 use offtake_workload::human;
 
-use super::{Common, submit};
+use super::{Common, policy, submit};
 use crate::show::{figures::now_ms, what_if};
 use crate::terminal::{BadInput, print, print_json, width};
 
@@ -23,6 +25,9 @@ pub struct Arguments {
     /// This job is submitted now
     #[arg(long, value_name = "FILE")]
     submit: Vec<String>,
+    /// This policy file is put in force now
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// How far to look ahead, such as 12h [default: until all work with an end has ended]
     #[arg(long, value_name = "TIME")]
     horizon: Option<Duration>,
@@ -45,10 +50,13 @@ fn request(arguments: &Arguments, now_ms: i64) -> anyhow::Result<WhatIfRequest> 
         lose: arguments.lose.clone(),
         caps: arguments.cap.iter().map(|text| cap(text, now_ms)).collect::<Result<_, _>>()?,
         submit: arguments.submit.iter().map(|file| submit::read_one(file)).collect::<anyhow::Result<_>>()?,
+        policy: arguments.policy.as_deref().map(policy::read).transpose()?,
         horizon_ms: arguments.horizon.map(Duration::as_millis),
     };
-    if request.drain.is_empty() && request.lose.is_empty() && request.caps.is_empty() && request.submit.is_empty() {
-        return Err(BadInput("say what would happen: --drain, --lose, --cap or --submit".to_owned()).into());
+    let lists = [request.drain.len(), request.lose.len(), request.caps.len(), request.submit.len()];
+    if lists.iter().all(|named| *named == 0) && request.policy.is_none() {
+        let message = "say what would happen: --drain, --lose, --cap, --submit or --policy";
+        return Err(BadInput(message.to_owned()).into());
     }
     Ok(request)
 }

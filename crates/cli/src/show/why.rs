@@ -38,6 +38,9 @@ pub fn why(why: &Why, now_ms: i64) -> String {
         text += &line("deadline", &deadline.summary);
     }
     text += &lines("placed", &why.placed);
+    if let Some(policy) = &why.policy {
+        text += &line("policy", &format!("{}, version {}", policy.name, policy.version));
+    }
     text + &why.risk.iter().map(|risk| lines("risk", &at_risk(risk, now_ms))).collect::<String>()
 }
 
@@ -98,7 +101,7 @@ fn lines(what: &str, values: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use offtake_protocol::rest::JobState;
+    use offtake_protocol::rest::{JobState, PolicyInForce};
 
     use super::*;
     use crate::show::samples::NOW;
@@ -120,6 +123,7 @@ mod tests {
             jobs_before: Some(1_204),
             placed: vec![],
             risk: None,
+            policy: Some(PolicyInForce { name: "offtake".to_owned(), version: 3 }),
         }
     }
 

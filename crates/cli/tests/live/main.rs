@@ -11,6 +11,7 @@ mod host;
 mod hosts;
 mod http;
 mod operate;
+mod policy;
 mod services;
 mod slurm;
 mod training;

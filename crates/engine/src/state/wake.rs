@@ -60,12 +60,16 @@ impl State {
         self.shapes[shape.ix()].gangs.iter().any(|gang| helps(&self.capacity, gang, node))
     }
 
-    /// Whether nodes given back since the last pass could help a lane, of those that are held or of those that are not.
-    pub(crate) fn freed_helps(&self, key: LaneKey, held: bool) -> bool {
+    /// Whether nodes given back since the last pass could help a lane, with what holds keep for later or without.
+    pub(crate) fn freed_helps(&self, key: LaneKey, under_holds: bool) -> bool {
         let Some(freed) = &self.freed else { return true };
-        let nodes = freed.iter().flat_map(|range| range.numbers()).map(NodeIx);
-        nodes
-            .filter(|node| self.capacity.is_withheld(*node, Withheld::Held) == held)
-            .any(|node| self.tenancy.admits(node, key.tenant) && self.node_helps(key.shape, node))
+        // One worker goes to one node; of several, some may go to what is held and others to what is not.
+        let is_one = self.shapes[key.shape.ix()].gangs.iter().map(|gang| gang.workers).sum::<u32>() == 1;
+        let counts = |node: &NodeIx| match self.capacity.is_withheld(*node, Withheld::Held) {
+            true => under_holds,
+            false => !under_holds || !is_one,
+        };
+        let mut nodes = freed.iter().flat_map(|range| range.numbers()).map(NodeIx).filter(counts);
+        nodes.any(|node| self.tenancy.admits(node, key.tenant) && self.node_helps(key.shape, node))
     }
 }

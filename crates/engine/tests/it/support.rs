@@ -240,12 +240,35 @@ impl Engine {
         self.twin = Some(twin);
     }
 
+    /// Decides once more on a copy that remembers nothing of what was tried in vain: it places nothing either.
+    pub fn nothing_is_missed(&self) {
+        let mut image = serde_json::to_value(self.state.image()).expect("an image can be written");
+        let remembered = image["remembered"].as_object_mut().expect("a table");
+        remembered.remove("queue");
+        remembered.insert("lanes".to_owned(), serde_json::Value::Array(Vec::new()));
+        remembered.insert("freed".to_owned(), serde_json::Value::Null);
+        let image: Image = serde_json::from_value(image).expect("what was written can be read");
+        let mut full = State::restore(image).expect("an image of a state holds together");
+        let mut decided = Vec::new();
+        decide(&mut full, self.now(), &mut decided);
+        let placed = decided.iter().find_map(|fact| match fact.event {
+            Event::JobPlaced { job, .. } => Some(job),
+            _ => None,
+        });
+        let why = placed.map(|job| self.state.blocked(job));
+        assert_eq!(why, None, "a pass that looks at all places what this one has missed: {decided:?}");
+    }
+
     /// Asks why of every job: each has an answer, and asking changes nothing.
     pub fn explain_all(&mut self) {
         let before = self.state.essence();
         let jobs: Vec<JobId> = self.state.jobs().into_iter().map(|(job, _)| job).collect();
         for job in jobs {
-            let why = self.state.explain(job).expect("the job is known");
+            let why = {
+                let mut c = self.state.clone();
+                c.explain(job)
+            }
+            .expect("the job is known");
             // Of several gangs the first may have been put where the next would have fitted, and no longer be.
             let one_gang = self.state.job(job).is_some_and(|work| work.spec.gangs.len() == 1);
             if let Explanation::Waiting(why) = why

@@ -10,7 +10,6 @@ mod lock;
 mod model;
 mod reading;
 mod snapshots;
-mod speed;
 mod support;
 mod transfer;
 mod writer;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use offtake_engine::{Entitled, Event as EngineEvent, Policy, QuotaView, TenantView};
-use offtake_protocol::rest::{self, PolicyView, Problem};
+use offtake_protocol::rest::{self, PolicyInForce, PolicyView, Problem};
 
 use super::access::problem;
 use super::{Answer, Caller, Core};
@@ -11,12 +11,13 @@ use super::{Answer, Caller, Core};
 impl Core {
     /// The policy in force.
     pub fn policy(&self) -> PolicyView {
-        let policy = self.state.policy();
-        PolicyView {
-            version: self.state.policy_version(),
-            name: policy.name().unwrap_or("custom").to_owned(),
-            toml: policy.to_toml(),
-        }
+        let PolicyInForce { name, version } = self.policy_in_force();
+        PolicyView { version, name, toml: self.state.policy().to_toml() }
+    }
+
+    pub(super) fn policy_in_force(&self) -> PolicyInForce {
+        let name = self.state.policy().name().unwrap_or("custom").to_owned();
+        PolicyInForce { name, version: self.state.policy_version() }
     }
 
     pub(super) fn set_policy(&mut self, policy: Policy) -> Result<Answer, Problem> {

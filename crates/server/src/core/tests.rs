@@ -12,7 +12,7 @@ use offtake_protocol::agent::{
     Condition, Edition, EnergySource, Exit, Join, NodeDescription, Orders, Report, TaskEnd, TaskId, TaskPhase,
     TaskReport, VERSION, Want, WorkerEnd,
 };
-use offtake_protocol::rest::{JobState, Problem};
+use offtake_protocol::rest::{JobState, PolicyInForce, Problem};
 use offtake_units::{Duration, Mebibytes, Timestamp};
 use offtake_workload::{JobFile, User};
 
@@ -595,6 +595,32 @@ fn a_waiting_job_is_told_why_and_what_would_be_changes_nothing() {
     assert!(told.summary.starts_with("1 job is stopped and starts again"), "{}", told.summary);
     let unknown = serde_json::from_value(serde_json::json!({ "drain": ["nowhere"] })).expect("a question");
     assert_eq!(world.core.fork().what_if(unknown).expect_err("no such domain").status, 422);
+}
+
+#[test]
+fn another_policy_is_tried_beside_the_one_in_force() {
+    let mut world = World::new(&["a"]);
+    let long = r#"{"command": ["work"], "duration": "1h", "gangs": [{"workers": 1, "chips": 4}]}"#;
+    let urgent = r#"{"command": ["work"], "duration": "1h", "priority": 7, "gangs": [{"workers": 1, "chips": 4}]}"#;
+    world.submit(long);
+    let (second, third) = (world.submit(long), world.submit(urgent));
+    world.settle();
+    let in_force = PolicyInForce { name: "offtake".to_owned(), version: 1 };
+    assert_eq!(world.core.why(&operator(), second, false).expect("it is known").policy, Some(in_force));
+
+    let before = world.core.state().essence();
+    let ask = |toml: &str| serde_json::from_value(serde_json::json!({ "policy": toml })).expect("a question");
+    let told = world.core.fork().what_if(ask("order = \"fair_share\"")).expect("it can be meant");
+    let changes: Vec<(u64, &str)> = told.jobs.iter().map(|job| (job.id, job.change.as_str())).collect();
+    assert_eq!(changes, [(second, "starts 1 h later"), (third, "starts 1 h earlier")], "{told:#?}");
+    let told = world.core.fork().what_if(ask("")).expect("it can be meant");
+    assert_eq!(told.summary, "Nothing changes for any job.", "{told:#?}");
+    let bad = world.core.fork().what_if(ask("order = \"whim\"")).expect_err("no such order");
+    assert_eq!((bad.status, bad.field.as_deref()), (422, Some("policy")));
+    assert!(bad.detail.contains("line 1") && bad.detail.contains("`whim`"), "{bad:?}");
+    let bad = world.core.fork().what_if(ask("[tenants.a]\nquota.abacus = { nominal = 4 }")).expect_err("no such chip");
+    assert!(bad.detail.contains("no accelerator `abacus`"), "{bad:?}");
+    assert_eq!(world.core.state().essence(), before);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_engine::{Event, Fact, JobId, NodeRange, State};
+use offtake_engine::{Event, Fact, JobId, NodeRange, Policy, State};
 use offtake_fleet::{DomainIx, Fleet, NodeIx};
 use offtake_protocol::rest::{JobChange, Outlook, Problem, WhatIf, WhatIfCap, WhatIfRequest};
 use offtake_sim::{Ahead, Awaiting, JobAhead, look_ahead, starts_ahead, with_cap};
@@ -112,6 +112,10 @@ impl Fork {
         let now = self.state.now();
         let mut changes = Vec::new();
         let mut fleet = Arc::clone(self.state.fleet());
+        if let Some(text) = &request.policy {
+            let policy = read_policy(text, &fleet)?;
+            changes.push(Fact { at: now, event: Event::PolicySet { policy } });
+        }
         for name in &request.drain {
             let nodes = nodes_of(&fleet, name, "drain")?;
             let drained = |node| Event::NodeDrained { node, reason: "what if".to_owned() };
@@ -166,6 +170,11 @@ impl Fork {
 
 fn unknown(field: &str, detail: String) -> Problem {
     Problem { field: Some(field.to_owned()), ..problem(422, "invalid_question", detail) }
+}
+
+fn read_policy(text: &str, fleet: &Fleet) -> Result<Policy, Problem> {
+    let read = Policy::from_toml(text).and_then(|policy| policy.check_on(fleet).map(|()| policy));
+    read.map_err(|error| unknown("policy", format!("the policy file, {error}")))
 }
 
 fn domain_of(fleet: &Fleet, path: &str) -> Option<DomainIx> {

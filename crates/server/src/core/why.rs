@@ -42,11 +42,13 @@ impl Core {
             jobs_before: None,
             placed: Vec::new(),
             risk: None,
+            policy: None,
         };
         if state.is_over() {
             why.summary = self.why_over(id, &record);
             return Ok(why);
         }
+        why.policy = Some(self.policy_in_force());
         if record.service.is_some() {
             why.summary = self.why_service(id, &record);
             return Ok(why);
@@ -348,8 +350,6 @@ impl Core {
             });
         }
         why.placed.extend(self.checkpoint_advice(record, placed));
-        let policy = placed.policy.name().unwrap_or("custom");
-        why.placed.push(format!("chosen by the policy {policy}"));
         why.placed.push(format!(
             "{} of the {} there are wholly free now",
             placed.domain_free,

@@ -196,6 +196,7 @@ fn why_over(job: &JobView) -> Why {
         jobs_before: None,
         placed: Vec::new(),
         risk: None,
+        policy: None,
     }
 }
 

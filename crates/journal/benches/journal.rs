@@ -1,14 +1,13 @@
 //! What the journal does in a second. It measures and judges nothing:
-//! `cargo test --release -p offtake-journal --test it speed -- --ignored --nocapture`
+//! `cargo bench -p offtake-journal`
 
 use std::fs::File;
 use std::io::Write;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use offtake_journal::{Check, Filter, History, Reader, Row, Snapshots, Writer, backup, restore, verify};
-
-use crate::support::{append, folder, open, records};
+use offtake_journal::{Check, Filter, History, Journal, Reader, Row, Snapshots, Writer, backup, restore, verify};
+use tempfile::tempdir;
 
 const TOTAL: u64 = 1_000_000;
 
@@ -27,13 +26,14 @@ fn read(reader: &Reader, from: u64, check: Check) -> usize {
         .sum()
 }
 
-#[test]
-#[ignore = "measures, and takes a while"]
-fn measure() {
-    let folder = folder();
+fn main() {
+    let folder = tempdir().expect("a temporary folder");
     let source = folder.path().join("a");
-    let mut journal = open(&source);
-    let hundred = records(1, 100, 300);
+    let mut journal = Journal::open(&source).expect("opens").journal;
+    let hundred = vec![format!("\"{}\"", "x".repeat(298)).into_bytes(); 100];
+    let append = |journal: &mut Journal, records: &[Vec<u8>]| {
+        journal.append(journal.head().sequence, journal.epoch(), records).expect("appends");
+    };
     timed("the disk alone: write 32 KiB and sync", 300, || {
         let mut file = File::create(folder.path().join("disk")).expect("made");
         for _ in 0..300 {
@@ -42,12 +42,12 @@ fn measure() {
     });
     timed("append, batches of 100, one fsync each", TOTAL, || {
         for _ in 0..TOTAL / 100 {
-            append(&mut journal, &hundred).expect("appends");
+            append(&mut journal, &hundred);
         }
     });
     timed("append, batches of 1, one fsync each", 2_000, || {
         for _ in 0..2_000 {
-            append(&mut journal, &hundred[..1]).expect("appends");
+            append(&mut journal, &hundred[..1]);
         }
     });
     let reader = journal.reader().expect("opens");
@@ -55,7 +55,7 @@ fn measure() {
     timed("read with checksums and chain", TOTAL, || read(&reader, 1, Check::Chain));
     timed("verify", TOTAL, || verify(&source, None).expect("reads"));
     drop(journal);
-    let journal = timed("open", 1, || open(&source));
+    let journal = timed("open", 1, || Journal::open(&source).expect("opens").journal);
 
     let writer = Writer::start(journal).expect("starts");
     let head = writer.with(|journal| journal.head().sequence).expect("open");
