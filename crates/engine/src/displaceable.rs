@@ -91,6 +91,21 @@ impl Displaceable {
         self.chip_milli[domain.ix()][tier as usize + 1..].iter().sum()
     }
 
+    /// Whether there is any of a tier.
+    pub fn any_of(&self, tier: Tier) -> bool {
+        !self.jobs[tier as usize].is_empty()
+    }
+
+    /// Jobs of a tier.
+    pub fn of(&self, tier: Tier) -> impl Iterator<Item = JobId> + '_ {
+        self.jobs[tier as usize].iter().copied()
+    }
+
+    /// Chips in thousandths of work of a tier in a domain.
+    pub fn chip_milli_of(&self, domain: DomainIx, tier: Tier) -> u64 {
+        self.chip_milli[domain.ix()][tier as usize]
+    }
+
     /// Work comes.
     pub fn enter(&mut self, fleet: &Fleet, job: JobId, spec: &Job, shape: &Shape, placement: &Placement) {
         if is_displaceable(spec) && self.jobs[spec.tier as usize].insert(job) {

@@ -175,6 +175,15 @@ pub enum Obstacle {
         /// What the job would take of the kind.
         needed: u64,
     },
+    /// Others have borrowed what its tenant has by quota.
+    Lent {
+        /// Of this kind.
+        accelerator: AcceleratorKindIx,
+        /// The tenants that have, with what each could be made to give back, in thousandths of chips.
+        to: Vec<(String, u64)>,
+        /// Whether the policy lets it be taken back, as far as their work may be stopped.
+        reclaims: bool,
+    },
     /// A limit of its tenant, or of one above it, is reached.
     Limit {
         /// Whose limit; empty for that of all tenants together.
@@ -317,7 +326,10 @@ impl State {
         if !in_the_way.is_empty() {
             obstacles.extend(self.behind_by_share(job, shape));
         }
+        let lacks_room = |obstacle: &Obstacle| matches!(obstacle, Obstacle::Quota { .. } | Obstacle::Room);
+        let lent = if in_the_way.iter().any(lacks_room) { self.lent_by(job, shape) } else { Vec::new() };
         obstacles.extend(in_the_way);
+        obstacles.extend(lent);
         let nearest = needs.first()?.nearest.domain;
         let nodes = self.fleet().domains[nearest.ix()].nodes.clone();
         let (running, running_jobs) = self.running_on(&nodes);
@@ -497,6 +509,17 @@ impl State {
             limit: full.limit,
         });
         quotas.chain(limit).collect()
+    }
+
+    /// What others have borrowed of what a job's tenant has, where it would stay within its own with the job.
+    fn lent_by(&self, job: JobId, shape: ShapeIx) -> Vec<Obstacle> {
+        let Some(tenant) = self.tenant_of(job) else { return Vec::new() };
+        let reclaims = self.policy.preemption.as_ref().is_some_and(|policy| policy.reclaim);
+        let needs = self.shape(shape).chips_by_accelerator(self.fleet());
+        let lent = needs.into_iter().map(|(kind, milli)| (kind, self.tenants.borrowers(tenant, kind, milli)));
+        lent.filter(|(_, to)| !to.is_empty())
+            .map(|(accelerator, to)| Obstacle::Lent { accelerator, to, reclaims })
+            .collect()
     }
 
     fn needs(&self, shape: ShapeIx) -> Vec<Need> {

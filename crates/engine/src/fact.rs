@@ -374,6 +374,11 @@ pub enum StopReason {
         /// That job.
         by: JobId,
     },
+    /// Its tenant has borrowed quota whose owner takes it back.
+    Reclaimed {
+        /// For this job.
+        by: JobId,
+    },
     /// It goes on elsewhere, so that a block comes free.
     Moved,
     /// It is a replica that its service wants no more.
@@ -393,6 +398,7 @@ impl StopReason {
             Self::Held
                 | Self::Requeued
                 | Self::Preempted { .. }
+                | Self::Reclaimed { .. }
                 | Self::ReservationEnded
                 | Self::Moved
                 | Self::Resized { .. }

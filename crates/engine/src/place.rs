@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use offtake_fleet::{DomainIx, Fleet, LevelIx, NodeIx, NodeKindIx};
+use offtake_fleet::{AcceleratorKindIx, DomainIx, Fleet, LevelIx, NodeIx, NodeKindIx};
 use offtake_units::ChipMilli;
 use offtake_workload::rng::Rng;
 use offtake_workload::{ChipRequest, Strength};
@@ -108,6 +108,16 @@ impl Allowance {
     pub fn of(kinds: impl Iterator<Item = u64>) -> Self {
         let left: Vec<u64> = kinds.collect();
         Self(if left.iter().all(|milli| *milli == u64::MAX) { Vec::new() } else { left })
+    }
+
+    /// Of some kinds any number, of the others what it was.
+    pub fn without_bound(mut self, of: impl Fn(AcceleratorKindIx) -> bool) -> Self {
+        for (kind, left) in (0..).map(AcceleratorKindIx).zip(&mut self.0) {
+            if of(kind) {
+                *left = u64::MAX;
+            }
+        }
+        self
     }
 
     /// A gang on those of its kinds of which enough is left.

@@ -26,6 +26,9 @@ pub struct Risk {
     pub stopping: bool,
     /// The tiers whose work may displace it under the policy in force; none where nothing may.
     pub displaced_by: Vec<Tier>,
+    /// Thousandths of chips, of the kinds that it runs on, that its tenant has borrowed: as long as there are any, work of
+    /// its own tier may displace it whose tenant wants them back. None where the policy lets nothing be taken back.
+    pub borrowed: u64,
     /// Until when it is left alone, as it was placed a short time ago.
     pub protected_until: Option<Timestamp>,
     /// Stronger work that waits and would choose it now, the strongest first.
@@ -47,7 +50,7 @@ impl State {
     /// is the same afterwards.
     pub fn risk(&mut self, job: JobId, horizon: Duration) -> Option<Risk> {
         let work = self.job(job)?;
-        let Phase::Running { shape, placed, since, ends, stage, .. } = &work.phase else { return None };
+        let Phase::Running { shape, placement, placed, since, ends, stage } = &work.phase else { return None };
         let (tier, now, placed, ends) = (work.spec.tier, self.now(), *placed, *ends);
         let stopping = matches!(stage, Stage::Stopping(_));
         let chip_milli = self.shape(*shape).chip_milli();
@@ -56,12 +59,19 @@ impl State {
         let loss = preempt::loss(&costs, &work.spec, chip_milli, now - placed, now - *since);
         let may = policy.is_some() && is_displaceable(&work.spec);
         let displaced_by: Vec<Tier> = Tier::ALL.into_iter().filter(|other| may && *other < tier).collect();
+        let reclaims = may && costs.reclaim;
+        let footprint = self.footprint(*shape, placement);
+        let tenant = self.tenant_of(job).filter(|_| reclaims);
+        let borrowed = |tenant| footprint.chips.iter().map(|(kind, _)| self.tenants.borrowed(tenant, *kind)).sum();
+        let borrowed: u64 = tenant.map_or(0, borrowed);
         let protected = placed.saturating_add(costs.minimum_run(tier));
         let (mut chosen_by, mut spared_by) = (Vec::new(), 0);
         if may && !stopping {
             let lanes: Vec<_> = self.queue.in_order().map(|lane| self.queue.lane(lane)).collect();
-            let stronger = lanes.into_iter().filter(|lane| lane.key.tier < tier).take(MOST_SEARCHES);
-            let first: Vec<JobId> = stronger.filter_map(|lane| lane.first()).map(|first| first.job).collect();
+            let takes_back = |job| borrowed > 0 && self.reclaim_for(job).is_some();
+            let first = lanes.into_iter().filter_map(|lane| Some((lane.key.tier, lane.first()?.job)));
+            let first = first.filter(|(other, job)| *other < tier || *other == tier && takes_back(*job));
+            let first: Vec<JobId> = first.map(|(_, job)| job).take(MOST_SEARCHES).collect();
             for other in first {
                 let plan = self.preemption_for(other);
                 if plan.is_some_and(|plan| plan.victims.contains(&job)) {
@@ -80,6 +90,7 @@ impl State {
             horizon,
             stopping,
             displaced_by,
+            borrowed,
             protected_until: (may && protected > now).then_some(protected),
             chosen_by,
             spared_by,

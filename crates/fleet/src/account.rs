@@ -236,12 +236,7 @@ fn parts(fleet: &Fleet, cap: &Cap) -> Vec<Part> {
         };
         Part { domain, share, overhead }
     };
-    match cap.target {
-        CapTarget::Domain(domain) => vec![part(domain, Ppm::ONE)],
-        CapTarget::Circuit(circuit) => {
-            fleet.circuits[circuit.ix()].feeds.iter().map(|feed| part(feed.domain, feed.share)).collect()
-        }
-    }
+    fleet.limited_by(cap.target).into_iter().map(|(domain, share)| part(domain, share)).collect()
 }
 
 fn site(fleet: &Fleet, tallies: &Tallies, ix: usize) -> SiteAccount {
@@ -307,7 +302,9 @@ fn cap_account(fleet: &Fleet, tallies: &Tallies, cap: &Cap) -> CapAccount {
         cap: cap.name.clone(),
         on: match cap.target {
             CapTarget::Domain(domain) => fleet.path(domain),
-            CapTarget::Circuit(circuit) => fleet.circuits[circuit.ix()].name.clone(),
+            CapTarget::Circuit(circuit) | CapTarget::CircuitWithout { circuit, .. } => {
+                fleet.circuits[circuit.ix()].name.clone()
+            }
         },
         kind: cap.kind,
         meter: cap.meter,

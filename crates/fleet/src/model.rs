@@ -213,6 +213,14 @@ pub struct Feed {
     pub share: Ppm,
 }
 
+impl Circuit {
+    /// The share of a domain's power that comes over it, in millionths.
+    pub fn share_of(&self, domain: DomainIx) -> u64 {
+        let fed = self.feeds.iter().find(|feed| feed.domain == domain);
+        fed.map_or(0, |feed| u64::from(feed.share.parts()))
+    }
+}
+
 /// A limit in watts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cap {
@@ -236,6 +244,14 @@ pub enum CapTarget {
     Domain(DomainIx),
     /// A circuit.
     Circuit(CircuitIx),
+    /// A circuit once another of its redundancy group is lost, and those that are left carry what it did, each by its
+    /// share.
+    CircuitWithout {
+        /// The circuit.
+        circuit: CircuitIx,
+        /// The one that is lost.
+        lost: CircuitIx,
+    },
 }
 
 /// Where a cap is measured.
@@ -259,6 +275,32 @@ pub enum CapKind {
 }
 
 impl Fleet {
+    /// The domains that a cap limits, each with the share of its power that comes under it, PUE aside.
+    pub fn limited_by(&self, target: CapTarget) -> Vec<(DomainIx, Ppm)> {
+        let (circuit, lost) = match target {
+            CapTarget::Domain(domain) => return vec![(domain, Ppm::ONE)],
+            CapTarget::Circuit(circuit) => (&self.circuits[circuit.ix()], None),
+            CapTarget::CircuitWithout { circuit, lost } => {
+                (&self.circuits[circuit.ix()], Some(&self.circuits[lost.ix()]))
+            }
+        };
+        let share = |feed: &Feed| match lost {
+            Some(lost) => self.share_without(circuit, feed, lost),
+            None => feed.share,
+        };
+        circuit.feeds.iter().map(|feed| (feed.domain, share(feed))).collect()
+    }
+
+    /// The share of a domain's power that a circuit carries once another of its group is lost, rounded up.
+    fn share_without(&self, circuit: &Circuit, feed: &Feed, lost: &Circuit) -> Ppm {
+        let lost_share = lost.share_of(feed.domain);
+        let group = self.circuits.iter().filter(|other| other.redundancy_group == circuit.redundancy_group);
+        let all: u64 = group.map(|other| other.share_of(feed.domain)).sum();
+        let own = u64::from(feed.share.parts());
+        let left = all.saturating_sub(lost_share).max(own);
+        Ppm::new(u32::try_from((own * all).div_ceil(left)).unwrap_or(u32::MAX))
+    }
+
     /// The accelerators of all nodes.
     pub fn chips(&self) -> u64 {
         self.nodes.iter().map(|node| u64::from(self.kind(*node).chips)).sum()

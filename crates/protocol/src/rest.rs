@@ -483,6 +483,10 @@ pub struct Risk {
     pub stopping: bool,
     /// The tiers whose work may displace it under the policy in force; none where nothing may.
     pub displaced_by: Vec<Tier>,
+    /// Thousandths of chips of its kinds of accelerator that its tenant has borrowed, where the policy lets their owners
+    /// take them back: then work of its own tier may displace it too.
+    #[serde(default)]
+    pub borrowed_chip_milli: u64,
     /// Until when it is left alone, where it was placed a short time ago.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protected_until_ms: Option<i64>,

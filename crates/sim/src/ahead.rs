@@ -231,6 +231,7 @@ impl Look {
                 | StopReason::NodeLost
                 | StopReason::NotStarted
                 | StopReason::Preempted { .. }
+                | StopReason::Reclaimed { .. }
                 | StopReason::ReservationEnded
                 | StopReason::Moved
                 | StopReason::Resized { .. } => self.interrupt(now, job, false),

@@ -18,6 +18,12 @@ pub struct Arguments {
     /// Workers, which start together or not at all
     #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = RangedU64ValueParser::<u32>::new().range(1..))]
     workers: u32,
+    /// The fewest workers with which it may start, and to which it may shrink
+    #[arg(long, value_name = "N")]
+    workers_min: Option<u32>,
+    /// The most workers to which it may grow
+    #[arg(long, value_name = "N")]
+    workers_max: Option<u32>,
     /// Chips of each worker
     #[arg(long, value_name = "N")]
     chips: Option<u16>,
@@ -93,6 +99,8 @@ fn job_file(arguments: &Arguments) -> anyhow::Result<JobFile> {
     let (level, strength) = arguments.topology.clone().unzip();
     let gang = WireGang {
         workers: Some(arguments.workers),
+        workers_min: arguments.workers_min,
+        workers_max: arguments.workers_max,
         chips: arguments.chips,
         cpu_milli: Some(arguments.cpus.unwrap_or(1000)),
         memory: arguments.memory.clone(),

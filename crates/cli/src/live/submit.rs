@@ -14,7 +14,7 @@ use super::follow::Pauses;
 use super::{Common, instants, launch, surroundings};
 use crate::connection::Connection;
 use crate::show::figures;
-use crate::terminal::{print, print_json};
+use crate::terminal::{BadInput, print, print_json};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -33,6 +33,12 @@ pub struct Arguments {
     /// Refuse it where its deadline cannot be met
     #[arg(long)]
     must_meet_deadline: bool,
+    /// The fewest workers of its only gang, with which it may start and to which it may shrink
+    #[arg(long, value_name = "N")]
+    workers_min: Option<u32>,
+    /// The most workers of its only gang, to which it may grow
+    #[arg(long, value_name = "N")]
+    workers_max: Option<u32>,
     /// Job file (TOML), #SBATCH script, or -; options of sbatch before it, a script's arguments behind it
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILE")]
     words: Vec<String>,
@@ -52,6 +58,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.must_meet_deadline {
         reading.job.must_meet_deadline = Some(true);
     }
+    bound_workers(&mut reading.job, arguments)?;
     let json = json || arguments.common.json;
     let parsable = reading.mode.parsable;
     let word = if reading.job.service.is_some() { "service" } else { "job" };
@@ -62,6 +69,23 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         (_, _, count) => print(&format!("array {} of {count} jobs\n", submitted.id)),
     })
     .await
+}
+
+/// Makes the only gang of a job elastic, where that is asked for.
+fn bound_workers(job: &mut JobFile, arguments: &Arguments) -> Result<(), BadInput> {
+    let (minimum, maximum) = (arguments.workers_min, arguments.workers_max);
+    if minimum.is_none() && maximum.is_none() {
+        return Ok(());
+    }
+    let [gang] = job.gangs.as_mut_slice() else {
+        let given = job.gangs.len();
+        return Err(BadInput(format!(
+            "--workers-min and --workers-max are for a job of one gang; this one names {given}"
+        )));
+    };
+    gang.workers_min = minimum.or(gang.workers_min);
+    gang.workers_max = maximum.or(gang.workers_max);
+    Ok(())
 }
 
 /// `--json` may stand anywhere before `--`; a script gets it behind that.

@@ -58,6 +58,10 @@ fn at_risk(risk: &Risk, now_ms: i64) -> Vec<String> {
         let tiers: Vec<String> = risk.displaced_by.iter().map(tier).collect();
         told.push(format!("work of these tiers may displace it: {}", tiers.join(", ")));
     }
+    if risk.borrowed_chip_milli > 0 && !risk.stopping {
+        let chips = risk.borrowed_chip_milli.div_ceil(1000);
+        told.push(format!("its tenant has borrowed {} chips, whose owners may take them back", grouped(chips)));
+    }
     if let Some(until) = risk.protected_until_ms {
         told.push(format!("it is left alone until {}, for {}", instant(until), span(until - now_ms)));
     }
@@ -166,6 +170,7 @@ mod tests {
             horizon_ms: 86_400_000,
             stopping: false,
             displaced_by: vec![Tier::Reserved, Tier::Guaranteed],
+            borrowed_chip_milli: 4_000,
             protected_until_ms: Some(NOW + 600_000),
             chosen_by: 2,
             chosen_by_jobs: vec![17],
@@ -176,11 +181,12 @@ mod tests {
             expected_loss_chip_ms: 18_000_000,
         };
         let told = at_risk(&risk, NOW);
-        assert!(told[0].ends_with("reserved, guaranteed") && told[1].ends_with("for 10 min"), "{told:?}");
-        assert_eq!(told[2], "of stronger work that waits, 2 would choose it (jobs 17), 1 would not");
-        assert_eq!(told[3], "a chip of it fails within 1 d: 0.38 %");
+        assert!(told[0].ends_with("reserved, guaranteed") && told[2].ends_with("for 10 min"), "{told:?}");
+        assert_eq!(told[1], "its tenant has borrowed 4 chips, whose owners may take them back");
+        assert_eq!(told[3], "of stronger work that waits, 2 would choose it (jobs 17), 1 would not");
+        assert_eq!(told[4], "a chip of it fails within 1 d: 0.38 %");
         assert_eq!(
-            told[4],
+            told[5],
             "stopped now it loses 5.0 chip-hours; within 1 d 5.0 chip-hours on average, at 100.00 % in all"
         );
     }

@@ -69,6 +69,9 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
         "trace = \"jobs.csv\"",
         "jobs = 5\n[[workload.classes]]\nname = \"a\"",
     ),
+    ("a class with a reservation that is not there", "scenario.toml", "trace = \"jobs.csv\"", UNRESERVED),
+    ("a class with a maintenance window for a reservation", "scenario.toml", "trace = \"jobs.csv\"", RESERVED),
+    ("a job with a reservation that is not there", "jobs.csv", JOBS, NAMED),
     ("a service of no chips", "scenario.toml", "[signals]", NO_CHIPS),
     ("a service that no domain can hold", "scenario.toml", "[signals]", TOO_LARGE),
     // The fleet.
@@ -126,6 +129,15 @@ const TWINS: &str = "[[services]]\nname = \"a\"\ntenant = \"t\"\ntier = \"spot\"
     minimum = 1\nmaximum = 2\nreplica = { chips = 1 }\ndemand_ppm = [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]\n[signals]";
 const CLASS: &str = "[[workload.classes]]\nname = \"a\"\nweight = 1\ntenant = \"t\"\ntier = \"standard\"\n\
     duration = { fixed = \"1h\" }\ngangs = [{ chips = 8 }]";
+const UNRESERVED: &str = "jobs = 5\n[[workload.classes]]\nname = \"a\"\nweight = 1\ntenant = \"t\"\ntier = \"standard\"\n\
+    duration = { fixed = \"1h\" }\nreservation = \"demo\"\ngangs = [{ chips = 8 }]";
+const RESERVED: &str = "jobs = 5\n[[workload.classes]]\nname = \"a\"\nweight = 1\ntenant = \"t\"\ntier = \"standard\"\n\
+    duration = { fixed = \"1h\" }\nreservation = \"demo\"\ngangs = [{ chips = 8 }]\n[[workload.classes]]\nname = \"b\"\n\
+    weight = 1\ntenant = \"t\"\ntier = \"standard\"\nduration = { fixed = \"1h\" }\nreservation = \"care\"\n\
+    gangs = [{ chips = 8 }]\n[[reservations]]\nname = \"demo\"\nnodes = 1\nstart = \"2022-01-01T02:00:00Z\"\nlength = \"1h\"\n\
+    [[reservations]]\nname = \"care\"\npurpose = \"maintenance\"\nnodes = 1\nstart = \"2022-01-01T02:00:00Z\"\nlength = \"1h\"";
+const NAMED: &str = "{\"format\":\"offtake-workload\",\"version\":1}\n{\"job\":{\"name\":\"a\",\"tenant\":\"t\",\
+    \"submitted\":\"2022-01-01T00:00:00Z\",\"duration\":\"1h\",\"reservation\":\"demo\",\"gangs\":[{\"chips\":4}]}}\n";
 const NO_CHIPS: &str = "[[services]]\nname = \"chat\"\ntenant = \"t\"\ntier = \"reserved\"\nminimum = 1\nmaximum = 2\n\
     replica = { chips = 0 }\ndemand_ppm = [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]\n[signals]";
 const TOO_LARGE: &str = "[[services]]\nname = \"chat\"\ntenant = \"t\"\ntier = \"reserved\"\nminimum = 1\nmaximum = 2\n\

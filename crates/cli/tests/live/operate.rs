@@ -168,3 +168,33 @@ fn a_collector_that_is_away_or_silent_or_meant_wrongly_stops_nothing() {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[test]
+fn a_gang_is_made_elastic_on_the_command_line() {
+    let host = Host::new("elastic");
+    host.up("--cpus 1");
+    let job = |name: &str, command: &str, workers: u32| {
+        let gang = format!("[[gangs]]\nworkers = {workers}\ncpu_milli = 250\n");
+        host.write(name, format!("command = [\"sh\", \"-c\", \"{command}\"]\noutput = \"%t.out\"\n{gang}"));
+    };
+    job("sleep.toml", "sleep 600", 3);
+    job("job.toml", "echo $WORLD_SIZE", 4);
+    let sleeper = host.submit("sleep.toml");
+    host.awaits(sleeper, &["running"]);
+    // Four workers would wait for the sleeper; bounds let them start as one.
+    let id = host.submit("--workers-min 1 --workers-max 4 job.toml");
+    host.awaits(id, &["finished"]);
+    assert_eq!((host.text("0.out"), host.state(sleeper)), ("1\n".to_owned(), "running".to_owned()));
+    let ran = host.offtake_with(&["run", "--workers", "4", "--workers-min", "1", "--cpus", "0.25", "--", "env"]);
+    assert!(ran.code == Some(0) && ran.stdout.contains("WORLD_SIZE=1"), "{ran:?}");
+
+    for (words, named) in [
+        ("submit --workers-min 5 job.toml", ["`gangs[0].workers_min`", "1 to `workers`, 4"]),
+        ("run --workers 4 --workers-max 3 --cpus 0.25 -- true", ["`gangs[0].workers_max`", "`workers`, 4, to"]),
+    ] {
+        let said = host.offtake(words).refused();
+        assert!(named.iter().all(|word| said.contains(word)), "{words}: {said}");
+    }
+    host.write("two.toml", "command = [\"true\"]\n[[gangs]]\nworkers = 1\n[[gangs]]\nworkers = 1\n");
+    assert!(host.offtake("submit --workers-min 1 two.toml").refused().contains("a job of one gang; this one names 2"));
+}

@@ -1,6 +1,6 @@
 //! Caps as running accounts: what is drawn under each, and how much more each can power.
 
-use offtake_fleet::{CapKind, CapTarget, DomainIx, Fleet, Meter};
+use offtake_fleet::{CapKind, DomainIx, Fleet, Meter};
 use offtake_units::{Ppm, Watts};
 use serde::{Deserialize, Serialize};
 
@@ -161,13 +161,8 @@ pub fn open_accounts(fleet: &Fleet) -> (Vec<Limit>, Vec<Vec<Feed>>) {
     let mut on_domain = vec![Vec::new(); fleet.domains.len()];
     let mut limits = Vec::with_capacity(fleet.caps.len());
     for (index, cap) in fleet.caps.iter().enumerate() {
-        let feeds: Vec<(DomainIx, Ppm)> = match cap.target {
-            CapTarget::Domain(domain) => vec![(domain, Ppm::ONE)],
-            CapTarget::Circuit(circuit) => {
-                fleet.circuits[circuit.ix()].feeds.iter().map(|feed| (feed.domain, feed.share)).collect()
-            }
-        };
-        let domains: Vec<(DomainIx, Ppm)> = feeds
+        let domains: Vec<(DomainIx, Ppm)> = fleet
+            .limited_by(cap.target)
             .into_iter()
             .map(|(domain, share)| {
                 let pue = match cap.meter {

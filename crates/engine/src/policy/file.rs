@@ -72,6 +72,7 @@ struct PreemptionText {
     grace: Option<Spanned<String>>,
     #[serde(default)]
     moves: bool,
+    reclaim: Option<bool>,
     #[serde(default)]
     minimum_run: BTreeMap<Tier, Spanned<String>>,
 }
@@ -240,7 +241,8 @@ impl Reader<'_> {
                 }
                 let restart = self.duration("preemption.restart", text.restart, known.restart)?;
                 let grace = self.duration("preemption.grace", text.grace, known.grace)?;
-                Some(Preemption { restart, grace, moves: text.moves, minimum_run })
+                let reclaim = text.reclaim.unwrap_or(known.reclaim);
+                Some(Preemption { restart, grace, moves: text.moves, reclaim, minimum_run })
             }
         };
         let fairness = file.fairness;
@@ -327,6 +329,7 @@ impl Policy {
             entry.insert("restart".to_owned(), written(preemption.restart).into());
             entry.insert("grace".to_owned(), written(preemption.grace).into());
             entry.insert("moves".to_owned(), preemption.moves.into());
+            entry.insert("reclaim".to_owned(), preemption.reclaim.into());
             entry.insert("minimum_run".to_owned(), toml::Table::from_iter(runs).into());
             put("preemption", entry.into());
         }
@@ -392,6 +395,7 @@ estimates = "history"
 [preemption]
 grace = "2m"
 moves = true
+reclaim = false
 minimum_run = { spot = "5m" }
 
 [health]
@@ -429,7 +433,7 @@ quota.h100 = { nominal = 64, borrowing_limit = 32, lending_limit = 0 }
         assert_eq!((policy.backfill, policy.multifactor), (backfill, Multifactor::default()));
         let preemption = policy.preemption.as_ref().expect("it is given");
         assert_eq!((preemption.grace, preemption.restart), (Duration::from_secs(120), Preemption::default().restart));
-        assert!(preemption.moves);
+        assert!(preemption.moves && !preemption.reclaim && Preemption::default().reclaim);
         let health = policy.health.as_ref().expect("it is given");
         assert_eq!((health.drain_nodes_after, health.most_drained), (2, Ppm::new(50_000)));
         assert_eq!((health.burn_in, health.blame(63), health.blame(64)), (Duration::HOUR, Blame::Job, Blame::Node));

@@ -15,6 +15,9 @@ pub struct Preemption {
     /// Whether work that may be stopped is moved elsewhere for a job for which nobody can be stopped, where more is won
     /// than lost.
     pub moves: bool,
+    /// Whether quota that is lent is taken back for its owner: work of those that borrow is stopped for a job of the same
+    /// tier whose tenant stays within its own.
+    pub reclaim: bool,
     /// For how long work that was placed is left alone, by tier, the strongest first.
     pub minimum_run: [Duration; 4],
 }
@@ -27,6 +30,7 @@ impl Default for Preemption {
             restart: Duration::from_secs(600),
             grace: Duration::MINUTE,
             moves: false,
+            reclaim: true,
             minimum_run: [Duration::HOUR, Duration::HOUR, Duration::from_secs(1_800), Duration::from_secs(600)],
         }
     }

@@ -2,10 +2,11 @@
 //!
 //! What a stopped job loses is its chips' time since its last checkpoint, or since it was placed where it has none, and
 //! the time until it has started again. Who is stopped keeps its turn; the nodes are held for the job that they are
-//! emptied for. Work of the same tier or a stronger one is never stopped, nor work that was placed too recently, so two
-//! jobs cannot displace each other in turn.
+//! emptied for. Work of a stronger tier is never stopped, nor work that was placed too recently; and work of the same tier
+//! only where its tenant has borrowed what the job's tenant has lent. So two jobs cannot displace each other in turn.
 
 mod choose;
+mod reclaim;
 mod search;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,7 @@ use crate::elastic::{elastic_gang, kept_of, workers_of};
 use crate::fact::{Event, Fact, JobId, NodeRange, Placement, StopReason};
 use crate::policy::Preemption;
 use crate::queue::LaneIx;
-use crate::state::{Phase, Stage, State};
+use crate::state::{Phase, Stage, State, Work};
 
 pub use crate::displaceable::{is_displaceable, starts_again};
 pub use search::Search;
@@ -47,7 +48,8 @@ pub fn make_room(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) {
     let Some(policy) = &state.policy.preemption else { return };
     // What is reserved is kept from all others: there is nobody to stop for those who may use it.
     let none = state.displaceable.none_below(key.tier) && !(policy.moves && state.displaceable.any());
-    if none || key.reservation.is_some() {
+    let takes_back = |first: JobId| state.displaceable.any_of(key.tier) && state.reclaim_for(first).is_some();
+    if key.reservation.is_some() || none && !entry.first().is_some_and(|first| takes_back(first.job)) {
         return;
     }
     let jobs: Vec<JobId> = entry.first_few(AT_ONCE).map(|waiting| waiting.job).collect();
@@ -82,9 +84,16 @@ pub(crate) fn plan(state: &mut State, job: JobId) -> Option<(Plan, Vec<JobId>)> 
     }
     let tier = spec.tier;
     let own_start = state.holds().iter().find(|hold| hold.job == job).map(|hold| hold.start);
-    let is_weaker = |other| state.job(other).is_some_and(|work| work.spec.tier > tier);
+    let takes_back = state.reclaim_for(job).is_some();
+    // Whoever would borrow holds nothing against an owner.
+    let borrows = |other: JobId| takes_back && state.reclaim_for(other).is_none();
+    let gives_way = |other| {
+        let work = state.job(other);
+        let as_strong = |work: &Work| work.spec.tier == tier && work.spec.tenant != spec.tenant;
+        work.is_some_and(|work| work.spec.tier > tier || as_strong(work) && borrows(other))
+    };
     let held = state.holds().iter().map(|hold| hold.job);
-    let lifted: BTreeSet<JobId> = held.filter(|other| *other == job || is_weaker(*other)).collect();
+    let lifted: BTreeSet<JobId> = held.filter(|other| *other == job || gives_way(*other)).collect();
     state.lay_holds(|hold| !lifted.contains(&hold.job));
     let found = Search::new(state, job, tier).run(shape);
     state.lay_holds(|_| true);
@@ -102,17 +111,22 @@ fn carry_out(state: &mut State, job: JobId, plan: Plan, released: Vec<JobId>, fa
     let own = state.holds().iter().any(|hold| hold.job == job).then_some(job);
     own.into_iter().chain(released).for_each(|job| propose(state, facts, Event::HoldReleased { job }));
     let emptied = plan.placement.nodes();
+    // Whoever shrinks gives back a part of its quota only.
+    let shape = state.pending_shape(job);
+    let has_quota = shape.is_some_and(|shape| state.is_allowed(job, shape, &plan.placement));
     let mut shrunk = Vec::new();
     for victim in plan.victims {
-        let stops = |work: &crate::state::Work| !matches!(work.phase, Phase::Running { stage: Stage::Stopping(_), .. });
+        let stops = |work: &Work| !matches!(work.phase, Phase::Running { stage: Stage::Stopping(_), .. });
         if !state.job(victim).is_some_and(stops) {
             continue;
         }
-        if let Some(kept) = kept_by(state, victim, &emptied) {
+        let is_reclaimed = plan.reclaimed.binary_search(&victim).is_ok();
+        if let Some(kept) = kept_by(state, victim, &emptied).filter(|_| has_quota || !is_reclaimed) {
             shrunk.push((victim, kept));
-        } else {
-            propose(state, facts, Event::JobStopping { job: victim, reason: StopReason::Preempted { by: job } });
+            continue;
         }
+        let reason = if is_reclaimed { StopReason::Reclaimed { by: job } } else { StopReason::Preempted { by: job } };
+        propose(state, facts, Event::JobStopping { job: victim, reason });
     }
     let placement = Arc::new(plan.placement);
     for (victim, kept) in &shrunk {
@@ -145,6 +159,11 @@ impl State {
     /// What is being stopped already costs nothing.
     pub(crate) fn victims_for(&self, tier: Tier) -> Vec<(JobId, u64, Timestamp)> {
         self.victims_among(self.displaceable.below(tier))
+    }
+
+    /// The same of work of a tier itself.
+    pub(crate) fn victims_of(&self, tier: Tier) -> Vec<(JobId, u64, Timestamp)> {
+        self.victims_among(self.displaceable.of(tier))
     }
 
     /// Running work that may be moved elsewhere now, as [`State::victims_for`]; nothing that is being stopped, and no

@@ -14,12 +14,14 @@ use offtake_workload::{ChipRequest, Strength, Tier};
 use rustc_hash::FxHashMap;
 
 use super::choose::Choice;
+use super::reclaim::{Charge, Charged, Reclaim};
 use crate::capacity::{LimitIx, Space, Take, Withheld};
 use crate::displaceable::{chip_milli_per_node, stretches};
 use crate::fact::{JobId, Placement, Slot};
-use crate::place::{Placing, ShapeIx};
+use crate::place::{Allowance, Placing, ShapeIx};
 use crate::request::{Request, Shape};
 use crate::state::{Phase, State};
+use crate::tenants::Footprint;
 
 /// Nodes of domains that are worked out exactly for one gang; of the first domain all are, however many.
 const MOST_NODES: usize = 8_192;
@@ -38,6 +40,8 @@ const MOST_TRIALS: usize = 64;
 pub struct Plan {
     /// Who is stopped, or on the way out already; ascending.
     pub victims: Vec<JobId>,
+    /// Those of them whose tenants give back what they borrowed; ascending.
+    pub reclaimed: Vec<JobId>,
     /// What is lost, in milliseconds of a chip.
     pub cost: u64,
     /// Where the job runs then.
@@ -49,11 +53,21 @@ pub struct Plan {
 }
 
 /// Who may be stopped.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Victim {
     job: JobId,
     cost: u64,
     leaves: Timestamp,
+    /// Whether it is only stopped as its tenant has borrowed.
+    is_borrower: bool,
+    /// What its stop is charged to those who have borrowed.
+    charges: Vec<Charge>,
+}
+
+impl Victim {
+    const fn of((job, cost, leaves): (JobId, u64, Timestamp)) -> Self {
+        Self { job, cost, leaves, is_borrower: false, charges: Vec::new() }
+    }
 }
 
 /// A domain that could hold a gang.
@@ -77,6 +91,8 @@ pub struct Search<'a> {
     job: JobId,
     /// The tier below which work is stopped; none where work of all tiers is moved.
     tier: Option<Tier>,
+    /// What is taken back from work of that tier.
+    reclaim: Option<Reclaim>,
     /// Where whoever is taken out goes, once that has been found.
     moved: Option<Vec<(JobId, Placement)>>,
     victims: Vec<Victim>,
@@ -87,17 +103,30 @@ pub struct Search<'a> {
 impl<'a> Search<'a> {
     /// A search for a waiting job among those that it may displace.
     pub fn new(state: &'a mut State, job: JobId, tier: Tier) -> Self {
-        let victims = state.victims_for(tier);
-        let victims = victims.into_iter().map(|(job, cost, leaves)| Victim { job, cost, leaves }).collect();
-        Self { state, job, tier: Some(tier), moved: None, victims, out: Vec::new() }
+        let mut victims: Vec<Victim> = state.victims_for(tier).into_iter().map(Victim::of).collect();
+        let reclaim = state.reclaim_for(job).map(|mut reclaim| {
+            for victim in &mut victims {
+                victim.charges = reclaim.charges(state, victim.job);
+            }
+            let mut borrowers: Vec<Victim> = state.victims_of(tier).into_iter().map(Victim::of).collect();
+            for victim in &mut borrowers {
+                (victim.is_borrower, victim.charges) = (true, reclaim.charges(state, victim.job));
+            }
+            victims.extend(borrowers.into_iter().filter(|victim| !victim.charges.is_empty()));
+            // Whoever leaves already is charged once.
+            reclaim.charge_leaving(state);
+            let leaves = |victim: &&mut Victim| state.stopping.contains(&victim.job);
+            victims.iter_mut().filter(leaves).for_each(|victim| victim.charges.clear());
+            reclaim
+        });
+        Self { state, job, tier: Some(tier), reclaim, moved: None, victims, out: Vec::new() }
     }
 
     /// A search among those that can be moved elsewhere, for a waiting job or for whoever comes.
     pub fn of_movable(state: &'a mut State, job: Option<JobId>) -> Self {
-        let victims = state.movable();
-        let victims = victims.into_iter().map(|(job, cost, leaves)| Victim { job, cost, leaves }).collect();
+        let victims = state.movable().into_iter().map(Victim::of).collect();
         let job = job.unwrap_or(JobId(u64::MAX));
-        Self { state, job, tier: None, moved: Some(Vec::new()), victims, out: Vec::new() }
+        Self { state, job, tier: None, reclaim: None, moved: Some(Vec::new()), victims, out: Vec::new() }
     }
 
     /// Whom to move so that a shape of one gang fits, and where they go; the account is as it was afterwards.
@@ -111,11 +140,7 @@ impl<'a> Search<'a> {
             let placement = self.place_unscored(shape)?;
             let extra = self.state.left_with(shape, &placement);
             self.state.vacate_gangs(shape, &placement);
-            let chosen: Vec<Victim> = self.out.iter().map(|place| self.victims[*place as usize]).collect();
-            let start = chosen.iter().map(|victim| victim.leaves).max()?;
-            let mut victims: Vec<JobId> = chosen.iter().map(|victim| victim.job).collect();
-            victims.sort_unstable();
-            Some(Plan { victims, cost: chosen.iter().map(|victim| victim.cost).sum(), placement, extra, start })
+            self.plan(placement, extra)
         });
         self.undo(0);
         self.state.capacity.resume_watch(&watch);
@@ -178,21 +203,30 @@ impl<'a> Search<'a> {
                 }
             }
         }
+        let mut footprint = Footprint::default();
         for (gang, slots) in shape.gangs.iter().zip(&placed) {
+            footprint.take(gang, slots, self.state.fleet());
             self.vacate(gang, slots);
         }
-        if !complete {
+        if !complete || !self.take_back(&footprint) {
             return None;
         }
         self.spare(shape_ix, shape);
         let placement = self.place(shape_ix, shape)?;
         let extra = self.state.left_with(shape, &placement);
         self.state.vacate(shape_ix, &placement);
-        let chosen: Vec<Victim> = self.out.iter().map(|place| self.victims[*place as usize]).collect();
-        let start = chosen.iter().map(|victim| victim.leaves).max()?;
-        let mut victims: Vec<JobId> = chosen.iter().map(|victim| victim.job).collect();
+        self.plan(placement, extra).filter(|_| self.affords(&[]))
+    }
+
+    /// Those who are taken out as a plan; none where nobody is.
+    fn plan(&self, placement: Placement, extra: Vec<(LimitIx, i64)>) -> Option<Plan> {
+        let chosen = || self.out.iter().map(|place| &self.victims[*place as usize]);
+        let start = chosen().map(|victim| victim.leaves).max()?;
+        let mut victims: Vec<JobId> = chosen().map(|victim| victim.job).collect();
+        let mut reclaimed: Vec<JobId> = chosen().filter(|victim| victim.is_borrower).map(|victim| victim.job).collect();
         victims.sort_unstable();
-        Some(Plan { victims, cost: chosen.iter().map(|victim| victim.cost).sum(), placement, extra, start })
+        reclaimed.sort_unstable();
+        Some(Plan { victims, reclaimed, cost: chosen().map(|victim| victim.cost).sum(), placement, extra, start })
     }
 
     fn place(&mut self, shape_ix: ShapeIx, shape: &Shape) -> Option<Placement> {
@@ -211,9 +245,95 @@ impl<'a> Search<'a> {
     }
 
     fn place_alone(&mut self, gang: &Request) -> Option<Vec<Slot>> {
-        let allowance = self.state.allowance(self.job);
+        let allowance = self.allowance();
         let State { capacity, policy, scores, mix, .. } = &mut *self.state;
         Placing::new(capacity, policy, scores, mix, self.job, allowance).place_alone(gang)
+    }
+
+    // Lent quota.
+
+    /// What the job may take, with all that could be taken back for it.
+    fn allowance(&self) -> Allowance {
+        let allowance = self.state.allowance(self.job);
+        match &self.reclaim {
+            Some(reclaim) => allowance.without_bound(|kind| reclaim.is_of(kind)),
+            None => allowance,
+        }
+    }
+
+    /// Takes out more of those who have borrowed, the cheapest for a chip first, until there is quota for what the job
+    /// takes; whether there is enough.
+    fn take_back(&mut self, footprint: &Footprint) -> bool {
+        if self.reclaim.is_none() {
+            return true;
+        }
+        let Some(tenant) = self.state.tenant_of(self.job) else { return true };
+        for (kind, needed) in &footprint.chips {
+            loop {
+                let available = self.state.tenants.available_to(self.job, tenant, *kind);
+                let Some(missing) = needed.checked_sub(available).filter(|missing| *missing > 0) else { break };
+                let Some(place) = self.cheapest_borrower(*kind, missing) else { return false };
+                self.take_out(place);
+            }
+        }
+        true
+    }
+
+    /// Who has borrowed of a kind and costs the least for each chip that is missing.
+    fn cheapest_borrower(&self, kind: AcceleratorKindIx, missing: u64) -> Option<u32> {
+        let reclaim = self.reclaim.as_ref()?;
+        let charged = self.charged();
+        let gives = |victim: &Victim| victim.charges.iter().find(|(_, of, _)| *of == kind).map(|(_, _, milli)| *milli);
+        let of = |(place, victim): (u32, &Victim)| {
+            let milli = gives(victim).filter(|_| reclaim.affords(&charged, &victim.charges))?.min(missing);
+            Some(((u128::from(victim.cost) << 32) / u128::from(milli), place))
+        };
+        let left = (0..).zip(&self.victims).filter(|(place, _)| !self.out.contains(place));
+        left.filter_map(of).min().map(|(_, place)| place)
+    }
+
+    /// What is charged for those who are taken out.
+    fn charged(&self) -> Charged {
+        let mut charged = Charged::default();
+        self.out.iter().for_each(|place| charged.add(&self.victims[*place as usize].charges));
+        charged
+    }
+
+    /// Whether nobody who has borrowed falls under its own once these are gone beside those who are taken out. What is
+    /// stopped as it is weaker is not bound by that, as long as nobody else of the same tenant is stopped.
+    fn affords(&self, more: &[u32]) -> bool {
+        let Some(reclaim) = &self.reclaim else { return true };
+        let mut charged = Charged::default();
+        let all = || self.out.iter().chain(more).map(|place| &self.victims[*place as usize]);
+        all().for_each(|victim| charged.add(&victim.charges));
+        all().filter(|victim| victim.is_borrower).all(|victim| reclaim.is_within(&charged, &victim.charges))
+    }
+
+    /// Leaves out of a domain's jobs those of borrowers, the dearest for a chip first, that could not all be stopped with
+    /// the rest so that everybody keeps what is its own.
+    fn keep_to_budget(&self, jobs: &mut Vec<(u32, u64)>) {
+        let Some(reclaim) = &self.reclaim else { return };
+        let is_borrower = |place: u32| self.victims[place as usize].is_borrower;
+        let mut chips: BTreeMap<u32, u64> = BTreeMap::new();
+        jobs.iter().for_each(|(place, milli)| *chips.entry(*place).or_default() += milli);
+        let mut charged = self.charged();
+        let weaker = chips.keys().filter(|place| !is_borrower(**place));
+        weaker.for_each(|place| charged.add(&self.victims[*place as usize].charges));
+        let each = |(place, milli): (&u32, &u64)| {
+            ((u128::from(self.victims[*place as usize].cost) << 32) / u128::from(*milli).max(1), *place)
+        };
+        let mut borrowers: Vec<(u128, u32)> =
+            chips.iter().filter(|(place, _)| is_borrower(**place)).map(each).collect();
+        borrowers.sort_unstable();
+        let mut kept = BTreeSet::new();
+        for (_, place) in borrowers {
+            let charges = &self.victims[place as usize].charges;
+            if reclaim.affords(&charged, charges) {
+                charged.add(charges);
+                kept.insert(place);
+            }
+        }
+        jobs.retain(|(place, _)| !is_borrower(*place) || kept.contains(place));
     }
 
     // Taking out and putting back.
@@ -314,6 +434,7 @@ impl<'a> Search<'a> {
             let gang = Request { kinds, ..gang.clone() };
             let mut domains = self.domains(&gang, level);
             self.fill(&gang, &mut domains);
+            domains.iter_mut().for_each(|domain| self.keep_to_budget(&mut domain.jobs));
             self.work_out(&gang, &mut domains, &mut found);
         }
         self.open_best(gang, found)
@@ -323,6 +444,7 @@ impl<'a> Search<'a> {
     fn open_best(&mut self, gang: &Request, mut found: Vec<Found>) -> Option<Vec<Slot>> {
         found.sort_by(|a, b| (a.cost, &a.jobs).cmp(&(b.cost, &b.jobs)));
         let keep = self.out.len();
+        found.retain(|found| self.affords(&found.jobs));
         for Found { jobs, .. } in found.into_iter().take(MOST_TRIED) {
             jobs.iter().for_each(|place| self.take_out(*place));
             if let Some(slots) = self.place_alone(gang).or_else(|| self.power(gang)) {
@@ -370,6 +492,9 @@ impl<'a> Search<'a> {
         let needed = u64::from(gang.workers) * u64::from(gang.whole_chips()) * whole;
         let displaceable = &self.state.displaceable;
         let displaceable = match self.tier {
+            Some(tier) if self.reclaim.is_some() => {
+                displaceable.chip_milli_below(domain, tier) + displaceable.chip_milli_of(domain, tier)
+            }
             Some(tier) => displaceable.chip_milli_below(domain, tier),
             None => displaceable.chip_milli_in(domain),
         };

@@ -342,8 +342,11 @@ impl State {
             state.stopping(job, reason);
         }
         // Whoever is stopped by a decision has left once its grace is over; nobody knows that of others.
-        let (StopReason::Preempted { .. } | StopReason::Moved | StopReason::Retired | StopReason::Resized { .. }) =
-            reason
+        let (StopReason::Preempted { .. }
+        | StopReason::Reclaimed { .. }
+        | StopReason::Moved
+        | StopReason::Retired
+        | StopReason::Resized { .. }) = reason
         else {
             return;
         };

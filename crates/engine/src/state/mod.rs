@@ -192,7 +192,7 @@ pub struct State {
     jobs: FxHashMap<JobId, Work>,
     ends: BTreeSet<(Timestamp, JobId)>,
     /// Running jobs that are being stopped.
-    stopping: BTreeSet<JobId>,
+    pub(crate) stopping: BTreeSet<JobId>,
     ledger: Ledger,
     pub(crate) history: History,
     ended: Ended,

@@ -110,7 +110,7 @@ impl State {
     }
 
     /// Whether quota and limits leave room for a job where it is to run.
-    pub(super) fn is_allowed(&self, job: JobId, shape: ShapeIx, placement: &Placement) -> bool {
+    pub(crate) fn is_allowed(&self, job: JobId, shape: ShapeIx, placement: &Placement) -> bool {
         let Some(tenant) = self.tenant_of(job) else { return true };
         let footprint = self.footprint(shape, placement);
         let has = |(kind, milli): &(AcceleratorKindIx, u64)| self.tenants.available_to(job, tenant, *kind) >= *milli;
@@ -282,37 +282,5 @@ impl State {
                 }
             }
         }
-    }
-
-    // Who borrows, for whoever wants it back.
-
-    /// Thousandths of chips of a kind that a tenant uses beyond what it and those below it have.
-    pub fn borrows(&self, tenant: &str, kind: AcceleratorKindIx) -> u64 {
-        let known = self.tenants.known(tenant).filter(|_| self.tenants.is_under_quota(kind));
-        known.map_or(0, |tenant| self.tenants.at_work(tenant, kind).borrowed())
-    }
-
-    /// Thousandths of chips of a kind that one tenant could be made to give back to another: what it, and each tenant
-    /// above it that is not also above the other, has borrowed.
-    pub fn reclaimable(&self, of: &str, by: &str, kind: AcceleratorKindIx) -> u64 {
-        match (self.tenants.known(of), self.tenants.known(by)) {
-            (Some(of), Some(by)) => self.tenants.reclaimable(of, by, kind),
-            _ => 0,
-        }
-    }
-
-    /// Whether a waiting job would stay within what its tenant, and those below that, have of some accelerator kind that
-    /// it may use: then what others borrowed may be reclaimed for it. False for kinds that are not under quota.
-    pub fn within_nominal(&self, job: JobId, kind: AcceleratorKindIx) -> bool {
-        let (Some(tenant), Some(shape)) =
-            (self.tenant_of(job), self.jobs.get(&job).and_then(|work| work.phase.shape()))
-        else {
-            return false;
-        };
-        let needs = self.shape(shape).chips_by_accelerator(self.fleet());
-        needs.get(&kind).is_some_and(|milli| {
-            let account = self.tenants.is_under_quota(kind).then(|| self.tenants.at_work(tenant, kind));
-            account.is_some_and(|account| account.used + milli <= account.subtree)
-        })
     }
 }

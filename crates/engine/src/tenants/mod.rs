@@ -3,6 +3,7 @@
 //! A policy names the tenants of the tree ([`TenantTree`]). Others that ask for work hang below the root. All have a
 //! number, given when they are first met and kept, also over a change of the policy.
 
+mod lent;
 mod promise;
 mod quota;
 mod share;
@@ -564,17 +565,6 @@ impl Tenants {
         account.used = account.used.saturating_sub(self.kept_at(tenant, kind, job));
         let parent = (tenant != TenantIx::ROOT).then(|| self.available_to(job, self.parent(tenant), kind));
         account.available(parent)
-    }
-
-    /// Thousandths of chips that could be taken back from one tenant for another: what the branch of the one, below the
-    /// tenant that both hang below, has borrowed at every level.
-    pub fn reclaimable(&self, of: TenantIx, by: TenantIx, kind: AcceleratorKindIx) -> u64 {
-        if !self.is_under_quota(kind) {
-            return 0;
-        }
-        let above: Vec<TenantIx> = self.path(by).collect();
-        let branch = self.path(of).take_while(|at| !above.contains(at));
-        branch.map(|at| self.at_work(at, kind).borrowed()).min().unwrap_or(0)
     }
 
     /// The limit, nearest to the tenant, that leaves no room for one more running job of so many chips.

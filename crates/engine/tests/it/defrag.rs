@@ -14,6 +14,7 @@ fn moving(moves: bool) -> Policy {
         grace: Duration::from_secs(20),
         minimum_run: [Duration::from_secs(60); 4],
         moves,
+        ..Preemption::default()
     };
     Policy { preemption: Some(preemption), ..Policy::named("offtake", 7).expect("it has a name") }
 }

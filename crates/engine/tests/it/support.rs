@@ -182,7 +182,10 @@ pub fn of(tenant: &str, job: Job) -> Job {
 /// Whether a job is being stopped for another.
 pub fn is_leaving(phase: &Phase) -> bool {
     let Phase::Running { stage: Stage::Stopping(reason), .. } = phase else { return false };
-    matches!(reason, StopReason::Preempted { .. } | StopReason::Resized { .. } | StopReason::Moved)
+    matches!(
+        reason,
+        StopReason::Preempted { .. } | StopReason::Reclaimed { .. } | StopReason::Resized { .. } | StopReason::Moved
+    )
 }
 
 /// A state with every fact that made it, checked after every step.

@@ -23,13 +23,14 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
     let mut caps = Caps { list: Vec::new(), spans: Vec::new(), names: HashSet::new() };
     for (name, entry) in in_order(&file.circuits) {
         let circuit = circuit(fleet, name, entry, values)?;
-        let watts = circuit.rating.continuous_watts(circuit.power_factor, circuit.continuous_load_factor);
-        let target = CapTarget::Circuit(CircuitIx(fleet.circuits.len() as u32));
-        let name = format!("{} rating", circuit.name);
         fleet.circuits.push(circuit);
-        caps.push(Cap { name, target, watts, meter: Meter::It, kind: CapKind::Breaker }, entry.kva.span())?;
     }
     check_groups(fleet, &file.circuits)?;
+    for (ix, (_, entry)) in in_order(&file.circuits).into_iter().enumerate() {
+        for cap in ratings(fleet, CircuitIx(ix as u32)) {
+            caps.push(cap, entry.kva.span())?;
+        }
+    }
     for (name, entry) in in_order(&file.caps) {
         check_name(name)?;
         let (watts, span) = limit(name, entry, values)?;
@@ -38,7 +39,9 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
             let suffix = match target {
                 _ if !targets.by_pattern => String::new(),
                 CapTarget::Domain(domain) => format!(" {}", fleet.path(domain)),
-                CapTarget::Circuit(circuit) => format!(" {}", fleet.circuits[circuit.ix()].name),
+                CapTarget::Circuit(circuit) | CapTarget::CircuitWithout { circuit, .. } => {
+                    format!(" {}", fleet.circuits[circuit.ix()].name)
+                }
             };
             let name = format!("{}{suffix}", name.get_ref());
             caps.push(Cap { name, target, watts, meter: entry.meter, kind: entry.kind }, span.clone())?;
@@ -46,6 +49,26 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
     }
     fleet.caps = caps.list;
     check_idle(fleet, &caps.spans)
+}
+
+/// The caps by a circuit's rating: one, or, where others of its redundancy group feed the same domains, one for the loss
+/// of each of those. Then it carries at least what it does while all are there.
+fn ratings(fleet: &Fleet, ix: CircuitIx) -> Vec<Cap> {
+    let circuit = &fleet.circuits[ix.ix()];
+    let watts = circuit.rating.continuous_watts(circuit.power_factor, circuit.continuous_load_factor);
+    let cap = |name, target| Cap { name, target, watts, meter: Meter::It, kind: CapKind::Breaker };
+    let stands_in = |(place, other): (usize, &Circuit)| {
+        let is_of_group = place != ix.ix() && circuit.redundancy_group.is_some();
+        (is_of_group && other.redundancy_group == circuit.redundancy_group)
+            .then_some(other)
+            .filter(|other| circuit.feeds.iter().any(|feed| other.share_of(feed.domain) > 0))
+            .map(|other| {
+                let target = CapTarget::CircuitWithout { circuit: ix, lost: CircuitIx(place as u32) };
+                cap(format!("{} for {}", circuit.name, other.name), target)
+            })
+    };
+    let caps: Vec<Cap> = fleet.circuits.iter().enumerate().filter_map(stands_in).collect();
+    if caps.is_empty() { vec![cap(format!("{} rating", circuit.name), CapTarget::Circuit(ix))] } else { caps }
 }
 
 /// Caps so far, with the place of each one's limit in the file.
@@ -113,7 +136,7 @@ fn check_apart(fleet: &Fleet, feeds: &mut [Feed], written: &Spanned<String>) -> 
     Ok(())
 }
 
-/// The circuits of one redundancy group never feed more than the whole of a domain.
+/// The circuits of one redundancy group feed the same domains, and never more than the whole of one.
 fn check_groups(fleet: &Fleet, entries: &Named<syntax::Circuit>) -> Checked<()> {
     let mut fed: std::collections::BTreeMap<(&str, DomainIx), u64> = std::collections::BTreeMap::new();
     for (circuit, (_, entry)) in fleet.circuits.iter().zip(in_order(entries)) {
@@ -126,6 +149,22 @@ fn check_groups(fleet: &Fleet, entries: &Named<syntax::Circuit>) -> Checked<()> 
                 let (path, share) = (fleet.path(feed.domain), *sum as f64 / 1e6);
                 let message =
                     format!("the circuits of group `{group}` feed {share} of `{path}`: their shares make at most 1");
+                return Err(at(&entry.feeds, message));
+            }
+            let nodes = |domain: DomainIx| &fleet.domains[domain.ix()].nodes;
+            let meets = |other: &DomainIx| {
+                *other != feed.domain
+                    && nodes(*other).start < nodes(feed.domain).end
+                    && nodes(feed.domain).start < nodes(*other).end
+            };
+            let mut of_group = fed.range((group.as_str(), DomainIx(0))..).take_while(|((name, _), _)| name == group);
+            if let Some(((_, other), _)) = of_group.find(|((_, other), _)| meets(other)) {
+                let message = format!(
+                    "the circuits of group `{group}` feed `{}` and `{}`, of which one holds the other: those of a group \
+                     feed the same domains",
+                    fleet.path(*other),
+                    fleet.path(feed.domain)
+                );
                 return Err(at(&entry.feeds, message));
             }
         }

@@ -317,12 +317,12 @@ const CASES: &[(&str, &str, &str)] = &[
         "fleet.toml:47:16: circuits.feeder-a.power_factor: 1.95 is not allowed: a power factor is above 0 and at most 1",
     ),
     (
-        "kva = 400",
+        "kva = 700",
         "kva = 10",
-        "fleet.toml:46:7: circuits.feeder-a.kva: cap `feeder-a rating` of 7.60 kW can never be kept: its nodes draw 102 kW idle; raise it or feed fewer nodes",
+        "fleet.toml:46:7: circuits.feeder-a.kva: cap `feeder-a for feeder-b` of 7.60 kW can never be kept: its nodes draw 205 kW idle; raise it or feed fewer nodes",
     ),
     (
-        "kva = 400",
+        "kva = 700",
         "kva = 0",
         "fleet.toml:46:7: circuits.feeder-a.kva: 0 is not allowed: a rating in kVA is a number from 0.001 to 1,000,000,000",
     ),
@@ -335,6 +335,11 @@ const CASES: &[(&str, &str, &str)] = &[
         "share = 0.5",
         "share = 0.7",
         "fleet.toml:55:9: circuits.feeder-b.feeds: the circuits of group `ashburn-hall-0` feed 1.2 of `ashburn/hall-0`: their shares make at most 1",
+    ),
+    (
+        "redundancy_group = \"ashburn-hall-0\"\nfeeds = [{ domain = \"ashburn/hall-0\", share = 0.5 }]\n\n[caps.grid]",
+        "redundancy_group = \"ashburn-hall-0\"\nfeeds = [{ domain = \"ashburn/hall-0/rack-1\", share = 0.5 }]\n\n[caps.grid]",
+        "fleet.toml:55:9: circuits.feeder-b.feeds: the circuits of group `ashburn-hall-0` feed `ashburn/hall-0` and `ashburn/hall-0/rack-1`, of which one holds the other: those of a group feed the same domains",
     ),
     (
         "domain = \"ashburn/hall-0\", share = 0.5",
@@ -385,8 +390,8 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "[caps.grid]",
-        "[caps.\"feeder-a rating\"]",
-        "fleet.toml:59:13: caps.feeder-a rating.megawatts: a second cap named `feeder-a rating`: rename one",
+        "[caps.\"feeder-a for feeder-b\"]",
+        "fleet.toml:59:13: caps.feeder-a for feeder-b.megawatts: a second cap named `feeder-a for feeder-b`: rename one",
     ),
     ("name = \"example\"", "name = \"\"", "fleet.toml:1:8: name: a name is empty"),
     (

@@ -1,5 +1,5 @@
 use offtake_fleet::{CapKind, CapTarget, Meter, show};
-use offtake_units::Watts;
+use offtake_units::{Ppm, Watts};
 
 use super::{check_structure, example, parse};
 
@@ -9,9 +9,12 @@ fn the_example_of_the_reference_page_is_what_the_page_says() {
     check_structure(&fleet);
     assert_eq!((fleet.chips(), fleet.nodes.len(), fleet.caps.len()), (1_120, 140, 35));
     let rating = &fleet.caps[0];
-    assert_eq!((rating.name.as_str(), rating.watts), ("feeder-a rating", Watts::new(304_000)));
+    assert_eq!((rating.name.as_str(), rating.watts), ("feeder-a for feeder-b", Watts::new(532_000)));
     assert_eq!((rating.meter, rating.kind), (Meter::It, CapKind::Breaker));
-    assert!(matches!(rating.target, CapTarget::Circuit(_)));
+    let CapTarget::CircuitWithout { circuit, lost } = rating.target else { unreachable!("{rating:?}") };
+    assert_eq!((circuit.0, lost.0), (0, 1));
+    let carried = fleet.limited_by(rating.target);
+    assert_eq!(carried, [(fleet.circuits[0].feeds[0].domain, Ppm::ONE)], "alone it carries all of the hall");
     assert!(fleet.caps.iter().any(|cap| cap.name == "rack ashburn/hall-0/rack-3"));
     let node = offtake_fleet::NodeIx(14);
     assert_eq!(fleet.node_name(node), "ashburn/hall-0/rack-3/n2");

@@ -365,6 +365,7 @@ impl Verdict {
             StopReason::NodeLost => "a node was lost",
             StopReason::NotStarted => "did not start in time",
             StopReason::Preempted { .. } => "made room for a stronger job",
+            StopReason::Reclaimed { .. } => "gave back quota that its tenant had borrowed",
             StopReason::ReservationEnded => "its reservation ended",
             StopReason::Moved => "moved elsewhere",
             StopReason::Retired => "no longer wanted",

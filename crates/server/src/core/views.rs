@@ -251,6 +251,7 @@ impl Core {
                     StopReason::NodeLost => "a node is lost",
                     StopReason::NotStarted => "could not start",
                     StopReason::Preempted { .. } => "makes room for a stronger job",
+                    StopReason::Reclaimed { .. } => "gives back quota that its tenant has borrowed",
                     StopReason::ReservationEnded => "its reservation has ended",
                     StopReason::Moved => "is moved elsewhere",
                     StopReason::Retired => "is no longer wanted",

@@ -80,6 +80,7 @@ impl Core {
             horizon_ms: risk.horizon.as_millis(),
             stopping: risk.stopping,
             displaced_by: risk.displaced_by,
+            borrowed_chip_milli: risk.borrowed,
             protected_until_ms: risk.protected_until.map(Timestamp::as_millis),
             chosen_by: risk.chosen_by.len() as u64,
             chosen_by_jobs: may_name.map(|job| job.0).collect(),
@@ -288,6 +289,21 @@ impl Core {
                     chips(*available),
                     chips(*needed)
                 )
+            }
+            Obstacle::Lent { accelerator, to, reclaims } => {
+                let kind = &self.state.fleet().accelerators[accelerator.ix()].name;
+                let named = to.iter().take(MOST_NAMED).map(|(tenant, milli)| {
+                    let who = if caller.sees(tenant) { tenant.as_str() } else { "another tenant" };
+                    format!("{} to {who}", chips(*milli))
+                });
+                let named: Vec<String> = named.collect();
+                let rest = to.len() - named.len();
+                let more = if rest > 0 { format!(", and to {rest} more") } else { String::new() };
+                let back = match reclaims {
+                    true => "taken back where their work may be stopped",
+                    false => "the policy waits until they give it back",
+                };
+                format!("of the {kind} that are its tenant's, lent are {}{more}: {back}", named.join(", "))
             }
             Obstacle::Limit { tenant, counted, limit } => {
                 format!("{} may have {limit} {}, and has no room for it", whose(tenant), counted.words())

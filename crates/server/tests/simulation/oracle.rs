@@ -333,6 +333,12 @@ impl World {
                     assert!(weaker.program().requeue, "job {} would not start again", job.0);
                     assert_eq!(weaker.stop, None, "job {} is being stopped already", job.0);
                 }
+                if let StopReason::Reclaimed { by } = reason {
+                    let (owner, borrower) = (&self.oracle.jobs[&by.0], &self.oracle.jobs[&job.0]);
+                    assert!(!owner.placed && owner.end.is_none(), "job {} does not wait for quota", by.0);
+                    assert_eq!(owner.spec.tier, borrower.spec.tier, "job {} is of another tier", job.0);
+                    assert_eq!(borrower.stop, None, "job {} is being stopped already", job.0);
+                }
                 let truth = self.truth(job.0);
                 assert!(truth.placed, "job {} is stopped, and does not run", job.0);
                 assert_ne!(truth.stop, Some(StopReason::Cancelled), "nothing undoes a cancellation");

@@ -17,7 +17,7 @@ use crate::run::Setup;
 use offtake_engine::{Policy, PolicyError};
 use offtake_signals::ExchangeRate;
 use offtake_units::{Duration, Ppm};
-use offtake_workload::{Reservation, Service, ServiceText};
+use offtake_workload::{Job, Purpose, Reservation, Service, ServiceText};
 
 /// What is wrong with a scenario.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +179,7 @@ impl Reader {
         }
         self.check_service_names(&services)?;
         self.check_reservations(&file.reservations)?;
+        self.check_named_reservations(&file, &workload.jobs)?;
         self.check_placeable(&file.workload, &fleet, &workload.jobs, &services)?;
         let ends = workload.jobs.iter().map(|job| job.submitted + job.duration.unwrap_or(Duration::ZERO) - start);
         // Without a horizon the run ends with its last job: at this time, or later where jobs wait.
@@ -289,7 +290,20 @@ impl Reader {
             let is_value = line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
             is_value || line.trim_start_matches('[').trim_end().trim_end_matches(']') == field && line.starts_with('[')
         };
-        self.text.lines().position(is_key).map(|line| line + 1)
+        let from = self.table_of(field).unwrap_or_default();
+        let place = self.text.lines().skip(from).position(is_key);
+        place.map(|line| from + line + 1)
+    }
+
+    /// The line, from 0, of the table that a field such as `reservations[1].start` lies in.
+    fn table_of(&self, field: &str) -> Option<usize> {
+        let (tables, rest) = field.split_once('[')?;
+        let index: usize = rest.split_once(']')?.0.parse().ok()?;
+        let is_head = |line: &str| {
+            let name = line.trim().strip_prefix("[[").and_then(|line| line.split_once("]]"));
+            name.is_some_and(|(name, _)| name.trim() == tables)
+        };
+        self.text.lines().enumerate().filter(|(_, line)| is_head(line)).nth(index).map(|(line, _)| line)
     }
 
     /// The name is also that of the folder that results are written to.
@@ -325,6 +339,26 @@ impl Reader {
             Some(twin) => Err(self.fault("reservations", format!("name `{}` twice", twin.name), "each name once")),
             None => Ok(()),
         }
+    }
+
+    /// A job that names a reservation that is not there would wait for ever.
+    fn check_named_reservations(&self, file: &File, jobs: &[Job]) -> Result<(), ScenarioError> {
+        let for_work = file.reservations.iter().filter(|reservation| reservation.purpose == Purpose::Work);
+        let known: BTreeSet<&str> = for_work.map(|reservation| reservation.name.as_str()).collect();
+        let allowed = || match known.len() {
+            0 => "none, as the file has no [[reservations]] for work".to_owned(),
+            _ => format!("one of {}", known.iter().copied().collect::<Vec<_>>().join(", ")),
+        };
+        let unknown = |named: &Option<String>| named.as_ref().is_some_and(|name| !known.contains(name.as_str()));
+        let classes = &file.workload.classes;
+        if let Some(index) = classes.iter().position(|class| unknown(&class.reservation)) {
+            let given = classes[index].reservation.as_deref().unwrap_or_default();
+            return Err(self.value(&format!("workload.classes[{index}].reservation"), given, allowed()));
+        }
+        let Some(job) = jobs.iter().find(|job| unknown(&job.reservation)) else { return Ok(()) };
+        let given = job.reservation.as_deref().unwrap_or_default();
+        let fault = format!("has job `{}` with the `reservation` `{given}`", job.name);
+        Err(self.fault("workload.trace", fault, allowed()))
     }
 
     fn policies(&self, names: &[String], seed: u64) -> Result<Vec<(String, Policy)>, ScenarioError> {
