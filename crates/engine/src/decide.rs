@@ -65,21 +65,8 @@ fn admit(state: &mut State, facts: &mut Vec<Fact>) {
 fn scale(state: &mut State, facts: &mut Vec<Fact>) {
     let services: Vec<_> = state.services.keys().copied().collect();
     for service in services {
-        loop {
-            let known = &state.services[&service];
-            let (have, wanted) = (known.replicas.len(), known.wanted as usize);
-            if have < wanted {
-                let replica = state.next_replica();
-                propose(state, facts, Event::ReplicaAdded { service, replica });
-            } else if have > wanted {
-                let waits = |replica: &&JobId| state.pending_shape(**replica).is_some();
-                let waiting =
-                    if state.may_wait(&known.replica) { known.replicas.iter().rev().find(waits) } else { None };
-                let Some(replica) = waiting.or(known.replicas.last()).copied() else { break };
-                propose(state, facts, Event::ReplicaRetired { service, replica });
-            } else {
-                break;
-            }
+        while let Some(step) = state.next_step_of(service) {
+            propose(state, facts, step);
         }
     }
 }

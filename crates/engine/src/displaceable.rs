@@ -21,8 +21,8 @@ pub struct Displaceable {
 
 /// Whether work can ever be stopped for stronger work: it says that it may be, it is spot, or it is one of a service's
 /// replicas, of which those above the minimum go.
-pub fn is_displaceable(job: JobId, spec: &Job) -> bool {
-    starts_again(spec) && (spec.preemptible || spec.tier == Tier::Spot || job.is_replica())
+pub fn is_displaceable(spec: &Job) -> bool {
+    starts_again(spec) && (spec.preemptible || spec.tier == Tier::Spot || spec.service.is_some())
 }
 
 /// Whether a job that is stopped waits again.
@@ -108,7 +108,7 @@ impl Displaceable {
 
     /// Work comes.
     pub fn enter(&mut self, fleet: &Fleet, job: JobId, spec: &Job, shape: &Shape, placement: &Placement) {
-        if is_displaceable(job, spec) && self.jobs[spec.tier as usize].insert(job) {
+        if is_displaceable(spec) && self.jobs[spec.tier as usize].insert(job) {
             self.count(fleet, spec.tier, shape, placement, |before, more| before + more);
         }
     }

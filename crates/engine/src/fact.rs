@@ -19,16 +19,10 @@ use crate::reserve::Unmet;
 pub struct JobId(pub u64);
 
 impl JobId {
-    /// Replicas of services get their identities from here up; submitters stay below.
+    /// Replicas of services get their identities from here up, where nobody numbers them among jobs; submitters stay
+    /// below.
     pub const REPLICAS: u64 = 1 << 63;
 
-    /// Whether it is a service's replica.
-    pub const fn is_replica(self) -> bool {
-        self.0 >= Self::REPLICAS
-    }
-}
-
-impl JobId {
     /// What windows of reservations keep is held under identities from here up to those of replicas.
     const WINDOWS: u64 = 1 << 62;
 
@@ -39,7 +33,7 @@ impl JobId {
 
     /// Whether it is a reservation's window and no job.
     pub const fn is_window(self) -> bool {
-        self.0 & Self::WINDOWS != 0 && !self.is_replica()
+        self.0 & Self::WINDOWS != 0 && self.0 < Self::REPLICAS
     }
 
     /// The reservation whose window it is.
@@ -177,8 +171,22 @@ pub enum Event {
     ServiceScaled {
         /// The service.
         service: ServiceId,
-        /// Replicas wanted, the minimum included.
+        /// Replicas wanted; what is less than its minimum or more than its maximum counts as that.
         replicas: u32,
+    },
+    /// A service has other bounds from now on.
+    ServiceBounded {
+        /// The service.
+        service: ServiceId,
+        /// The fewest replicas.
+        minimum: u32,
+        /// The most replicas.
+        maximum: u32,
+    },
+    /// A service is withdrawn. It is gone once its last replica is.
+    ServiceCancelled {
+        /// The service.
+        service: ServiceId,
     },
     /// A service gets one more replica, which waits for a place like a job.
     ReplicaAdded {
@@ -373,6 +381,8 @@ pub enum StopReason {
     },
     /// It goes on elsewhere, so that a block comes free.
     Moved,
+    /// It is a replica that its service wants no more.
+    Retired,
     /// It goes on with another number of workers.
     Resized {
         /// Of its elastic gang.

@@ -57,7 +57,7 @@ impl State {
         let policy = self.policy.preemption.clone();
         let costs = policy.clone().unwrap_or_default();
         let loss = preempt::loss(&costs, &work.spec, chip_milli, now - placed, now - *since);
-        let may = policy.is_some() && is_displaceable(job, &work.spec);
+        let may = policy.is_some() && is_displaceable(&work.spec);
         let displaced_by: Vec<Tier> = Tier::ALL.into_iter().filter(|other| may && *other < tier).collect();
         let reclaims = may && costs.reclaim;
         let footprint = self.footprint(*shape, placement);

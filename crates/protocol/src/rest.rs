@@ -196,6 +196,12 @@ pub struct JobView {
     /// Its place in an array.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub array: Option<ArrayView>,
+    /// How many replicas run, where it is a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceView>,
+    /// The service of which it is a replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica_of: Option<u64>,
     /// Jobs that must have come so far before it may start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Dependency>,
@@ -204,6 +210,25 @@ pub struct JobView {
     /// The working directory.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub directory: String,
+}
+
+/// How many replicas a service has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceView {
+    /// Replicas that run.
+    pub running: u32,
+    /// Replicas that are wanted now.
+    pub replicas: u32,
+    /// The fewest.
+    pub minimum: u32,
+    /// The most.
+    pub maximum: u32,
+    /// The level over whose domains they are spread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<String>,
+    /// The most wanted replicas that may be down at one time by our own will; any number where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption_budget: Option<u32>,
 }
 
 /// On what an estimate rests.
@@ -368,6 +393,30 @@ pub struct Cancel {
     /// End its workers at once, without any grace.
     #[serde(default)]
     pub now: bool,
+}
+
+/// `POST /v1/jobs/{id}/scale`: how many replicas a service has from now on. Either `replicas`, or one or both of the
+/// others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// So many, neither more nor less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// The fewest; as before when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<u32>,
+    /// The most; as before when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum: Option<u32>,
+}
+
+/// `PUT /v1/jobs/{id}/demand`: how many replicas the load of a service needs now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Demand {
+    /// Replicas; what is less than the service's minimum or more than its maximum counts as that.
+    pub replicas: u32,
 }
 
 /// `GET /v1/jobs/{id}/why`: why a job waits, or why it is where it is.

@@ -46,14 +46,15 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::JobCancelled { job }
         | EngineEvent::HoldPlaced { job, .. }
         | EngineEvent::HoldReleased { job } => Some(job.0),
+        EngineEvent::ServiceSubmitted { service, .. }
+        | EngineEvent::ServiceScaled { service, .. }
+        | EngineEvent::ServiceBounded { service, .. }
+        | EngineEvent::ServiceCancelled { service } => Some(service.0),
+        EngineEvent::ReplicaAdded { replica, .. } | EngineEvent::ReplicaRetired { replica, .. } => Some(replica.0),
         EngineEvent::FaultSeen { job, .. } => job.map(|job| job.0),
         EngineEvent::FleetLoaded { .. }
         | EngineEvent::FleetChanged { .. }
         | EngineEvent::PolicySet { .. }
-        | EngineEvent::ServiceSubmitted { .. }
-        | EngineEvent::ServiceScaled { .. }
-        | EngineEvent::ReplicaAdded { .. }
-        | EngineEvent::ReplicaRetired { .. }
         | EngineEvent::ReservationMade { .. }
         | EngineEvent::ReservationCancelled { .. }
         | EngineEvent::ReservationRefused { .. }

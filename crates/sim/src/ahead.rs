@@ -161,13 +161,17 @@ struct Look {
     /// When jobs on hold may begin.
     begins: BTreeSet<(Timestamp, JobId)>,
     jobs: BTreeMap<JobId, JobAhead>,
+    /// Replicas of services, of which nothing is told.
+    replicas: BTreeSet<JobId>,
     lost_before: ChipTime,
     peak_it: Watts,
 }
 
 impl Look {
-    fn new(state: State, mut changes: Vec<Fact>, awaiting: Vec<Awaiting>) -> Self {
+    fn new(mut state: State, mut changes: Vec<Fact>, awaiting: Vec<Awaiting>) -> Self {
         let from = state.now();
+        // Jobs that are made up for a question get the identities that come next.
+        state.number_replicas_from(JobId::REPLICAS);
         changes.sort_by_key(|fact| fact.at);
         changes.reverse();
         let mut look = Self {
@@ -177,6 +181,7 @@ impl Look {
             dependents: BTreeMap::new(),
             begins: BTreeSet::new(),
             jobs: BTreeMap::new(),
+            replicas: BTreeSet::new(),
             lost_before: state.ledger().lost,
             peak_it: Watts::ZERO,
             course: Course::new(state),
@@ -188,8 +193,10 @@ impl Look {
                 Phase::Pending(_) => ahead.waits_since = Some(work.spec.submitted.min(from)),
                 Phase::Held(_) | Phase::Refused(_) => {}
             }
-            if !job.is_replica() {
+            if work.spec.service.is_none() {
                 look.jobs.insert(job, ahead);
+            } else {
+                look.replicas.insert(job);
             }
         }
         for Awaiting { job, after, begin } in awaiting {
@@ -201,7 +208,7 @@ impl Look {
     }
 
     fn record(&mut self, job: JobId) -> Option<&mut JobAhead> {
-        (!job.is_replica()).then(|| self.jobs.entry(job).or_default())
+        (!self.replicas.contains(&job)).then(|| self.jobs.entry(job).or_default())
     }
 
     /// Jobs that are being stopped are gone from their nodes in a moment.
@@ -228,6 +235,7 @@ impl Look {
                 | StopReason::ReservationEnded
                 | StopReason::Moved
                 | StopReason::Resized { .. } => self.interrupt(now, job, false),
+                StopReason::Retired => self.course.retire(now, job),
                 StopReason::TimeLimit | StopReason::WorkerFailed => self.fail(now, job),
             }
         }
@@ -310,6 +318,7 @@ impl Look {
             let mut started = Vec::new();
             for fact in std::mem::take(&mut self.course.decided) {
                 match fact.event {
+                    Event::ReplicaAdded { replica, .. } => drop(self.replicas.insert(replica)),
                     Event::JobPlaced { job, placement } => {
                         if let Some(record) = self.record(job) {
                             record.started = record.started.or(Some(now));
@@ -442,9 +451,9 @@ impl Look {
         self.course.state.advance(until);
         let state = &self.course.state;
         let (mut running, mut waiting) = (0, 0);
-        for (job, work) in state.jobs() {
+        for (_, work) in state.jobs() {
             match work.phase {
-                _ if job.is_replica() => {}
+                _ if work.spec.service.is_some() => {}
                 Phase::Running { .. } => running += 1,
                 Phase::Pending(_) | Phase::Held(_) | Phase::Refused(_) => waiting += 1,
             }

@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use offtake_engine::{ChipTime, Event, Fact, JobId, Phase, Placement, Stage, State, decide, speed};
+use offtake_engine::{
+    ChipTime, Event, Fact, JobId, Phase, Placement, ServiceId, Stage, State, StopReason, decide, speed,
+};
 use offtake_fleet::{Fleet, NodeIx, SiteIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::Job;
@@ -155,6 +157,9 @@ impl Course {
             Event::JobRequeued { job, .. } => {
                 self.close(at, *job, Kept::Saved);
             }
+            Event::ReplicaRetired { replica, .. } => {
+                self.close(at, *replica, Kept::All);
+            }
             _ => {}
         }
         self.state.apply(&Fact { at, event });
@@ -212,8 +217,19 @@ impl Course {
     pub fn leave_next(&mut self, now: Timestamp) -> Option<JobId> {
         self.next_leaving().filter(|at| *at <= now)?;
         let Reverse((_, job, _, kept)) = self.leaving.pop()?;
-        self.requeue(now, job, false, kept);
+        let phase = self.state.job(job).map(|work| &work.phase);
+        if matches!(phase, Some(Phase::Running { stage: Stage::Stopping(StopReason::Retired), .. })) {
+            self.retire(now, job);
+        } else {
+            self.requeue(now, job, false, kept);
+        }
         Some(job)
+    }
+
+    /// A replica that its service wants no more is gone.
+    pub fn retire(&mut self, now: Timestamp, replica: JobId) {
+        let Some(service) = self.state.job(replica).and_then(|work| work.spec.service) else { return };
+        self.tell(now, Event::ReplicaRetired { service: ServiceId(service), replica });
     }
 
     /// A job is being stopped for another. It uses its grace to save its work as it is now; with nothing to save it is
@@ -272,11 +288,12 @@ impl Course {
     fn stop(&mut self, now: Timestamp, job: JobId, kept: Kept) -> Option<(Ended, Option<Timestamp>)> {
         let work = self.state.job(job)?;
         // What a replica has served is served.
-        let kept = if job.is_replica() { Kept::All } else { kept };
+        let is_replica = work.spec.service.is_some();
+        let kept = if is_replica { Kept::All } else { kept };
         let saves = work.spec.checkpoint.is_some() || kept == Kept::All;
         let broken = self.running.get(&job).and_then(|attempt| attempt.progress.broken());
         let ended = self.close(now, job, kept)?;
-        if !job.is_replica() && ended.saved > 0 {
+        if !is_replica && ended.saved > 0 {
             self.saved.insert(job, Duration::from_millis(ended.saved));
         }
         let idle = broken.map_or(Duration::ZERO, |broken| now - broken);

@@ -334,11 +334,8 @@ impl<'a> Run<'a> {
             self.course.tell(now, event);
             self.next_signal += 1;
         }
-        let hour = (now.time_of_day().as_millis() / Duration::HOUR.as_millis()) as usize;
         for (index, service) in self.setup.services.iter().enumerate() {
-            let share = service.demand.get(hour).map_or(0, |share| u64::from(share.parts()));
-            let replicas = (u64::from(service.maximum) * share).div_ceil(1_000_000);
-            let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+            let Some(replicas) = service.demand_at(now) else { continue };
             self.course.tell(now, Event::ServiceScaled { service: ServiceId(index as u64), replicas });
         }
     }

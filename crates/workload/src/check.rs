@@ -116,7 +116,7 @@ pub fn service(service: &Service) -> Result<(), Fault> {
         return Err(Fault::new("minimum", service.minimum, format!("0 to `maximum`, {}", service.maximum)));
     }
     service.spread.iter().try_for_each(|level| word("spread".to_owned(), level))?;
-    if service.demand.len() != 24 {
+    if !service.demand.is_empty() && service.demand.len() != 24 {
         let given = format!("{} values", service.demand.len());
         return Err(Fault::new("demand_ppm", given, "24 values, one for each hour of the day in UTC"));
     }

@@ -28,7 +28,7 @@ pub mod synthetic;
 mod trace;
 
 pub use error::{TraceError, WriteError};
-pub use file::{Array, JobFile, MOST_SCRIPT_BYTES, Submission};
+pub use file::{Array, JobFile, MOST_SCRIPT_BYTES, ServiceFile, Submission};
 pub use job_text::{JobText, JobTextError};
 pub use model::{
     Checkpoint, ChipRequest, Elastic, Gang, Groups, INNERMOST, Job, Predecessor, Service, Strength, Tier, Topology,

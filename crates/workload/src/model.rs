@@ -52,6 +52,9 @@ pub struct Job {
     /// What its workers execute; none in a trace and in a simulation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<Arc<Program>>,
+    /// The identity of the service of which it is a replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<u64>,
 }
 
 /// A job, by its name, that must have come so far before another of the same workload may start.
@@ -84,7 +87,7 @@ pub struct Service {
     pub minimum: u32,
     /// Replicas at the top of the demand curve.
     pub maximum: u32,
-    /// Share of `maximum` wanted in each hour of the day, UTC; 24 values.
+    /// Share of `maximum` wanted in each hour of the day, UTC; 24 values, or none where nobody knows.
     pub demand: Vec<Ppm>,
     /// Name of the level over whose domains its replicas are spread, as evenly as there is room; anywhere without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +95,9 @@ pub struct Service {
     /// The most wanted replicas that may be down at one time by our own will; any number without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disruption_budget: Option<u32>,
+    /// What the workers of a replica execute; none in a trace and in a simulation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Arc<Program>>,
 }
 
 /// A set of equal workers that start together or not at all.
@@ -264,6 +270,15 @@ impl Gang {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
 const fn is_nothing(count: &u32) -> bool {
     *count == 0
+}
+
+impl Service {
+    /// Replicas that its curve wants in the hour of an instant, before its minimum; none without a curve.
+    pub fn demand_at(&self, now: Timestamp) -> Option<u32> {
+        let hour = usize::try_from(now.time_of_day().as_millis() / Duration::HOUR.as_millis()).ok()?;
+        let share = u64::from(self.demand.get(hour)?.parts());
+        u32::try_from((u64::from(self.maximum) * share).div_ceil(u64::from(Ppm::ONE.parts()))).ok()
+    }
 }
 
 impl Job {

@@ -15,6 +15,7 @@ pub mod output;
 mod policy;
 mod reserve;
 mod run;
+mod scale;
 pub mod submit;
 pub mod surroundings;
 mod token;
@@ -68,6 +69,8 @@ pub enum Command {
     Release(orders::Arguments),
     /// Stop running jobs and start them again
     Requeue(orders::Arguments),
+    /// Set how many replicas a service has
+    Scale(scale::Arguments),
     /// List nodes
     Nodes(nodes::Arguments),
     /// Give a node no new work
@@ -113,6 +116,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
             Command::Hold(arguments) => orders::order(arguments, "hold").await,
             Command::Release(arguments) => orders::order(arguments, "release").await,
             Command::Requeue(arguments) => orders::order(arguments, "requeue").await,
+            Command::Scale(arguments) => scale::run(arguments).await,
             Command::Nodes(arguments) => nodes::list(arguments).await,
             Command::Drain(arguments) => nodes::drain(arguments).await,
             Command::Resume(arguments) => nodes::resume(arguments).await,

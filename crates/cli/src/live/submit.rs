@@ -61,10 +61,11 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     bound_workers(&mut reading.job, arguments)?;
     let json = json || arguments.common.json;
     let parsable = reading.mode.parsable;
+    let word = if reading.job.service.is_some() { "service" } else { "job" };
     submit(&arguments.common.open()?, &reading, "", &|submitted| match (json, parsable, submitted.count) {
         (true, ..) => print_json(submitted),
         (_, true, _) => print(&format!("{}\n", submitted.id)),
-        (_, _, 1) => print(&format!("job {}\n", submitted.id)),
+        (_, _, 1) => print(&format!("{word} {}\n", submitted.id)),
         (_, _, count) => print(&format!("array {} of {count} jobs\n", submitted.id)),
     })
     .await

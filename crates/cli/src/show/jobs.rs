@@ -20,7 +20,7 @@ const COLUMNS: [Column; 9] = [
     ("tier", Align::Left, |job, _| tier(job.tier).to_owned()),
     ("workers", Align::Right, |job, _| job.workers.to_string()),
     ("chips", Align::Right, |job, _| milli(job.chip_milli)),
-    ("state", Align::Left, |job, _| job.state.word().to_owned()),
+    ("state", Align::Left, |job, _| state(job)),
     ("for", Align::Right, how_long),
     ("where or why", Align::Left, place_or_reason),
 ];
@@ -44,8 +44,21 @@ pub fn name(job: &JobView) -> String {
     job.array.map_or_else(|| job.id.to_string(), |place| format!("{}_{}", place.id, place.index))
 }
 
+/// Where it stands; of a service, how many of its replicas run.
+pub fn state(job: &JobView) -> String {
+    match &job.service {
+        Some(service) if !job.state.is_over() => {
+            format!("{} {}/{}", job.state.word(), service.running, service.replicas)
+        }
+        _ => job.state.word().to_owned(),
+    }
+}
+
 /// How long it has waited, or has run.
 fn how_long(job: &JobView, now_ms: i64) -> String {
+    if job.service.is_some() {
+        return since(job.submitted_ms, job.ended_ms.unwrap_or(now_ms));
+    }
     let from = job.started_ms.unwrap_or(job.submitted_ms);
     match job.state {
         JobState::Pending | JobState::Held | JobState::Starting => since(job.submitted_ms, now_ms),
@@ -58,6 +71,21 @@ fn how_long(job: &JobView, now_ms: i64) -> String {
 
 /// Where a job runs; why one does not, or when it is expected to.
 fn place_or_reason(job: &JobView, now_ms: i64) -> String {
+    if let Some(service) = job.service.as_ref().filter(|_| !job.state.is_over()) {
+        return match (service.minimum, service.maximum) {
+            (least, most) if least == most => "service".to_owned(),
+            (least, most) => format!("service of {least} to {most} replicas"),
+        };
+    }
+    let place = whereabouts(job, now_ms);
+    match job.replica_of {
+        Some(service) if place.is_empty() => format!("replica of {service}"),
+        Some(service) => format!("replica of {service}: {place}"),
+        None => place,
+    }
+}
+
+fn whereabouts(job: &JobView, now_ms: i64) -> String {
     if matches!(job.state, JobState::Starting | JobState::Running | JobState::Stopping) {
         return nodes(&job.nodes);
     }

@@ -34,6 +34,8 @@ pub fn job(id: u64, name: &str, state: JobState) -> JobView {
         attempts: 0,
         exit_code: None,
         array: None,
+        service: None,
+        replica_of: None,
         after: vec![],
         command: "python3 train.py".to_owned(),
         directory: "/home/ada".to_owned(),

@@ -12,5 +12,6 @@ mod hosts;
 mod http;
 mod operate;
 mod policy;
+mod services;
 mod slurm;
 mod training;

@@ -170,8 +170,10 @@ impl State {
     /// replicas.
     pub(crate) fn movable(&self) -> Vec<(JobId, u64, Timestamp)> {
         let stays = |job: &JobId| {
-            let phase = self.job(*job).map(|work| &work.phase);
-            job.is_replica() || matches!(phase, Some(Phase::Running { stage: Stage::Stopping(_), .. }))
+            let is_out = |work: &crate::state::Work| {
+                work.spec.service.is_some() || matches!(work.phase, Phase::Running { stage: Stage::Stopping(_), .. })
+            };
+            self.job(*job).is_some_and(is_out)
         };
         self.victims_among(self.displaceable.all().filter(|job| !stays(job)))
     }
@@ -191,7 +193,9 @@ impl State {
             if matches!(stage, Stage::Stopping(_)) {
                 return Some((job, 0, if *ends > now { leaves.min(*ends) } else { leaves }));
             }
-            if now - *placed < policy.minimum_run(work.spec.tier) || job.is_replica() && !surplus.contains(&job) {
+            if now - *placed < policy.minimum_run(work.spec.tier)
+                || work.spec.service.is_some() && !surplus.contains(&job)
+            {
                 return None;
             }
             let chip_milli = self.shape(*shape).chip_milli();

@@ -170,7 +170,11 @@ impl State {
             .into_iter()
             .map(|(job, work)| (job, work.turn, work.attempts, work.planned, &work.phase))
             .collect();
-        let services: Vec<_> = self.services.iter().map(|(id, state)| (id, state.wanted, &state.replicas)).collect();
+        let services: Vec<_> = self
+            .services
+            .iter()
+            .map(|(id, state)| (id, state.wanted, state.demanded, &state.replicas, &state.leaving, state.cancelled))
+            .collect();
         let holds: Vec<_> =
             self.holds.iter().map(|hold| (hold.job, hold.start, hold.end, &hold.nodes, &hold.extra)).collect();
         let rest = (

@@ -1,13 +1,12 @@
 //! Jobs come, wait, run and end.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use offtake_fleet::NodeIx;
 use offtake_units::{Duration, Timestamp};
-use offtake_workload::{Gang, Job, Service};
+use offtake_workload::{Gang, Job};
 
-use super::{Hold, Phase, ServiceState, Stage, State, Work, kinds_of};
+use super::{Hold, Phase, Stage, State, Work, kinds_of};
 use crate::admission::admit;
 use crate::elastic::{elastic_gang, speed};
 use crate::fact::{JobId, Placement, ServiceId, StopReason};
@@ -49,7 +48,7 @@ impl State {
             Estimates::History => self.history.estimate(&spec),
         };
         // Replicas were let in with their service.
-        let may_wait = if job.is_replica() { Ok(()) } else { self.lets_wait(&spec) };
+        let may_wait = if spec.service.is_some() { Ok(()) } else { self.lets_wait(&spec) };
         let phase = match self.intern(&spec.gangs).and_then(|shape| may_wait.map(|()| shape)) {
             Ok(shape) => {
                 if self.mix.learn(self.policy.packing, shape, self.now, &self.shapes) {
@@ -135,39 +134,9 @@ impl State {
         place
     }
 
-    pub(super) fn add_service(&mut self, service: ServiceId, spec: &Arc<Service>) {
-        let replica = Arc::new(Job {
-            name: spec.name.clone(),
-            tenant: spec.tenant.clone(),
-            tier: spec.tier,
-            submitted: self.now,
-            duration: None,
-            deadline: None,
-            checkpoint: None,
-            preemptible: false,
-            gangs: vec![spec.replica.clone()],
-            ..Job::default()
-        });
-        let state = ServiceState { spec: Arc::clone(spec), replica, wanted: spec.minimum, replicas: BTreeSet::new() };
-        self.services.entry(service).or_insert(state);
-    }
-
-    pub(super) fn add_replica(&mut self, service: ServiceId, replica: JobId) {
-        let Some(state) = self.services.get_mut(&service) else { return };
-        state.replicas.insert(replica);
-        let spec = Arc::clone(&state.replica);
-        self.next_replica = self.next_replica.max(replica.0 + 1);
-        self.submit(replica, spec);
-    }
-
     /// Whether any job waits that could use the nodes of a shape.
     pub(crate) fn waits_beside(&self, shape: ShapeIx) -> bool {
         kinds_of(self.shape(shape)).any(|kind| self.queue.has_on(kind))
-    }
-
-    /// The identity of the next replica.
-    pub(crate) const fn next_replica(&self) -> JobId {
-        JobId(self.next_replica)
     }
 
     // Jobs wait.
@@ -367,10 +336,16 @@ impl State {
         let Phase::Running { shape, placement, ends, stage, .. } = &mut work.phase else { return };
         *stage = Stage::Stopping(reason);
         self.stopping.insert(job);
+        if let Some(service) = work.spec.service
+            && let Some(state) = self.services.get_mut(&ServiceId(service))
+        {
+            state.stopping(job, reason);
+        }
         // Whoever is stopped by a decision has left once its grace is over; nobody knows that of others.
         let (StopReason::Preempted { .. }
         | StopReason::Reclaimed { .. }
         | StopReason::Moved
+        | StopReason::Retired
         | StopReason::Resized { .. }) = reason
         else {
             return;
@@ -411,8 +386,9 @@ impl State {
     pub(super) fn end(&mut self, job: JobId, survived: bool) -> bool {
         let Some(work) = self.jobs.remove(&job) else { return false };
         self.faults.forget(job);
+        self.leave_service(job, &work.spec);
         if survived && self.policy.backfill.estimates == Estimates::History {
-            self.note_run(job, &work);
+            self.note_run(&work);
         }
         match work.phase {
             Phase::Refused(_) => self.to_reject.retain(|other| *other != job),
@@ -431,10 +407,10 @@ impl State {
     }
 
     /// How long a job ran that has ended by itself; one that was placed before did a part of its work then.
-    fn note_run(&mut self, job: JobId, work: &Work) {
+    fn note_run(&mut self, work: &Work) {
         if let Phase::Running { since, .. } = &work.phase
             && work.attempts == 1
-            && !job.is_replica()
+            && work.spec.service.is_none()
         {
             self.history.note(&work.spec, self.now - *since);
         }

@@ -106,8 +106,24 @@ pub struct ServiceState {
     pub replica: Arc<Job>,
     /// Replicas wanted.
     pub wanted: u32,
+    /// Replicas that were last asked for, whatever its bounds are.
+    #[serde(default)]
+    pub demanded: u32,
+    /// When they were asked for.
+    #[serde(default = "epoch")]
+    pub demanded_at: Timestamp,
     /// Replicas that wait or run, the oldest first.
     pub replicas: BTreeSet<JobId>,
+    /// Replicas that are being stopped and do not come back.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leaving: BTreeSet<JobId>,
+    /// It is withdrawn.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
+}
+
+const fn epoch() -> Timestamp {
+    Timestamp::EPOCH
 }
 
 /// How many jobs have ended, and how.
@@ -352,7 +368,9 @@ impl State {
             Event::PolicySet { policy } => self.set_policy(policy),
             Event::JobSubmitted { job, spec } => self.submit(*job, Arc::clone(spec)),
             Event::JobRejected { job, .. } => {
-                self.jobs.remove(job);
+                if let Some(work) = self.jobs.remove(job) {
+                    self.leave_service(*job, &work.spec);
+                }
                 self.to_reject.retain(|other| other != job);
                 self.ended.rejected += 1;
             }
@@ -385,18 +403,11 @@ impl State {
                 self.ended.cancelled += u64::from(self.end(*job, false));
             }
             Event::ServiceSubmitted { service, spec } => self.add_service(*service, spec),
-            Event::ServiceScaled { service, replicas } => {
-                if let Some(state) = self.services.get_mut(service) {
-                    state.wanted = (*replicas).max(state.spec.minimum);
-                }
-            }
+            Event::ServiceScaled { service, replicas } => self.scale_service(*service, *replicas),
+            Event::ServiceBounded { service, minimum, maximum } => self.bound_service(*service, *minimum, *maximum),
+            Event::ServiceCancelled { service } => self.cancel_service(*service),
             Event::ReplicaAdded { service, replica } => self.add_replica(*service, *replica),
-            Event::ReplicaRetired { service, replica } => {
-                self.end(*replica, true);
-                if let Some(state) = self.services.get_mut(service) {
-                    state.replicas.remove(replica);
-                }
-            }
+            Event::ReplicaRetired { replica, .. } => drop(self.end(*replica, true)),
             Event::HoldPlaced { job, start, placement, extra } => self.hold(*job, *start, placement, extra),
             Event::HoldReleased { job } => self.release_hold(*job),
             Event::ReservationMade { reservation, spec } => self.reserve(*reservation, spec),

@@ -207,6 +207,7 @@ fn nothing_is_missed(policy: Policy, steps: Vec<Step>) {
 
 fn run_on(mut engine: Engine, steps: Vec<Step>, after_each: impl Fn(&Engine)) {
     let spec = Service {
+        program: None,
         name: "chat".to_owned(),
         tenant: "web".to_owned(),
         tier: Tier::Guaranteed,

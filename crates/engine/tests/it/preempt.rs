@@ -174,6 +174,7 @@ fn what_was_saved_a_moment_ago_goes_first() {
 fn a_service_keeps_its_minimum() {
     let mut engine = Engine::under(fleet(PLAIN), preempting());
     let spec = Service {
+        program: None,
         name: "chat".to_owned(),
         tenant: "web".to_owned(),
         tier: Tier::Standard,

@@ -176,6 +176,7 @@ fn spares_lie_beside_the_gang_and_take_the_place_of_what_is_lost() {
 fn replicas_are_spread_and_a_budget_keeps_them_up() {
     let mut engine = Engine::new(racks(&[vec![3, 3], vec![2], vec![1]]), "offtake");
     let spec = Service {
+        program: None,
         name: "chat".to_owned(),
         tenant: "web".to_owned(),
         replica: gang(1, 4),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{Event as EngineEvent, Fault, JobId, Phase, Placement, StopReason};
+use offtake_engine::{Event as EngineEvent, Fault, JobId, Phase, Placement, ServiceId, StopReason};
 use offtake_fleet::NodeIx;
 use offtake_protocol::agent::{EnergySource, Exit, NodeShare, TaskEnd, WorkerSpec};
 use offtake_protocol::rest::{JobState, WorkerFailure};
@@ -15,6 +15,7 @@ use offtake_units::{Duration, Timestamp};
 use offtake_workload::{ChipRequest, Gang, Job, Start};
 
 use super::records::{Attempt, End, Record, Seen, Share, Step, Task};
+use super::services::MOST_ATTEMPTS;
 use super::steps::Part;
 use super::timers::Timer;
 use super::{Core, ENDED_KEPT, OUTCOMES_KEPT};
@@ -108,7 +109,11 @@ impl Core {
         let amount = amount_milli(&record.spec, &attempt.placement);
         let from = saved_until.unwrap_or(attempt.placed).max(attempt.placed);
         record.lost += i128::from(amount) * i128::from((at - from).as_millis().max(0));
-        record.held.by_failed_starts = held && !record.held.by_user;
+        if !record.is_replica() {
+            record.held.by_failed_starts = held && !record.held.by_user;
+        } else if held && !record.held.by_user {
+            self.pause_replica(at, job.0);
+        }
     }
 
     /// The job starts again on its own nodes and its spares.
@@ -132,7 +137,9 @@ impl Core {
         }
         record.end = Some(End { state, at, reason: reason.or(vain) });
         let task = record.program().and_then(|program| program.array);
+        let service = record.spec.service;
         self.leave_array(job.0, task);
+        self.leave_service(at, job.0, service);
         self.outcomes.insert(job.0, state);
         if self.outcomes.len() > OUTCOMES_KEPT {
             self.outcomes.pop_first();
@@ -263,6 +270,7 @@ impl Core {
             Fate::Failed => self.emit_engine(EngineEvent::JobFailed { job }),
             Fate::Cancelled => self.emit_engine(EngineEvent::JobCancelled { job }),
             Fate::Requeued { held } => self.emit_engine(EngineEvent::JobRequeued { job, saved_until, held }),
+            Fate::Retired { service } => self.emit_engine(EngineEvent::ReplicaRetired { service, replica: job }),
         }
     }
 }
@@ -294,6 +302,7 @@ enum Fate {
     Failed,
     Cancelled,
     Requeued { held: bool },
+    Retired { service: ServiceId },
 }
 
 /// How an attempt ended.
@@ -359,6 +368,7 @@ impl Verdict {
             StopReason::Reclaimed { .. } => "gave back quota that its tenant had borrowed",
             StopReason::ReservationEnded => "its reservation ended",
             StopReason::Moved => "moved elsewhere",
+            StopReason::Retired => "no longer wanted",
             StopReason::Resized { .. } => "goes on with another number of workers",
         });
         let first_failure = failures.first().map(|failure| describe_failure(failure, record.spec.gangs.len()));
@@ -374,6 +384,9 @@ impl Verdict {
     fn fate(&self, record: &Record, attempt: &Attempt) -> Fate {
         let program = record.program();
         let requeue = program.is_some_and(|program| program.requeue);
+        if let Some(service) = record.spec.service {
+            return self.fate_of_replica(record, attempt, ServiceId(service));
+        }
         match attempt.stop {
             Some(StopReason::Cancelled) => return Fate::Cancelled,
             // Whoever put it on hold may have released it since.
@@ -402,8 +415,26 @@ impl Verdict {
     }
 }
 
-/// Whether an attempt failed by what it ran.
-fn is_own_failure(attempt: &Attempt) -> bool {
+impl Verdict {
+    /// A replica starts again whatever happens, until its service wants it no more: at once where it did not end by
+    /// itself, and otherwise after a pause.
+    fn fate_of_replica(&self, record: &Record, attempt: &Attempt, service: ServiceId) -> Fate {
+        match attempt.stop {
+            Some(StopReason::Retired) => return Fate::Retired { service },
+            Some(StopReason::Cancelled) => return Fate::Cancelled,
+            _ if record.held.by_user => return Fate::Requeued { held: true },
+            Some(reason) if reason.saves_first() => return Fate::Requeued { held: false },
+            _ => {}
+        }
+        if self.lost || attempt.stop == Some(StopReason::NodeLost) {
+            return Fate::Requeued { held: false };
+        }
+        if record.attempts.len() >= MOST_ATTEMPTS { Fate::Retired { service } } else { Fate::Requeued { held: true } }
+    }
+}
+
+/// Whether an attempt ended by what it ran.
+pub(super) fn is_own_failure(attempt: &Attempt) -> bool {
     attempt.stop.is_none_or(|reason| reason == StopReason::WorkerFailed)
 }
 
@@ -449,6 +480,10 @@ pub(super) fn ran(end: Option<&TaskEnd>) -> bool {
 /// checkpoint that it must have made, by the interval that it states.
 fn saved_until(record: &Record, attempt: &Attempt, verdict: &Verdict, now: Timestamp) -> Option<Timestamp> {
     let program = record.program()?;
+    // What a replica has served is served.
+    if record.is_replica() {
+        return Some(now);
+    }
     let asked = attempt.stop.is_some_and(StopReason::saves_first);
     let in_time = verdict.failures.iter().all(|failure| !matches!(failure.exit, Exit::Signal(9) | Exit::Unknown(_)));
     if asked && program.stop.checkpoint_signal.is_some() && in_time {

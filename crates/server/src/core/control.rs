@@ -70,6 +70,20 @@ impl Core {
                 }
                 self.job_answer(caller, job)
             }
+            Command::Scale { job, scale } => {
+                self.own(caller, job)?;
+                if !repeated {
+                    self.scale(job, scale)?;
+                }
+                self.job_answer(caller, job)
+            }
+            Command::Demand { job, replicas } => {
+                self.own(caller, job)?;
+                if !repeated {
+                    self.demand(job, replicas)?;
+                }
+                self.job_answer(caller, job)
+            }
             Command::Drain { node, reason } => {
                 caller.is_operator()?;
                 if !repeated {
@@ -174,7 +188,7 @@ impl Core {
 
     /// # Errors
     /// When the job is over.
-    fn not_over(&self, job: u64) -> Result<(), Problem> {
+    pub(super) fn not_over(&self, job: u64) -> Result<(), Problem> {
         match self.records.get(&job).and_then(|record| record.end.as_ref()) {
             None => Ok(()),
             Some(end) => Err(problem(409, "job_is_over", format!("job {job} has {} already", end.state.word()))),
@@ -183,6 +197,15 @@ impl Core {
 
     fn cancel(&mut self, job: u64, signal: Option<i32>, now: bool) -> Result<(), Problem> {
         self.not_over(job)?;
+        if self.is_service(job) {
+            match signal {
+                Some(signal) => {
+                    self.replicas_of(job).into_iter().for_each(|replica| self.signal(replica, signal, false))
+                }
+                None => self.cancel_service(job, now),
+            }
+            return Ok(());
+        }
         let runs = self.records.get(&job).is_some_and(|record| record.live().is_some());
         if let Some(signal) = signal {
             if !runs {
@@ -205,6 +228,7 @@ impl Core {
 
     fn hold(&mut self, job: u64) -> Result<(), Problem> {
         self.not_over(job)?;
+        self.no_service(job)?;
         self.hold_waiting(job);
         if self.records.get(&job).is_some_and(|record| record.live().is_some()) {
             self.stop(job, StopReason::Held);
@@ -214,6 +238,7 @@ impl Core {
 
     fn requeue(&mut self, job: u64) -> Result<(), Problem> {
         self.not_over(job)?;
+        self.no_service(job)?;
         if !self.work(job).is_some_and(|work| matches!(work.phase, Phase::Running { .. })) {
             return Err(problem(409, "not_running", format!("job {job} does not run: it waits for its turn already")));
         }

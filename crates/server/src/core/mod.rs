@@ -16,6 +16,7 @@ mod policy;
 mod receipt;
 mod records;
 mod reservations;
+mod services;
 mod steps;
 mod submit;
 #[cfg(test)]
@@ -33,8 +34,8 @@ use offtake_engine::{Event as EngineEvent, Fact as EngineFact, JobId, Policy, St
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_protocol::agent::{Join, Joined, Orders, Report};
 use offtake_protocol::rest::{
-    Defrag, JobState, JobView, JoinTokenMade, NodeView, PolicyView, Problem, ReservationView, StepRequest, StepView,
-    SubmittedBatch, TokenMade,
+    Defrag, JobState, JobView, JoinTokenMade, NodeView, PolicyView, Problem, ReservationView, Scale, StepRequest,
+    StepView, SubmittedBatch, TokenMade,
 };
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::{JobFile, Reservation, User};
@@ -138,6 +139,20 @@ pub enum Command {
     Release(u64),
     /// A running job starts again.
     Requeue(u64),
+    /// A service has other bounds.
+    Scale {
+        /// The service.
+        job: u64,
+        /// Which.
+        scale: Scale,
+    },
+    /// The load of a service needs so many replicas.
+    Demand {
+        /// The service.
+        job: u64,
+        /// Replicas.
+        replicas: u32,
+    },
     /// A node takes no new work.
     Drain {
         /// The node.
@@ -508,6 +523,10 @@ impl Core {
             EngineEvent::JobRejected { job, reason } => {
                 self.note_end(at, *job, JobState::Failed, Some(reason.to_string()));
             }
+            EngineEvent::ServiceSubmitted { service, spec } => self.note_service(at, *service, spec),
+            EngineEvent::ServiceCancelled { service } => self.note_service_cancelled(at, *service),
+            EngineEvent::ReplicaAdded { service, replica } => self.note_replica(at, *service, *replica),
+            EngineEvent::ReplicaRetired { service, replica } => self.note_retired(at, *service, *replica),
             EngineEvent::PricePublished { zone, price } => self.prices.price(at, zone, *price),
             EngineEvent::CarbonPublished { zone, intensity } => self.prices.carbon(at, zone, *intensity),
             EngineEvent::ReservationMade { reservation, .. } => {
@@ -516,10 +535,8 @@ impl Core {
             EngineEvent::NodesSwapped { job, saved_until, .. } => self.note_swapped(at, *job, *saved_until),
             EngineEvent::PolicySet { .. }
             | EngineEvent::EstimateCorrected { .. }
-            | EngineEvent::ServiceSubmitted { .. }
             | EngineEvent::ServiceScaled { .. }
-            | EngineEvent::ReplicaAdded { .. }
-            | EngineEvent::ReplicaRetired { .. }
+            | EngineEvent::ServiceBounded { .. }
             | EngineEvent::HoldPlaced { .. }
             | EngineEvent::HoldReleased { .. }
             | EngineEvent::ReservationCancelled { .. }

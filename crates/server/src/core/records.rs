@@ -1,13 +1,13 @@
 //! What is known of each job beyond what the engine needs: its attempts, their steps and tasks, how it ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use offtake_engine::{Placement, StopReason};
 use offtake_protocol::agent::{EnergySource, NodeShare, NumberedSignal, TaskEnd, WorkerSpec};
 use offtake_protocol::rest::{JobState, StepRequest, WorkerFailure};
 use offtake_units::Timestamp;
-use offtake_workload::{Dependency, Job, Program};
+use offtake_workload::{Dependency, Job, Program, Service};
 use serde::{Deserialize, Serialize};
 
 use super::attempts::ran;
@@ -27,6 +27,20 @@ pub struct Record {
     pub end: Option<End>,
     /// Chip-milliseconds (of a job without chips: core-milliseconds, both in thousandths) whose work was lost.
     pub lost: i128,
+    /// What else is known of a service, whose replicas have records of their own; of any other job none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceRecord>,
+}
+
+/// What is known of a service beyond what the engine needs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceRecord {
+    /// What was asked for.
+    pub asked: Arc<Service>,
+    /// Its replicas that are not over.
+    pub replicas: BTreeSet<u64>,
+    /// It is withdrawn, and over once its last replica is.
+    pub cancelled: bool,
 }
 
 /// What a job waits for, other than its turn and room.
@@ -180,6 +194,16 @@ pub enum Seen {
 }
 
 impl Record {
+    /// A job that was just asked for.
+    pub(crate) const fn new(spec: Arc<Job>, submitted: Timestamp, held: Held) -> Self {
+        Self { spec, submitted, held, attempts: Vec::new(), end: None, lost: 0, service: None }
+    }
+
+    /// Whether it is a replica of a service.
+    pub(crate) fn is_replica(&self) -> bool {
+        self.service.is_none() && self.spec.service.is_some()
+    }
+
     /// What it runs.
     pub fn program(&self) -> Option<&Arc<Program>> {
         self.spec.program.as_ref()

@@ -6,7 +6,7 @@ use offtake_engine::{Event as EngineEvent, JobId};
 use offtake_protocol::rest::{JobState, Problem, Submitted, SubmittedBatch};
 use offtake_units::Timestamp;
 use offtake_workload::check::Fault;
-use offtake_workload::{ArrayTask, Dependency, Job, JobFile, Program, Start, Submission, User};
+use offtake_workload::{ArrayTask, Dependency, Job, JobFile, Program, Service, Start, Submission, User};
 use serde::{Deserialize, Serialize};
 
 use super::access::{Access, forbidden, problem};
@@ -152,6 +152,7 @@ impl Core {
         }
         self.may_use_reservation(&asked.job)?;
         self.state.placeable(&asked.job.gangs).map_err(|refusal| problem(422, "unplaceable", refusal.to_string()))?;
+        asked.service.iter().try_for_each(|service| self.may_spread(service))?;
         self.state.lets_wait(&asked.job).map_err(|refusal| problem(429, "pending_limit", refusal.to_string()))?;
         Ok(asked)
     }
@@ -188,7 +189,11 @@ impl Core {
 
     fn accept(&mut self, submission: Submission) -> Submitted {
         let first = self.next_job;
-        let Submission { job, array, .. } = submission;
+        let Submission { job, array, service, .. } = submission;
+        if let Some(service) = service {
+            let state = self.accept_service(first, Service { program: job.program, ..service });
+            return Submitted { id: first, count: 1, state, deadline: None };
+        }
         let Some(array) = array else {
             let state = self.accept_one(first, Arc::new(job));
             return Submitted { id: first, count: 1, state, deadline: None };
@@ -223,13 +228,18 @@ impl Core {
     }
 
     pub(super) fn note_submitted(&mut self, at: Timestamp, job: JobId, spec: &Arc<Job>) {
-        self.next_job = self.next_job.max(job.0 + 1);
+        self.number_from(job.0 + 1);
         let held = self.held_at_submission(job.0, spec);
         if let Some(begin) = held.begin {
             self.timers.set(begin, super::timers::Timer::Begin(job.0));
         }
-        let record = Record { spec: Arc::clone(spec), submitted: at, held, attempts: Vec::new(), end: None, lost: 0 };
-        self.records.insert(job.0, record);
+        self.records.insert(job.0, Record::new(Arc::clone(spec), at, held));
+    }
+
+    /// Jobs, services and their replicas are numbered in one row, from here on.
+    pub(super) fn number_from(&mut self, next: u64) {
+        self.next_job = self.next_job.max(next);
+        self.state.number_replicas_from(self.next_job);
     }
 
     fn held_at_submission(&mut self, job: u64, spec: &Job) -> Held {

@@ -1,5 +1,7 @@
 //! The core with agents that do at once what they are told.
 
+mod services;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -17,6 +17,8 @@ const SIGNALS_SINCE: i64 = 1_704_067_200;
 pub(super) enum Timer {
     /// A job may begin.
     Begin(u64),
+    /// The curve of a service's demand says something new.
+    Demand(u64),
     /// An attempt should have started by now.
     Prepared(u64, u32),
     /// An attempt gets its signal before the time limit.
@@ -54,6 +56,9 @@ impl Core {
         if let Some(begin) = record.held.begin {
             self.timers.set(begin, Timer::Begin(job));
         }
+        if record.service.is_some() {
+            self.timers.set(self.state.now(), Timer::Demand(job));
+        }
         let Some(attempt) = record.live() else { return };
         let number = attempt.number;
         let Some(started) = attempt.started else {
@@ -76,6 +81,7 @@ impl Core {
         while let Some(timer) = self.timers.due(now) {
             match timer {
                 Timer::Begin(job) => self.begin_time_has_come(job),
+                Timer::Demand(service) => self.follow_curve(service),
                 Timer::Prepared(job, attempt) => {
                     if self.is_live(job, attempt, |attempt| attempt.started.is_none()) {
                         self.stop(job, StopReason::NotStarted);

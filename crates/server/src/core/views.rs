@@ -165,6 +165,9 @@ impl Core {
         if let Some(end) = &record.end {
             return end.state;
         }
+        if record.service.is_some() {
+            return self.service_state(id);
+        }
         match self.work(id).map(|work| &work.phase) {
             Some(Phase::Held(_)) => JobState::Held,
             Some(Phase::Running { stage: Stage::Starting, .. }) => JobState::Starting,
@@ -212,6 +215,8 @@ impl Core {
             array: program
                 .and_then(|program| program.array)
                 .map(|array| ArrayView { id: array.array, index: array.index }),
+            service: self.service_view(id, record),
+            replica_of: record.spec.service.filter(|_| record.is_replica()),
             after: program.map(|program| program.after.clone()).unwrap_or_default(),
             command: program.map(|program| shown(&program.start)).unwrap_or_default(),
             directory: program.map(|program| program.directory.clone()).unwrap_or_default(),
@@ -249,6 +254,7 @@ impl Core {
                     StopReason::Reclaimed { .. } => "gives back quota that its tenant has borrowed",
                     StopReason::ReservationEnded => "its reservation has ended",
                     StopReason::Moved => "is moved elsewhere",
+                    StopReason::Retired => "is no longer wanted",
                     StopReason::Resized { .. } => "changes its number of workers",
                 }
                 .to_owned()
@@ -411,7 +417,9 @@ impl Core {
         for state in JobState::ALL.into_iter().filter(|state| !state.is_over()) {
             figures.jobs.insert(state.word(), 0);
         }
-        for (id, record) in self.records.iter().filter(|(_, record)| record.end.is_none()) {
+        // Of services their replicas are counted.
+        let jobs = self.records.iter().filter(|(_, record)| record.end.is_none() && record.service.is_none());
+        for (id, record) in jobs {
             *figures.jobs.entry(self.job_state(*id, record).word()).or_default() += 1;
         }
         (figures.reservations, figures.reserved_nodes) = self.reservation_figures();

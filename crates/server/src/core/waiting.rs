@@ -270,7 +270,11 @@ impl Core {
             return Some(format!("waits for job {} to {how}", jobs.join(", ")));
         }
         if held.begin.is_some_and(|begin| begin > self.state.now()) {
-            return Some("waits until it may begin".to_owned());
+            let outcome = record.current().and_then(|attempt| attempt.outcome.as_ref()).filter(|_| record.is_replica());
+            return Some(outcome.map_or_else(
+                || "waits until it may begin".to_owned(),
+                |outcome| format!("starts again after a pause: {outcome}"),
+            ));
         }
         held.by_array.then(|| "as many of its array run as may".to_owned())
     }

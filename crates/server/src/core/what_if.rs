@@ -36,7 +36,7 @@ pub struct Fork {
 impl Core {
     /// A copy to be looked ahead from, on another thread.
     pub fn fork(&self) -> Fork {
-        let live = self.records.iter().filter(|(_, record)| record.end.is_none());
+        let live = self.records.iter().filter(|(_, record)| record.end.is_none() && record.service.is_none());
         let (mut awaiting, mut names) = (Vec::new(), BTreeMap::new());
         for (id, record) in live {
             names.insert(*id, record.spec.name.clone());
@@ -143,6 +143,10 @@ impl Fork {
         for (index, file) in request.submit.into_iter().enumerate() {
             let asked =
                 file.read(now, DEFAULT_TENANT).map_err(|fault| Problem { index: Some(index), ..of_fault(&fault) })?;
+            if asked.service.is_some() {
+                let detail = "services are not looked ahead: ask of one replica, without `[service]`";
+                return Err(Problem { index: Some(index), ..unknown("service", detail.to_owned()) });
+            }
             let count = asked.array.as_ref().map_or(1, |array| array.indices.len());
             let spec = Arc::new(asked.job);
             for _ in 0..count {

@@ -49,6 +49,10 @@ impl Core {
             return Ok(why);
         }
         why.policy = Some(self.policy_in_force());
+        if record.service.is_some() {
+            why.summary = self.why_service(id, &record);
+            return Ok(why);
+        }
         match self.state.explain(JobId(id)) {
             Some(Explanation::Refused(refusal)) => why.summary = format!("Job {id} can never run: {refusal}."),
             Some(Explanation::Held { .. }) | None => {

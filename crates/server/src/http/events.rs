@@ -233,7 +233,8 @@ impl Stream {
 /// A fact without what a job runs and in which environment.
 fn without_programs(record: &[u8]) -> Vec<u8> {
     let Ok(mut fact) = serde_json::from_slice::<serde_json::Value>(record) else { return b"{}".to_vec() };
-    if let Some(program) = fact.pointer_mut("/event/engine/job_submitted/spec/program") {
+    for submitted in ["job_submitted", "service_submitted"] {
+        let Some(program) = fact.pointer_mut(&format!("/event/engine/{submitted}/spec/program")) else { continue };
         *program = serde_json::Value::Null;
     }
     if let Some(request) = fact.pointer_mut("/event/step_asked/request") {

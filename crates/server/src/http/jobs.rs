@@ -5,7 +5,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use offtake_protocol::rest::{
-    Cancel, JobDetail, JobPage, JobQuery, JobView, Problem, SubmitBatch, Submitted, SubmittedBatch, Why, WhyQuery,
+    Cancel, Demand, JobDetail, JobPage, JobQuery, JobView, Problem, Scale, SubmitBatch, Submitted, SubmittedBatch, Why,
+    WhyQuery,
 };
 use offtake_workload::JobFile;
 
@@ -263,6 +264,42 @@ pub(super) async fn requeue(
     request: axum::extract::Request,
 ) -> Result<Json<JobView>, Refused> {
     change(&server, &writer, id, request, |_| Ok(Command::Requeue(id))).await
+}
+
+/// Sets how many replicas a service has.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/scale", tag = "jobs", operation_id = "scale",
+    params(("id" = u64, Path, description = "The service."), super::openapi::IdempotencyKey),
+    request_body = Scale,
+    responses((status = 200, description = "The service as it stands now.", body = JobView), WriteProblems)
+)]
+pub(super) async fn scale(
+    State(server): App,
+    writer: Writer,
+    Named(id): Named<u64>,
+    request: axum::extract::Request,
+) -> Result<Json<JobView>, Refused> {
+    change(&server, &writer, id, request, |bytes| Ok(Command::Scale { job: id, scale: body::parse(bytes)? })).await
+}
+
+/// Tells how many replicas the load of a service needs now; its curve, if it has one, counts again from the next full hour.
+#[utoipa::path(
+    put, path = "/v1/jobs/{id}/demand", tag = "jobs", operation_id = "demand",
+    params(("id" = u64, Path, description = "The service."), super::openapi::IdempotencyKey),
+    request_body = Demand,
+    responses((status = 200, description = "The service as it stands now.", body = JobView), WriteProblems)
+)]
+pub(super) async fn demand(
+    State(server): App,
+    writer: Writer,
+    Named(id): Named<u64>,
+    request: axum::extract::Request,
+) -> Result<Json<JobView>, Refused> {
+    change(&server, &writer, id, request, |bytes| {
+        let demand: Demand = body::parse(bytes)?;
+        Ok(Command::Demand { job: id, replicas: demand.replicas })
+    })
+    .await
 }
 
 async fn change(

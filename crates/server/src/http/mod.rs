@@ -23,7 +23,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
 use crate::problem::{Refused, problem};
 use crate::server::Server;
@@ -41,6 +41,8 @@ pub(crate) fn router(server: &Arc<Server>) -> Router {
         .route("/v1/jobs/{id}/hold", post(jobs::hold))
         .route("/v1/jobs/{id}/release", post(jobs::release))
         .route("/v1/jobs/{id}/requeue", post(jobs::requeue))
+        .route("/v1/jobs/{id}/scale", post(jobs::scale))
+        .route("/v1/jobs/{id}/demand", put(jobs::demand))
         .route("/v1/jobs/{id}/why", get(jobs::why))
         .route("/v1/jobs/{id}/logs", get(logs::read))
         .route("/v1/jobs/{id}/steps", post(steps::ask))

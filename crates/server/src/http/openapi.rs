@@ -102,6 +102,8 @@ pub(super) enum WriteProblems {
         super::jobs::hold,
         super::jobs::release,
         super::jobs::requeue,
+        super::jobs::scale,
+        super::jobs::demand,
         super::jobs::why,
         super::logs::read,
         super::steps::ask,

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use offtake_protocol::rest::{JobState, Problem, Submitted};
+use offtake_protocol::rest::{JobState, Problem, Scale, Submitted};
 use offtake_server::core::{Answer, Command};
 use offtake_server::fact::Event as Fact;
 use offtake_units::Duration;
 use offtake_workload::rng::Rng;
-use offtake_workload::{Dependency, JobFile, Tier, When, WireGang, human};
+use offtake_workload::{Dependency, JobFile, ServiceFile, Tier, When, WireGang, human};
 
 use crate::plan::{between, in_1000};
 use crate::server::Call;
@@ -29,6 +29,8 @@ pub enum Ask {
     Hold(u64),
     Release(u64),
     Requeue(u64),
+    Scale { job: u64, minimum: u32, maximum: u32 },
+    Demand { job: u64, replicas: u32 },
     Drain { node: String, reason: String },
     Resume(String),
     JoinToken { digest: String, expires_ms: i64 },
@@ -64,6 +66,11 @@ impl Ask {
             Self::Hold(job) => Command::Hold(job),
             Self::Release(job) => Command::Release(job),
             Self::Requeue(job) => Command::Requeue(job),
+            Self::Scale { job, minimum, maximum } => {
+                let scale = Scale { replicas: None, minimum: Some(minimum), maximum: Some(maximum) };
+                Command::Scale { job, scale }
+            }
+            Self::Demand { job, replicas } => Command::Demand { job, replicas },
             Self::Drain { node, reason } => Command::Drain { node, reason },
             Self::Resume(node) => Command::Resume(node),
             Self::JoinToken { digest, expires_ms } => {
@@ -186,8 +193,23 @@ impl World {
             Ask::Submit((0..count).map(|_| self.some_file()).collect())
         } else if choice < 90 {
             let Some(job) = self.clients.some_job() else { return };
+            let replica = self.some_replica(job);
             let rng = &mut self.clients.rng;
             match choice {
+                55..60 if replica.is_some() => {
+                    let minimum = rng.below(4) as u32;
+                    Ask::Scale { job, minimum, maximum: minimum.max(1) + rng.below(3) as u32 }
+                }
+                60..68 if replica.is_some() => Ask::Demand { job, replicas: rng.below(6) as u32 },
+                _ if replica.is_some() && in_1000(rng, 700) => {
+                    let job = replica.unwrap_or(job);
+                    match choice {
+                        68..72 => Ask::Cancel { job, signal: None, now: in_1000(rng, 300) },
+                        72..78 => Ask::Hold(job),
+                        78..84 => Ask::Release(job),
+                        _ => Ask::Requeue(job),
+                    }
+                }
                 55..65 => Ask::Cancel { job, signal: None, now: in_1000(rng, 300) },
                 65..68 => Ask::Cancel { job, signal: Some(12), now: false },
                 68..74 => Ask::Hold(job),
@@ -206,6 +228,21 @@ impl World {
         self.ask(ask);
     }
 
+    /// A replica of a service that has any.
+    fn some_replica(&mut self, service: u64) -> Option<u64> {
+        let replicas = self.oracle.replicas_of(service);
+        (!replicas.is_empty()).then(|| replicas[self.clients.rng.below(replicas.len() as u64) as usize])
+    }
+
+    /// What stays is withdrawn when all has healed.
+    pub fn cancel_services(&mut self) {
+        if self.clients.all_told() {
+            for job in self.oracle.services_left() {
+                self.ask(Ask::Cancel { job, signal: None, now: false });
+            }
+        }
+    }
+
     /// What is still drained when all has healed takes work again.
     pub fn resume_drained(&mut self) {
         if self.clients.all_told() {
@@ -216,6 +253,33 @@ impl World {
     }
 
     fn some_file(&mut self) -> JobFile {
+        let file = self.some_job_file();
+        let mut rng = self.clients.rng.derive_index(self.clients.asks.len() as u64);
+        if !in_1000(&mut rng, 150) || file.gangs.len() != 1 {
+            return file;
+        }
+        let minimum = rng.below(4) as u32;
+        let service = ServiceFile {
+            minimum: Some(minimum),
+            maximum: Some(minimum.max(1) + rng.below(3) as u32),
+            disruption_budget: in_1000(&mut rng, 600).then(|| rng.below(3) as u32),
+            ..ServiceFile::default()
+        };
+        JobFile {
+            name: file.name,
+            tier: file.tier,
+            checkpoint_signal: file.checkpoint_signal,
+            checkpoint_grace: file.checkpoint_grace,
+            grace: file.grace,
+            gangs: file.gangs,
+            command: file.command,
+            script: file.script,
+            service: Some(service),
+            ..JobFile::default()
+        }
+    }
+
+    fn some_job_file(&mut self) -> JobFile {
         let now = self.server_now();
         let clients = &mut self.clients;
         let mut after = Vec::new();

@@ -50,9 +50,32 @@ struct Truth {
     stop: Option<StopReason>,
     held_by_user: bool,
     end: Option<JobState>,
+    /// Of a service: the most replicas that it may have.
+    most_replicas: Option<u32>,
+    /// Of a service whose maximum was lowered: those that had nodes then, as long as they have not ended for good.
+    too_many: u32,
 }
 
 impl Truth {
+    const fn new(spec: Arc<Job>, held_by_user: bool) -> Self {
+        Self {
+            spec,
+            attempts: 0,
+            placed: false,
+            in_vain: 0,
+            started_ever: false,
+            stop: None,
+            held_by_user,
+            end: None,
+            most_replicas: None,
+            too_many: 0,
+        }
+    }
+
+    fn is_replica_of(&self, service: u64) -> bool {
+        self.spec.service == Some(service)
+    }
+
     fn program(&self) -> &Program {
         self.spec.program.as_ref().expect("every job here runs something")
     }
@@ -99,6 +122,30 @@ impl Oracle {
             When::Succeeded => other.end == Some(JobState::Finished),
             When::Failed => other.end == Some(JobState::Failed),
         }
+    }
+
+    /// The replicas of a service that are not over.
+    pub fn replicas_of(&self, service: u64) -> Vec<u64> {
+        let live = self.jobs.iter().filter(|(_, truth)| truth.is_replica_of(service) && truth.end.is_none());
+        live.map(|(id, _)| *id).collect()
+    }
+
+    /// Services that nobody has withdrawn.
+    pub fn services_left(&self) -> Vec<u64> {
+        let stays = |truth: &Truth| truth.most_replicas.is_some() && truth.stop.is_none();
+        self.jobs.iter().filter(|(_, truth)| stays(truth)).map(|(id, _)| *id).collect()
+    }
+
+    /// Replicas of a service that have nodes.
+    fn placed_of(&self, service: u64) -> u32 {
+        self.jobs.values().filter(|truth| truth.is_replica_of(service) && truth.placed).count() as u32
+    }
+
+    /// One more replica of a service may have nodes.
+    fn has_room(&self, service: u64) {
+        let (placed, truth) = (self.placed_of(service), &self.jobs[&service]);
+        let most = truth.most_replicas.unwrap_or(0).max(truth.too_many);
+        assert!(placed < most, "service {service} has {placed} replicas on nodes, and may have {most}");
     }
 
     fn may_be_placed(&self, job: u64, truth: &Truth, at: Timestamp) {
@@ -247,16 +294,7 @@ impl World {
         match event {
             EngineEvent::JobSubmitted { job, spec } => {
                 let held_by_user = spec.program.as_ref().is_some_and(|program| program.hold);
-                let truth = Truth {
-                    spec: Arc::clone(spec),
-                    attempts: 0,
-                    placed: false,
-                    in_vain: 0,
-                    started_ever: false,
-                    stop: None,
-                    held_by_user,
-                    end: None,
-                };
+                let truth = Truth::new(Arc::clone(spec), held_by_user);
                 assert!(self.oracle.jobs.insert(job.0, truth).is_none(), "job {} is submitted twice", job.0);
             }
             EngineEvent::JobPlaced { job, placement } => {
@@ -266,6 +304,8 @@ impl World {
                 assert_eq!(bad, None, "job {} is placed on a node that takes no work", job.0);
                 let truth = self.truth(job.0);
                 truth.stop = None;
+                let service = truth.spec.service;
+                service.into_iter().for_each(|service| self.oracle.has_room(service));
                 self.oracle.may_be_placed(job.0, &self.oracle.jobs[&job.0], at);
                 let truth = self.truth(job.0);
                 truth.attempts += 1;
@@ -302,11 +342,14 @@ impl World {
                 let truth = self.truth(job.0);
                 assert!(truth.placed, "job {} is stopped, and does not run", job.0);
                 assert_ne!(truth.stop, Some(StopReason::Cancelled), "nothing undoes a cancellation");
+                let undone = truth.stop == Some(StopReason::Retired) && *reason != StopReason::Cancelled;
+                assert!(!undone, "replica {} is wanted no more, and stopped as {reason:?}", job.0);
                 truth.stop = Some(*reason);
             }
             EngineEvent::JobRequeued { job, .. } => {
                 let truth = self.truth(job.0);
                 assert!(truth.placed && truth.stop != Some(StopReason::Cancelled));
+                assert_ne!(truth.stop, Some(StopReason::Retired), "replica {} is wanted no more", job.0);
                 truth.placed = false;
             }
             EngineEvent::NodesSwapped { job, swaps, .. } => {
@@ -329,6 +372,39 @@ impl World {
             }
             EngineEvent::JobFailed { job } => self.ends_for_good(job.0, JobState::Failed),
             EngineEvent::JobCancelled { job } => self.ends_for_good(job.0, JobState::Cancelled),
+            EngineEvent::ServiceSubmitted { service, spec } => {
+                let replica = Job {
+                    tier: spec.tier,
+                    gangs: vec![spec.replica.clone()],
+                    program: spec.program.clone(),
+                    ..Job::default()
+                };
+                let truth = Truth { most_replicas: Some(spec.maximum), ..Truth::new(Arc::new(replica), false) };
+                assert!(
+                    self.oracle.jobs.insert(service.0, truth).is_none(),
+                    "service {} is submitted twice",
+                    service.0
+                );
+            }
+            EngineEvent::ServiceBounded { service, maximum, .. } => {
+                let placed = self.oracle.placed_of(service.0);
+                let truth = self.truth(service.0);
+                (truth.most_replicas, truth.too_many) = (Some(*maximum), placed);
+            }
+            EngineEvent::ServiceCancelled { service } => {
+                let truth = self.truth(service.0);
+                assert_eq!(truth.end, None, "service {} is over", service.0);
+                truth.stop = Some(StopReason::Cancelled);
+                self.replica_ended(service.0);
+            }
+            EngineEvent::ReplicaAdded { service, replica } => {
+                let known = self.truth(service.0);
+                assert!(known.stop.is_none(), "service {} is withdrawn, and gets a replica", service.0);
+                let spec = Job { service: Some(service.0), ..(*known.spec).clone() };
+                let truth = Truth::new(Arc::new(spec), false);
+                assert!(self.oracle.jobs.insert(replica.0, truth).is_none(), "replica {} is there twice", replica.0);
+            }
+            EngineEvent::ReplicaRetired { replica, .. } => self.ends_for_good(replica.0, JobState::Cancelled),
             EngineEvent::NodeLost { node } => drop(self.oracle.lost.insert(*node)),
             EngineEvent::NodeReturned { node } => drop(self.oracle.lost.remove(node)),
             EngineEvent::NodeDrained { node, reason } => {
@@ -346,8 +422,20 @@ impl World {
         assert_eq!(truth.end, None, "job {job} ends twice");
         truth.end = Some(state);
         truth.placed = false;
+        let service = truth.spec.service;
         let lives = self.all_living().into_iter().find(|task| task.job == job);
         assert_eq!(lives, None, "job {job} has ended, and lives");
+        service.into_iter().for_each(|service| self.replica_ended(service));
+    }
+
+    /// A service that was withdrawn is over with its last replica.
+    fn replica_ended(&mut self, service: u64) {
+        let placed = self.oracle.placed_of(service);
+        let truth = self.truth(service);
+        truth.too_many = truth.too_many.min(placed);
+        if self.oracle.replicas_of(service).is_empty() && self.truth(service).stop.is_some() {
+            self.truth(service).end = Some(JobState::Cancelled);
+        }
     }
 
     fn all_ended_well(&self, job: u64, attempt: u32) {
@@ -453,7 +541,8 @@ impl World {
             .collect();
         let each: BTreeSet<u64> = keyed.iter().copied().collect();
         assert_eq!(each.len(), keyed.len(), "two keys, one job");
-        assert!(each.iter().eq(self.oracle.jobs.keys()), "each job was asked for once");
+        let asked_for = self.oracle.jobs.iter().filter(|(_, truth)| truth.spec.service.is_none()).map(|(id, _)| id);
+        assert!(each.iter().eq(asked_for), "each job was asked for once");
         for (ask, asked) in self.clients.asks.iter().enumerate() {
             match (&asked.ask, &asked.told) {
                 (Ask::Submit(_), Some(Ok(Told::Submitted(jobs)))) => {

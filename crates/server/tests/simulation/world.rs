@@ -116,6 +116,7 @@ impl World {
                     break;
                 }
                 self.resume_drained();
+                self.cancel_services();
                 look_at = at + 500;
                 let late = at > self.plan.active_ms + QUIET_AFTER_MS;
                 assert!(!late, "never quiet: {}", self.what_is_left());

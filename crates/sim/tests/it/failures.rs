@@ -131,6 +131,7 @@ fn busy(failures: Option<FailureModel>) -> Setup {
     });
     let mut setup = setup(jobs.collect(), Some(hours(24 * 60)), failures);
     setup.services.push(Arc::new(Service {
+        program: None,
         name: "chat".to_owned(),
         tenant: "serving".to_owned(),
         tier: Tier::Reserved,

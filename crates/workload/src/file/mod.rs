@@ -3,16 +3,18 @@
 
 mod array;
 mod read;
+mod service;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::trace::{WireGang, map_without_twins};
-use crate::{Dependency, Job, Tier};
+use crate::{Dependency, Job, Service, Tier};
 
 pub use read::MOST_SCRIPT_BYTES;
 pub(crate) use read::check_script;
+pub use service::ServiceFile;
 
 /// The indices of a job array, `0-15%4`.
 pub(crate) fn read_array(text: &str) -> Result<Array, crate::check::Fault> {
@@ -124,6 +126,9 @@ pub struct JobFile {
     /// It is submitted on hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<bool>,
+    /// It is a service: work that stays, and is run as equal replicas of its one gang.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceFile>,
 }
 
 /// What a job file asks for.
@@ -135,6 +140,8 @@ pub struct Submission {
     pub array: Option<Array>,
     /// Whether it is refused where its deadline cannot be met.
     pub must_meet_deadline: bool,
+    /// The service, where it is one; the job is one of its replicas then, whose program it runs.
+    pub service: Option<Service>,
 }
 
 /// The indices of a job array.

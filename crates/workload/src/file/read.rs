@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use offtake_units::{Duration, Timestamp};
 
-use super::{JobFile, Submission, array};
+use super::{JobFile, Submission, array, service};
 use crate::check::{self, Fault};
 use crate::human::{self, DURATION_ALLOWED, TIMESTAMP_ALLOWED};
 use crate::trace::{WireGang, WireJob};
@@ -34,6 +34,10 @@ impl JobFile {
     /// # Errors
     /// The first field that cannot be meant.
     pub fn read(mut self, submitted: Timestamp, tenant: &str) -> Result<Submission, Fault> {
+        let service = self.service.take();
+        if service.is_some() {
+            service::check_beside(&self)?;
+        }
         let start = start(std::mem::take(&mut self.command), self.script.take(), std::mem::take(&mut self.arguments))?;
         let name = self.name.take().unwrap_or_else(|| default_name(&start));
         let must_meet_deadline = self.must_meet_deadline.unwrap_or(false);
@@ -67,7 +71,8 @@ impl JobFile {
             return Err(Fault::new("begin", given, "an instant before `deadline`"));
         }
         job.program = Some(Arc::new(program));
-        Ok(Submission { job, array, must_meet_deadline })
+        let service = service.map(|service| service.of_replicas(&job)).transpose()?;
+        Ok(Submission { job, array, must_meet_deadline, service })
     }
 
     /// What remains of the file once the fields of the job are taken.

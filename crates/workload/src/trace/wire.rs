@@ -318,6 +318,7 @@ impl WireService {
             demand: self.demand_ppm.into_iter().map(Ppm::new).collect(),
             spread: self.spread,
             disruption_budget: self.disruption_budget,
+            program: None,
         })
     }
 

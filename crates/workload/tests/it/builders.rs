@@ -133,6 +133,7 @@ fn service() -> impl Strategy<Value = Service> {
     let spread = (proptest::option::of(word()), proptest::option::of(any::<u32>()));
     (name(), name(), tier(), gang(), 1_u32..=1_000_000, any::<u32>(), demand, spread).prop_map(
         |(name, tenant, tier, replica, maximum, minimum, demand, (spread, disruption_budget))| Service {
+            program: None,
             name,
             tenant,
             tier,

@@ -5,7 +5,9 @@ use std::path::Path;
 use offtake_units::{CpuMilli, Duration, Timestamp};
 use offtake_workload::human::parse_timestamp;
 use offtake_workload::sbatch::{Options, Surroundings};
-use offtake_workload::{Array, ChipRequest, Dependency, JobFile, JobText, Start, Strength, Tier, When, WireGang};
+use offtake_workload::{
+    Array, ChipRequest, Dependency, JobFile, JobText, ServiceFile, Start, Strength, Tier, When, WireGang,
+};
 use proptest::prelude::*;
 
 fn now() -> Timestamp {
@@ -264,6 +266,17 @@ fn job_file() -> impl Strategy<Value = JobFile> {
         any::<Option<i32>>(),
         (flag(), some()),
     );
+    let service = (count(), count(), count(), prop::collection::vec(any::<u32>(), 0..3), some(), count()).prop_map(
+        |(replicas, minimum, maximum, demand_ppm, spread, disruption_budget)| ServiceFile {
+            replicas,
+            minimum,
+            maximum,
+            demand_ppm,
+            spread,
+            disruption_budget,
+        },
+    );
+    let service = prop::option::of(service);
     let stop = (some(), some(), some(), some(), some());
     let runs = (
         prop::collection::vec(wire_gang(), 0..3),
@@ -274,7 +287,7 @@ fn job_file() -> impl Strategy<Value = JobFile> {
         some(),
     );
     let files = (some(), some(), flag(), count(), count(), count());
-    let rest = (some(), flag(), count(), prop::collection::vec(after, 0..3), some(), some(), flag());
+    let rest = (some(), flag(), count(), prop::collection::vec(after, 0..3), some(), some(), flag(), service);
     (about, stop, runs, files, rest).prop_map(|(about, stop, runs, files, rest)| JobFile {
         name: about.0,
         tenant: about.1,
@@ -309,7 +322,37 @@ fn job_file() -> impl Strategy<Value = JobFile> {
         array: rest.4,
         begin: rest.5,
         hold: rest.6,
+        service: rest.7,
     })
+}
+
+#[test]
+fn a_service_is_a_job_file_of_one_replica() {
+    let read = |text: &str| parse(text).read(now(), "ada");
+    let file = |service: &str| format!("command = [\"serve\"]\n[[gangs]]\nchips = 2\n[service]\n{service}\n");
+    let asked = read(&file("minimum = 1\nmaximum = 8\nspread = \"rack\"\ndisruption_budget = 1")).expect("a service");
+    let service = asked.service.expect("it is one");
+    assert_eq!((service.minimum, service.maximum, service.disruption_budget), (1, 8, Some(1)));
+    assert_eq!((service.spread.as_deref(), service.name.as_str()), (Some("rack"), "serve"));
+    assert_eq!((&service.replica, &service.program), (&asked.job.gangs[0], &asked.job.program));
+    assert_eq!(service.demand_at(now()), None, "nobody knows");
+    let fixed = read(&file("replicas = 3")).expect("a service").service.expect("it is one");
+    assert_eq!((fixed.minimum, fixed.maximum), (3, 3));
+    let curve = format!("minimum = 0\nmaximum = 10\ndemand_ppm = {:?}", [250_001; 24]);
+    let curved = read(&file(&curve)).expect("a service").service.expect("it is one");
+    assert_eq!(curved.demand_at(now()), Some(3), "a part of a replica is one");
+    let refused = |text: &str, field: &str| {
+        let fault = read(text).expect_err("it cannot be meant");
+        assert_eq!(fault.field, field, "{fault}");
+    };
+    refused(&file(""), "service");
+    refused(&file("replicas = 0"), "service.maximum");
+    refused(&file("replicas = 1\nminimum = 1"), "service.replicas");
+    refused(&file("minimum = 3\nmaximum = 2"), "service.minimum");
+    refused(&file("replicas = 1\ndemand_ppm = [1]"), "service.demand_ppm");
+    refused(&format!("duration = \"1h\"\n{}", file("replicas = 1")), "duration");
+    refused(&format!("array = \"0-3\"\n{}", file("replicas = 1")), "array");
+    refused(&format!("{}[[gangs]]\nworkers = 1\n", file("replicas = 1")), "gangs");
 }
 
 proptest! {
