@@ -9,6 +9,7 @@ use offtake_fleet::{NodeIx, NodeKindIx};
 use offtake_units::Timestamp;
 
 use crate::capacity::LimitIx;
+use crate::crossing;
 use crate::elastic;
 use crate::fact::{Event, Fact, JobId, Placement};
 use crate::health;
@@ -30,6 +31,7 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     admit(state, facts);
     health::judge(state, facts);
     reserve::keep_windows(state, facts);
+    crossing::cross(state, facts);
     preempt::look_again(state);
     scale(state, facts);
     match state.policy.queue {
@@ -99,6 +101,7 @@ fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
         if !try_first(state, lane, facts) && !try_first_hold(state, lane, facts) {
             preempt::make_room(state, lane, facts);
             park(state, lane);
+            crossing::begin_to_wait(state, lane, facts);
         }
     }
 }
@@ -137,6 +140,7 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
                 state.queue.use_up(key.shape);
             }
             state.holds_stale |= lacks_hold(state, lane);
+            crossing::begin_to_wait(state, lane, facts);
         }
     }
 }
