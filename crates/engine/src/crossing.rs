@@ -6,6 +6,8 @@
 //! without it ("delay scheduling": Zaharia et al., EuroSys 2010), level by level; levels at which no domain could ever
 //! hold it are crossed at once. What will do by now is part of its shape: all else follows from that.
 
+use std::ops::Range;
+
 use offtake_fleet::{Fleet, LevelIx, NodeIx};
 use offtake_units::{Duration, Ppm, Timestamp};
 use offtake_workload::{Gang, Job, Strength, Topology};
@@ -55,19 +57,32 @@ fn most_crossed(spec: &Job, fleet: &Fleet) -> u32 {
     spec.gangs.iter().filter_map(|gang| preferred(gang, fleet)).map(|(level, _)| level.0).max().unwrap_or(0)
 }
 
-/// Levels by which a gang lies wider than it prefers, where that costs something.
+/// Levels by which the domain that holds a gang is wider than it prefers, where that costs something: where levels are
+/// skipped, as on a site without racks, it counts as the site.
 fn crossed_by(gang: &Gang, slots: &[Slot], fleet: &Fleet) -> u32 {
     let Some((level, _)) = preferred(gang, fleet) else { return 0 };
-    let first = slots.iter().map(|slot| slot.nodes.first.0).min();
-    let last = slots.iter().map(|slot| slot.nodes.numbers().end).max();
-    let Some((first, last)) = first.zip(last) else { return 0 };
-    let holds_all = |level: u32| fleet.domains[fleet.around(NodeIx(first), LevelIx(level)).ix()].nodes.end >= last;
-    (0..level.0).find(|crossed| holds_all(level.0 - crossed)).unwrap_or(level.0)
+    let Some(Range { start, end }) = span(slots) else { return 0 };
+    let holds_all = |crossed: &u32| {
+        let domain = &fleet.domains[fleet.around(NodeIx(start), LevelIx(level.0 - crossed)).ix()];
+        domain.level.0 == level.0 - crossed && domain.nodes.end >= end
+    };
+    (0..level.0).find(holds_all).unwrap_or(level.0)
 }
 
-/// Levels by which each gang of a job lies wider than it prefers, where that costs something.
+/// From the first node of a gang to behind the last.
+fn span(slots: &[Slot]) -> Option<Range<u32>> {
+    let first = slots.iter().map(|slot| slot.nodes.first.0).min()?;
+    let last = slots.iter().map(|slot| slot.nodes.numbers().end).max()?;
+    Some(first..last)
+}
+
+/// Levels by which each gang of a job lies wider than it prefers, where that costs something. On one node none does.
 pub fn levels_crossed(spec: &Job, placement: &Placement, fleet: &Fleet) -> Vec<u32> {
-    spec.gangs.iter().zip(&placement.gangs).map(|(gang, slots)| crossed_by(gang, slots, fleet)).collect()
+    let crossed = |(gang, slots): (&Gang, &Vec<Slot>)| match span(slots) {
+        Some(span) if span.len() > 1 => crossed_by(gang, slots, fleet),
+        _ => 0,
+    };
+    spec.gangs.iter().zip(&placement.gangs).map(crossed).collect()
 }
 
 /// The gangs of a job, no wider than a placement has them.
@@ -75,8 +90,8 @@ pub fn as_wide_as(spec: &Job, gangs: Vec<Gang>, placement: &Placement, fleet: &F
     if !weighs(spec) {
         return gangs;
     }
-    let crossed = levels_crossed(spec, placement, fleet).into_iter().max().unwrap_or(0);
-    within(&gangs, crossed, fleet)
+    let crossed = spec.gangs.iter().zip(&placement.gangs).map(|(gang, slots)| crossed_by(gang, slots, fleet));
+    within(&gangs, crossed.max().unwrap_or(0), fleet)
 }
 
 /// The share of its speed at which a job goes where it lies wider than it prefers: that of its slowest gang.

@@ -71,7 +71,7 @@ impl State {
             return None;
         }
         let gangs = as_placed(spec, placement, self.fleet());
-        self.intern(&gangs).ok()
+        self.shape_of_running(&gangs).ok()
     }
 
     /// The speed of a running job, as a share of that with the workers that it prefers.

@@ -403,7 +403,7 @@ impl State {
     }
 
     /// The shape of what runs, or was let in before: nobody asks again whether it ever could.
-    fn shape_of_running(&mut self, gangs: &[Gang]) -> Result<ShapeIx, Unfit> {
+    pub(crate) fn shape_of_running(&mut self, gangs: &[Gang]) -> Result<ShapeIx, Unfit> {
         if let Some(Ok(known)) = self.shape_ids.get(gangs) {
             return Ok(*known);
         }
