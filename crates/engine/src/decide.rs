@@ -224,6 +224,19 @@ pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: Jo
     if state.is_apart(job) || state.is_full(job, shape_ix) {
         return None;
     }
+    // Who weighs levels may lie narrower with a part of what is kept for itself.
+    let own = state.job(job).filter(|work| crossing::weighs(&work.spec)).and_then(|_| state.laid_hold_of(job));
+    if let Some(own) = own {
+        state.lift_hold(own);
+    }
+    let found = place_around(state, shape_ix, shape, job);
+    if let Some(own) = own {
+        state.lay_hold(own);
+    }
+    found
+}
+
+fn place_around(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
     let allowance = state.allowance(job);
     state.see_as(job);
     let spread = state.spread_of(job, shape);
@@ -267,6 +280,15 @@ fn try_own_holds(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool
 fn try_own_hold(state: &mut State, job: JobId, shape: ShapeIx, facts: &mut Vec<Fact>) -> bool {
     let Some(hold) = state.hold_of(job) else { return false };
     let (placement, is_due) = (Arc::clone(&hold.placement), hold.start <= state.now());
+    if state.job(job).is_some_and(|work| crossing::weighs(&work.spec)) && !is_resized(state, job, shape) {
+        // What is kept for it may be wider than what has come free since.
+        let of = Arc::clone(state.shape(shape));
+        if let Some(placement) = place(state, shape, &of, job) {
+            propose(state, facts, Event::HoldReleased { job });
+            begin(state, facts, job, Arc::new(placement));
+            return true;
+        }
+    }
     if state.settle(job, shape, &placement) {
         propose(state, facts, Event::HoldReleased { job });
         begin(state, facts, job, placement);
