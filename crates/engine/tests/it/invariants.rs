@@ -87,7 +87,8 @@ fn gangs() -> impl Strategy<Value = Gang> {
             let gang = Gang { spares: u32::from(has_spares), ..gang };
             let Some(level) = level else { return gang };
             // Some weigh what wider places cost.
-            let cost = Ppm::new(if gang.workers % 2 == 0 && strength == Strength::Preferred { 200_000 } else { 0 });
+            let cost =
+                Ppm::new(if gang.workers.is_multiple_of(2) && strength == Strength::Preferred { 200_000 } else { 0 });
             let gang = within(gang, level, strength);
             Gang { topology: gang.topology.clone().map(|topology| Topology { cost, ..topology }), ..gang }
         },
