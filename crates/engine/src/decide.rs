@@ -9,6 +9,7 @@ use offtake_fleet::{NodeIx, NodeKindIx};
 use offtake_units::Timestamp;
 
 use crate::capacity::LimitIx;
+use crate::crossing;
 use crate::elastic;
 use crate::fact::{Event, Fact, JobId, Placement};
 use crate::health;
@@ -30,6 +31,7 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     admit(state, facts);
     health::judge(state, facts);
     reserve::keep_windows(state, facts);
+    crossing::cross(state, facts);
     preempt::look_again(state);
     scale(state, facts);
     match state.policy.queue {
@@ -86,6 +88,7 @@ fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
         if !try_first(state, lane, facts) && !try_first_hold(state, lane, facts) {
             preempt::make_room(state, lane, facts);
             park(state, lane);
+            crossing::begin_to_wait(state, lane, facts);
         }
     }
 }
@@ -124,6 +127,7 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
                 state.queue.use_up(key.shape);
             }
             state.holds_stale |= lacks_hold(state, lane);
+            crossing::begin_to_wait(state, lane, facts);
         }
     }
 }
@@ -207,6 +211,19 @@ pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: Jo
     if state.is_apart(job) || state.is_full(job, shape_ix) {
         return None;
     }
+    // Who weighs levels may lie narrower with a part of what is kept for itself.
+    let own = state.job(job).filter(|work| crossing::weighs(&work.spec)).and_then(|_| state.laid_hold_of(job));
+    if let Some(own) = own {
+        state.lift_hold(own);
+    }
+    let found = place_around(state, shape_ix, shape, job);
+    if let Some(own) = own {
+        state.lay_hold(own);
+    }
+    found
+}
+
+fn place_around(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
     let allowance = state.allowance(job);
     state.see_as(job);
     let spread = state.spread_of(job, shape);
@@ -250,6 +267,15 @@ fn try_own_holds(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool
 fn try_own_hold(state: &mut State, job: JobId, shape: ShapeIx, facts: &mut Vec<Fact>) -> bool {
     let Some(hold) = state.hold_of(job) else { return false };
     let (placement, is_due) = (Arc::clone(&hold.placement), hold.start <= state.now());
+    if state.job(job).is_some_and(|work| crossing::weighs(&work.spec)) && !is_resized(state, job, shape) {
+        // What is kept for it may be wider than what has come free since.
+        let of = Arc::clone(state.shape(shape));
+        if let Some(placement) = place(state, shape, &of, job) {
+            propose(state, facts, Event::HoldReleased { job });
+            begin(state, facts, job, Arc::new(placement));
+            return true;
+        }
+    }
     if state.settle(job, shape, &placement) {
         propose(state, facts, Event::HoldReleased { job });
         begin(state, facts, job, placement);

@@ -104,7 +104,7 @@ impl State {
             memory: node.memory,
             accelerators: fleet.accelerator(node).map(|chip| chip.name.clone()).into_iter().collect(),
             attributes: node.attributes.clone(),
-            topology: Some(Topology { level: fleet.levels[level.ix()].clone(), strength: Strength::Required }),
+            topology: Some(Topology::new(fleet.levels[level.ix()].clone(), Strength::Required)),
             per_node: None,
             ..Gang::default()
         };

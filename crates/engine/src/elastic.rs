@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
+use offtake_fleet::Fleet;
 use offtake_units::{Duration, Ppm, Timestamp};
 use offtake_workload::{Elastic, Gang, Job};
 
 use crate::capacity::LimitIx;
+use crate::crossing::{as_wide_as, speed_across, weighs};
 use crate::decide::propose;
 use crate::fact::{Event, Fact, JobId, NodeRange, Placement, Slot, StopReason};
 use crate::place::{Placing, ShapeIx};
@@ -44,10 +46,11 @@ fn resized(spec: &Job, workers: u32) -> Option<Vec<Gang>> {
     Some(gangs)
 }
 
-/// The gangs of a job with the workers that a placement gives them.
-pub fn as_placed(spec: &Job, placement: &Placement) -> Vec<Gang> {
+/// The gangs of a job with the workers that a placement gives them, and no wider.
+pub fn as_placed(spec: &Job, placement: &Placement, fleet: &Fleet) -> Vec<Gang> {
     let workers = elastic_gang(spec).and_then(|(place, ..)| Some(workers_of(placement.gangs.get(place)?)));
-    workers.and_then(|workers| resized(spec, workers)).unwrap_or_else(|| spec.gangs.clone())
+    let gangs = workers.and_then(|workers| resized(spec, workers)).unwrap_or_else(|| spec.gangs.clone());
+    as_wide_as(spec, gangs, placement, fleet)
 }
 
 impl State {
@@ -58,30 +61,43 @@ impl State {
         self.shape_of_size(&spec, placement).or(Some(shape))
     }
 
-    /// The shape of an elastic job with the workers that a placement gives it, where they are not the preferred.
+    /// The shape of a job as a placement has it, where that may differ from what it asks for.
     fn shape_of_size(&mut self, spec: &Job, placement: &Placement) -> Option<ShapeIx> {
-        let (place, gang, _) = elastic_gang(spec)?;
-        let workers = workers_of(placement.gangs.get(place)?);
-        if workers == gang.workers { None } else { self.intern(&resized(spec, workers)?).ok() }
+        let is_resized = match elastic_gang(spec) {
+            Some((place, gang, _)) => workers_of(placement.gangs.get(place)?) != gang.workers,
+            None => false,
+        };
+        if !is_resized && !weighs(spec) {
+            return None;
+        }
+        let gangs = as_placed(spec, placement, self.fleet());
+        self.shape_of_running(&gangs).ok()
     }
 
     /// The speed of a running job, as a share of that with the workers that it prefers.
     pub fn speed(&self, job: JobId) -> Ppm {
         let Some(work) = self.job(job) else { return Ppm::ONE };
         let Phase::Running { placement, .. } = &work.phase else { return Ppm::ONE };
-        speed(&work.spec, placement)
+        speed(&work.spec, placement, self.fleet())
     }
 }
 
-/// The speed of a job as it is placed.
-pub fn speed(spec: &Job, placement: &Placement) -> Ppm {
+/// The speed of a job as it is placed: with so many workers, and across so many levels.
+pub fn speed(spec: &Job, placement: &Placement, fleet: &Fleet) -> Ppm {
     let of = |(place, gang, _): (usize, &Gang, &Elastic)| Some(gang.speed(workers_of(placement.gangs.get(place)?)));
-    elastic_gang(spec).and_then(of).unwrap_or(Ppm::ONE)
+    let with_workers = elastic_gang(spec).and_then(of).unwrap_or(Ppm::ONE);
+    if !weighs(spec) {
+        return with_workers;
+    }
+    let across = u64::from(speed_across(spec, placement, fleet).parts());
+    let parts = u64::from(with_workers.parts()) * across / u64::from(Ppm::ONE.parts());
+    Ppm::new(u32::try_from(parts).unwrap_or(u32::MAX))
 }
 
 /// Places a job that does not fit as it prefers with as many workers as do fit.
 pub fn place_smaller(state: &mut State, job: JobId) -> Option<Placement> {
-    let spec = Arc::clone(&state.job(job)?.spec);
+    elastic_gang(&state.job(job)?.spec)?;
+    let spec = state.as_it_may_be(job)?;
     let (_, gang, bounds) = elastic_gang(&spec)?;
     most_that_fit(state, job, &spec, bounds.minimum, gang.workers.checked_sub(1)?)
 }
@@ -182,7 +198,7 @@ fn larger(state: &mut State, job: JobId) -> Option<(Placement, Vec<(LimitIx, i64
     let Phase::Running { shape, placement, placed, since, ends, stage } = &work.phase else { return None };
     let (shape, placement, since_placed, since) = (*shape, Arc::clone(placement), now - *placed, now - *since);
     let left = if *ends == Timestamp::NEVER { HORIZON } else { *ends - now };
-    let (place, gang, bounds) = elastic_gang(&spec)?;
+    let (place, _, bounds) = elastic_gang(&spec)?;
     let policy = state.policy.preemption.clone()?;
     let workers = workers_of(&placement.gangs[place]);
     let may = !matches!(stage, Stage::Stopping(_)) && since_placed >= policy.minimum_run(spec.tier);
@@ -199,9 +215,11 @@ fn larger(state: &mut State, job: JobId) -> Option<(Placement, Vec<(LimitIx, i64
     state.see_as(job);
     state.vacate(shape, &placement);
     state.leave(job, &placement);
-    let found = most_that_fit(state, job, &spec, workers + 1, bounds.maximum);
+    // It grows no wider than it lies.
+    let as_wide = Job { gangs: as_wide_as(&spec, spec.gangs.clone(), &placement, state.fleet()), ..Job::clone(&spec) };
+    let found = most_that_fit(state, job, &as_wide, workers + 1, bounds.maximum);
     let found = found.and_then(|larger| {
-        let resized = Shape::resolve(&as_placed(&spec, &larger), state.fleet()).ok()?;
+        let resized = Shape::resolve(&as_placed(&spec, &larger, state.fleet()), state.fleet()).ok()?;
         let extra = state.left_with(&resized, &larger);
         state.vacate_gangs(&resized, &larger);
         Some((larger, extra))
@@ -210,7 +228,8 @@ fn larger(state: &mut State, job: JobId) -> Option<(Placement, Vec<(LimitIx, i64
     state.enter(job, &placement);
     state.capacity.resume_watch(&watch);
     let (larger, extra) = found?;
-    let (slow, fast) = (i128::from(gang.speed(workers).parts()), i128::from(speed(&spec, &larger).parts()));
+    let of = |placement: &Placement| i128::from(speed(&spec, placement, state.fleet()).parts());
+    let (slow, fast) = (of(&placement), of(&larger));
     let saved = i128::from(left.as_millis()) * (fast - slow) / fast.max(1);
     let cost = preempt::unsaved(&spec, since_placed, since) + policy.restart;
     (saved > i128::from(cost.as_millis() * TIMES_THE_COST)).then_some((larger, extra))

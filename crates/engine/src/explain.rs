@@ -11,6 +11,7 @@ use offtake_units::{ChipMilli, Ppm, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Strength};
 
 use crate::capacity::{FreeVector, LimitIx, Withheld};
+use crate::crossing::{levels_crossed, speed_across, weighs};
 use crate::decide::place;
 use crate::fact::{JobId, NodeRange, Placement, ReservationId};
 use crate::opening::Opening;
@@ -49,6 +50,8 @@ pub struct Waiting {
     pub obstacles: Vec<Obstacle>,
     /// Jobs before it in its lane: those of its tier that ask for the same and came earlier.
     pub before: u64,
+    /// Levels by which it may by now lie wider than it prefers, and when one more will do; none where no level has a cost.
+    pub levels: Option<(u32, Option<Timestamp>)>,
     /// What is kept for it.
     pub hold: Option<Promise>,
     /// When it can start if running work ends when it is expected to and nobody else goes first; none when nobody knows.
@@ -227,6 +230,9 @@ pub struct Placed {
     pub domain: Option<DomainIx>,
     /// What each gang asked for: the level at which one domain must or should hold all its workers.
     pub topology: Vec<Option<(LevelIx, Strength)>>,
+    /// Levels by which it lies wider than it prefers, that of its gangs by the most, and the share of its speed at which
+    /// it goes there; none where no level has a cost.
+    pub levels: Option<(u32, Ppm)>,
     /// Since when it has its nodes.
     pub placed: Timestamp,
     /// When it is expected to end; [`Timestamp::NEVER`] when nobody knows.
@@ -280,10 +286,16 @@ impl State {
                     let free = &self.capacity.class_of(NodeIx(*node)).vector;
                     free == self.capacity.empty(free.kind)
                 };
+                let spec = &self.job(job)?.spec;
+                let levels = weighs(spec).then(|| {
+                    let crossed = levels_crossed(spec, placement, self.fleet()).into_iter().max().unwrap_or(0);
+                    (crossed, speed_across(spec, placement, self.fleet()))
+                });
                 Explanation::Placed(Placed {
                     nodes: placement.nodes(),
                     domain,
                     topology,
+                    levels,
                     placed: *placed,
                     ends: *ends,
                     stage: *stage,
@@ -336,7 +348,8 @@ impl State {
         let out = self.conditions().range(NodeIx(nodes.start)..NodeIx(nodes.end));
         let out = out.map(|(node, condition)| (*node, condition.clone())).collect();
         let opening = if obstacles.contains(&Obstacle::Scattered) { self.opening_for(job) } else { None };
-        Some(Waiting { needs, obstacles, before, hold, earliest, running, running_jobs, out, opening })
+        let levels = self.job(job).filter(|work| weighs(&work.spec)).map(|work| (work.crossing, self.crosses_at(job)));
+        Some(Waiting { needs, obstacles, before, levels, hold, earliest, running, running_jobs, out, opening })
     }
 
     /// What a job waits for that cannot start before its reservation has.

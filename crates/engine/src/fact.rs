@@ -145,6 +145,17 @@ pub enum Event {
         /// The job.
         job: JobId,
     },
+    /// A waiting job that prefers a level at a cost, the first of its kind, has no room: from now on it waits for so much
+    /// of its time before one level wider will do.
+    LevelAwaited {
+        /// The job.
+        job: JobId,
+    },
+    /// A waiting job has waited for a level long enough: one level wider will do from now on.
+    LevelCrossed {
+        /// The job.
+        job: JobId,
+    },
     /// A job has ended without the result that it was for.
     JobFailed {
         /// The job.

@@ -25,6 +25,16 @@ impl Later {
         self.by_job.contains_key(&job)
     }
 
+    /// When a job is to be looked at.
+    pub fn at(&self, job: JobId) -> Option<Timestamp> {
+        self.by_job.get(&job).copied()
+    }
+
+    /// When the next is to be looked at.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.in_order.first().map(|(at, _)| *at)
+    }
+
     /// As data.
     pub const fn image(&self) -> &BTreeMap<JobId, Timestamp> {
         &self.by_job

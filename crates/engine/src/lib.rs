@@ -5,6 +5,7 @@
 
 mod admission;
 mod capacity;
+mod crossing;
 mod decide;
 mod defrag;
 mod displaceable;

@@ -258,7 +258,7 @@ impl<'a> Placing<'a> {
         let (innermost, outermost) = match gang.topology {
             None => (0, 0),
             Some((level, Strength::Required)) => (level.0, level.0),
-            Some((level, Strength::Preferred)) => (level.0, 0),
+            Some((level, Strength::Preferred)) => (level.0, gang.widest.0),
         };
         let least = self.inside.map_or(0, |domain| self.capacity.fleet().domains[domain.ix()].level.0);
         let placed = (outermost.max(least)..=innermost.max(least))

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use offtake_fleet::{DomainIx, LevelIx, NodeIx};
 use offtake_units::{Duration, Timestamp};
-use offtake_workload::Strength;
 use rustc_hash::FxHashMap;
 
 use crate::capacity::{Limit, LimitIx, Withheld};
@@ -34,8 +33,8 @@ pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -
     let capped = state.capacity.limits().iter().any(Limit::can_bind);
     let spec = Arc::clone(&state.job(job)?.spec);
     let longest = Duration::from_millis(i64::MAX);
-    let limit = spec.duration.unwrap_or(longest);
-    let length = state.job(job)?.planned.unwrap_or(limit);
+    let limit = state.job(job)?.limit().unwrap_or(longest);
+    let length = state.job(job)?.length().unwrap_or(longest);
     let window = state.own_window(&spec).map(|window| (window.job, window.start, window.end));
     let search = Search { shape_ix, shape, job, length, limit, own_window: window.map(|(window, ..)| window) };
     state.see_as(job);
@@ -290,10 +289,7 @@ impl<'a> Count<'a> {
         }
         turns.retain(|(at, ..)| *at >= now);
         turns.sort_unstable_by(|a, b| b.cmp(a));
-        let level = match gang.topology {
-            Some((level, Strength::Required)) => level,
-            _ => LevelIx(0),
-        };
+        let level = gang.outer_level();
         Self {
             gang,
             level,

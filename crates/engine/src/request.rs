@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use offtake_fleet::{AcceleratorKindIx, Fleet, LevelIx, NodeKind, NodeKindIx, Sides, Torus};
 use offtake_units::{ChipMilli, CpuMilli, Mebibytes};
-use offtake_workload::{ChipRequest, Gang, INNERMOST, Slice, Strength};
+use offtake_workload::{ChipRequest, Gang, INNERMOST, Slice, Strength, Topology};
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::Take;
@@ -32,6 +32,8 @@ pub struct Request {
     pub kinds: Vec<(NodeKindIx, u32)>,
     /// The level at which one domain must or should hold all workers.
     pub topology: Option<(LevelIx, Strength)>,
+    /// The widest level at which one domain may hold all workers where a narrower one should; otherwise the widest of all.
+    pub widest: LevelIx,
     /// The most workers on one node, where that is fewer than all.
     pub per_node: Option<u32>,
     /// Workers of one group, and the level at which one domain must hold them; none where the workers are one group.
@@ -210,6 +212,10 @@ impl Request {
             None => None,
             Some(topology) => Some((level_of(&topology.level, fleet)?, topology.strength)),
         };
+        let widest = match &gang.topology {
+            Some(Topology { strength: Strength::Preferred, widest: Some(widest), .. }) => level_of(widest, fleet)?,
+            _ => LevelIx(0),
+        };
         let groups = match &gang.groups {
             None => None,
             Some(groups) => {
@@ -256,9 +262,9 @@ impl Request {
             }
         }
         // A gang of one group is a gang that must lie in the domain of one.
-        let (groups, topology) = match groups {
-            Some((group, level)) if group >= gang.workers => (None, Some((level, Strength::Required))),
-            groups => (groups.map(|(group, level)| (group + gang.spares, level)), topology),
+        let (groups, topology, widest) = match groups {
+            Some((group, level)) if group >= gang.workers => (None, Some((level, Strength::Required)), LevelIx(0)),
+            groups => (groups.map(|(group, level)| (group + gang.spares, level)), topology, widest),
         };
         Ok(Self {
             workers: room,
@@ -267,6 +273,7 @@ impl Request {
             memory: gang.memory,
             kinds,
             topology,
+            widest,
             per_node: gang.per_node.filter(|most| *most < room),
             groups,
             spares: gang.spares,
@@ -293,11 +300,12 @@ impl Request {
         matches!(self.chips, ChipRequest::Share(_)) || self.groups.is_some() && self.per_node.is_some()
     }
 
-    /// The level at which one domain holds all workers, or is to hold them.
+    /// The widest level at which one domain holds all workers, or is to hold them.
     pub fn outer_level(&self) -> LevelIx {
         match self.topology {
             Some((level, Strength::Required)) => level,
-            _ => LevelIx(0),
+            Some((_, Strength::Preferred)) => self.widest,
+            None => LevelIx(0),
         }
     }
 
@@ -349,7 +357,7 @@ fn allowed_slices(fleet: &Fleet) -> String {
     }
 }
 
-fn level_of(name: &str, fleet: &Fleet) -> Result<LevelIx, Refusal> {
+pub(crate) fn level_of(name: &str, fleet: &Fleet) -> Result<LevelIx, Refusal> {
     let innermost = || (name == INNERMOST).then(|| LevelIx((fleet.levels.len() as u32).saturating_sub(1)));
     let unknown = || Refusal::UnknownLevel { name: name.to_owned(), known: fleet.levels.join(", ") };
     fleet.level(name).or_else(innermost).ok_or_else(unknown)

@@ -454,6 +454,9 @@ pub struct Why {
     /// Jobs that come before it in its lane of the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jobs_before: Option<u64>,
+    /// For a job that prefers a level at a cost: how wide it lies, or may by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<Levels>,
     /// For a placed job: why there, and how often it should save its work.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub placed: Vec<String>,
@@ -463,6 +466,20 @@ pub struct Why {
     /// For a job that is not over: the policy in force, under which all this is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyInForce>,
+}
+
+/// How wide a job lies that prefers a level at a cost, or may lie by now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Levels {
+    /// Levels by which it lies wider than it prefers; of a waiting job, by which it may by now.
+    pub crossed: u32,
+    /// Of a placed job: the share of its speed at which it goes there, in millionths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed_ppm: Option<u32>,
+    /// Of a waiting job: until when it waits before one level wider will do; none while it is not the first of its kind to
+    /// wait for room, or where any level will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crosses_ms: Option<i64>,
 }
 
 /// Which policy is in force.

@@ -41,6 +41,8 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::JobRequeued { job, .. }
         | EngineEvent::JobHeld { job }
         | EngineEvent::JobReleased { job }
+        | EngineEvent::LevelAwaited { job }
+        | EngineEvent::LevelCrossed { job }
         | EngineEvent::JobFailed { job }
         | EngineEvent::JobFinished { job }
         | EngineEvent::JobCancelled { job }

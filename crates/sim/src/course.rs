@@ -170,9 +170,9 @@ impl Course {
         [self.next_end(), self.next_leaving()].into_iter().flatten().min()
     }
 
-    /// When a window of a reservation ends next, or a node has proved itself.
+    /// When a window of a reservation ends next, a node has proved itself, or a job has waited for a level long enough.
     pub fn next_due(&self) -> Option<Timestamp> {
-        let due = [self.state.next_window(), self.state.next_proof()].into_iter().flatten();
+        let due = [self.state.next_window(), self.state.next_proof(), self.state.next_crossing()].into_iter().flatten();
         due.filter(|at| *at > self.state.now()).min()
     }
 
@@ -411,7 +411,7 @@ impl Course {
 
     /// The speed of a job with its workers on some nodes, of which the slowest that works counts.
     fn speed_on(&self, spec: &Job, placement: &Placement) -> Ppm {
-        let speed = speed(spec, placement);
+        let speed = speed(spec, placement, self.state.fleet());
         if self.slow.is_empty() {
             return speed;
         }

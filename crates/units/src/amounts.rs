@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct Ppm(u32);
 
 impl Ppm {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
     /// The whole: 1,000,000 parts per million.
     pub const ONE: Self = Self(1_000_000);
 

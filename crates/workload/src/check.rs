@@ -6,7 +6,7 @@ use offtake_units::{ChipMilli, Duration, Mebibytes, Ppm, Timestamp};
 
 use crate::human::{self, DURATION_ALLOWED, LARGEST_BYTES, LAST_TIMESTAMP, LONGEST_DURATION, TIMESTAMP_ALLOWED};
 use crate::input::excerpt;
-use crate::{ChipRequest, Elastic, Gang, Job, Service};
+use crate::{ChipRequest, Elastic, Gang, Job, Service, Strength};
 
 /// Jobs that may be made up or drawn: ten times the largest scenario in mind.
 pub const MOST_JOBS: u64 = 10_000_000;
@@ -198,7 +198,15 @@ pub fn gang(prefix: &str, gang: &Gang) -> Result<(), Fault> {
             return Err(Fault::new(format!("{prefix}attributes.{key}"), value, ATTRIBUTE_ALLOWED));
         }
     }
-    gang.topology.iter().try_for_each(|topology| word(field("topology_level"), &topology.level))
+    let Some(topology) = &gang.topology else { return Ok(()) };
+    word(field("topology_level"), &topology.level)?;
+    let allowed = match topology.strength {
+        _ if topology.cost == Ppm::ZERO => return Ok(()),
+        Strength::Required => "nothing where the level is required: no other will do",
+        Strength::Preferred if topology.cost > Ppm::ONE => "0 to 1000000, all the time of the work once more",
+        Strength::Preferred => return Ok(()),
+    };
+    Err(Fault::new(field("topology_cost_ppm"), topology.cost.parts(), allowed))
 }
 
 /// The bounds of a number of workers lie around it, and more workers are never slower.

@@ -168,6 +168,27 @@ pub struct Topology {
     pub level: String,
     /// Whether wider will do.
     pub strength: Strength,
+    /// What each level costs by which its workers lie wider than preferred, in time: with `n` levels crossed the gang
+    /// goes at 1 / (1 + n × cost) of its speed, and it waits for so much of its time before it crosses one. None: being
+    /// wider costs nothing.
+    #[serde(default, skip_serializing_if = "costs_nothing")]
+    pub cost: Ppm,
+    /// Name of the widest level that will do, where it is preferred; any where there is none. A scheduler says so of a
+    /// gang that waits before it crosses levels; nobody asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub widest: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+fn costs_nothing(cost: &Ppm) -> bool {
+    *cost == Ppm::ZERO
+}
+
+impl Topology {
+    /// In one domain of a level, or preferably so at no cost.
+    pub fn new(level: impl Into<String>, strength: Strength) -> Self {
+        Self { level: level.into(), strength, cost: Ppm::ZERO, widest: None }
+    }
 }
 
 /// Stands for the innermost level of a fleet, whatever its name there is.

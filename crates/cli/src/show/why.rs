@@ -125,6 +125,7 @@ mod tests {
             planned: None,
             deadline: None,
             jobs_before: Some(1_204),
+            levels: None,
             placed: vec![],
             risk: None,
             policy: Some(PolicyInForce { name: "offtake".to_owned(), version: 3 }),

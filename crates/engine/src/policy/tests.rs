@@ -84,6 +84,7 @@ fn request(chips: ChipRequest, cores: u32) -> Request {
         memory: Mebibytes::new(1024),
         kinds: vec![(NodeKindIx(0), 1)],
         topology: None,
+        widest: LevelIx(0),
         per_node: None,
         groups: None,
         spares: 0,

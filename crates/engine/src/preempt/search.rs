@@ -392,7 +392,7 @@ impl<'a> Search<'a> {
             _ if gang.workers == 1 => return self.open_at(gang, None),
             None => (0, 0),
             Some((level, Strength::Required)) => (level.0, level.0),
-            Some((level, Strength::Preferred)) => (level.0, 0),
+            Some((level, Strength::Preferred)) => (level.0, gang.widest.0),
         };
         (outermost..=innermost).rev().find_map(|level| self.open_at(gang, Some(LevelIx(level))))
     }

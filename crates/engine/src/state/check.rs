@@ -168,7 +168,7 @@ impl State {
         let jobs: Vec<_> = self
             .jobs()
             .into_iter()
-            .map(|(job, work)| (job, work.turn, work.attempts, work.planned, &work.phase))
+            .map(|(job, work)| (job, work.turn, work.attempts, work.planned, work.crossing, &work.phase))
             .collect();
         let services: Vec<_> = self
             .services
@@ -179,7 +179,7 @@ impl State {
             self.holds.iter().map(|hold| (hold.job, hold.start, hold.end, &hold.nodes, &hold.extra)).collect();
         let rest = (
             (self.now, self.ended, &self.ledger, &self.policy, self.policy_version),
-            (self.reservations(), self.history.image()),
+            (self.reservations(), self.history.image(), self.crossing.image()),
             (
                 &self.conditions,
                 &self.faults,

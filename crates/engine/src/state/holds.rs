@@ -91,6 +91,11 @@ impl State {
         self.lay_hold(self.holds.len() - 1);
     }
 
+    /// Where the hold of a job is that is laid.
+    pub(crate) fn laid_hold_of(&self, job: JobId) -> Option<usize> {
+        self.holds.iter().position(|hold| hold.job == job && hold.laid)
+    }
+
     /// From now on whoever is tried may use what is reserved for a job, and nothing else if it names a reservation.
     pub(crate) fn open_for(&mut self, job: Option<JobId>) {
         let work = job.and_then(|job| self.jobs.get(&job));

@@ -13,7 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
 use super::health::Faults;
-use super::jobs::Entry;
+use super::jobs::{Entry, length};
 use super::reservations::{Reservations, Reserved};
 use super::{Ended, Hold, NodeCondition, Phase, ServiceState, Stage, State, Work};
 use crate::capacity::{LimitIx, Withheld};
@@ -82,6 +82,8 @@ struct JobImage {
     attempts: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     planned: Option<Duration>,
+    #[serde(default, skip_serializing_if = "is_none_crossed")]
+    crossing: u32,
     phase: PhaseImage,
 }
 
@@ -115,6 +117,8 @@ struct Remembered {
     unhelped: BTreeMap<JobId, Timestamp>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     growing: BTreeMap<JobId, Timestamp>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    crossing: BTreeMap<JobId, Timestamp>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,6 +145,11 @@ const fn yes() -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 const fn is_zero(number: &i32) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+const fn is_none_crossed(levels: &u32) -> bool {
+    *levels == 0
 }
 
 /// An image that does not hold together: it was damaged, or written by something else.
@@ -216,6 +225,7 @@ impl State {
             start_unknown: self.start_unknown.clone(),
             unhelped: self.unhelped.image().clone(),
             growing: self.growing.image().clone(),
+            crossing: self.crossing.image().clone(),
         }
     }
 
@@ -255,6 +265,7 @@ impl State {
         state.start_unknown = remembered.start_unknown;
         state.unhelped = Later::restore(remembered.unhelped);
         state.growing = Later::restore(remembered.growing);
+        state.crossing = Later::restore(remembered.crossing);
         Ok(state)
     }
 
@@ -339,13 +350,16 @@ impl State {
     }
 
     fn take_in_job(&mut self, image: JobImage) -> Result<(), Unfit> {
-        let JobImage { job, spec, turn, asked, attempts, planned, phase } = image;
+        let JobImage { job, spec, turn, asked, attempts, planned, mut crossing, phase } = image;
         let asked = asked.unwrap_or(spec.submitted);
         if self.tenants_stand_apart() {
             self.tenants.number(&spec.tenant);
         }
-        let waits_as = |state: &mut Self, phase: fn(ShapeIx) -> Phase| match state.intern(&spec.gangs) {
-            Ok(shape) => phase(shape),
+        let mut waits_as = |state: &mut Self, phase: fn(ShapeIx) -> Phase| match state.intern_across(&spec, crossing) {
+            Ok((shape, crossed)) => {
+                crossing = crossed;
+                phase(shape)
+            }
             Err(refusal) => Phase::Refused(refusal),
         };
         let phase = match phase {
@@ -353,7 +367,7 @@ impl State {
             PhaseImage::Pending => waits_as(self, Phase::Pending),
             PhaseImage::Held => waits_as(self, Phase::Held),
             PhaseImage::Running { placement, placed, since, ends, stage } => {
-                let gangs = as_placed(&spec, &placement);
+                let gangs = as_placed(&spec, &placement, self.fleet());
                 let shape = self.shape_of_running(&gangs)?;
                 self.occupy_checked(job, shape, &placement)?;
                 if !self.tenancy.is_empty() {
@@ -377,16 +391,19 @@ impl State {
         };
         match &phase {
             Phase::Refused(_) => self.to_reject.push_back(job),
-            Phase::Pending(shape) => self.enqueue(job, &spec, Entry { turn, asked, planned }, *shape),
+            Phase::Pending(shape) => {
+                let length = length(&spec, planned, crossing);
+                self.enqueue(job, &spec, Entry { turn, asked, length }, *shape);
+            }
             Phase::Held(_) | Phase::Running { .. } => {}
         }
-        self.jobs.insert(job, Work { spec, turn, asked, attempts, planned, phase });
+        self.jobs.insert(job, Work { spec, turn, asked, attempts, planned, crossing, phase });
         self.count_in(job);
         Ok(())
     }
 
     /// The shape of what runs, or was let in before: nobody asks again whether it ever could.
-    fn shape_of_running(&mut self, gangs: &[Gang]) -> Result<ShapeIx, Unfit> {
+    pub(crate) fn shape_of_running(&mut self, gangs: &[Gang]) -> Result<ShapeIx, Unfit> {
         if let Some(Ok(known)) = self.shape_ids.get(gangs) {
             return Ok(*known);
         }
@@ -436,7 +453,7 @@ impl JobImage {
             },
         };
         let (turn, asked, attempts, planned) = (work.turn, Some(work.asked), work.attempts, work.planned);
-        Self { job, spec: Arc::clone(&work.spec), turn, asked, attempts, planned, phase }
+        Self { job, spec: Arc::clone(&work.spec), turn, asked, attempts, planned, crossing: work.crossing, phase }
     }
 }
 

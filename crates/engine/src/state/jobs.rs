@@ -2,25 +2,27 @@
 
 use std::sync::Arc;
 
-use offtake_fleet::NodeIx;
+use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::{Gang, Job};
 
 use super::{Hold, Phase, Stage, State, Work, kinds_of};
 use crate::admission::admit;
+use crate::crossing::{delay, weighs};
 use crate::elastic::{elastic_gang, speed};
 use crate::fact::{JobId, Placement, ServiceId, StopReason};
 use crate::history::corrected;
 use crate::place::ShapeIx;
 use crate::policy::{Estimates, Order};
-use crate::queue::{Turn, Waiting};
+use crate::queue::{LaneIx, Turn, Waiting};
 use crate::request::{Refusal, Shape};
 
 /// With what a job enters the queue.
 pub(super) struct Entry {
     pub turn: Turn,
     pub asked: Timestamp,
-    pub planned: Option<Duration>,
+    /// How long it is expected to run.
+    pub length: Option<Duration>,
 }
 
 /// What a job had while it ran.
@@ -49,12 +51,15 @@ impl State {
         };
         // Replicas were let in with their service.
         let may_wait = if spec.service.is_some() { Ok(()) } else { self.lets_wait(&spec) };
-        let phase = match self.intern(&spec.gangs).and_then(|shape| may_wait.map(|()| shape)) {
-            Ok(shape) => {
+        let mut crossing = 0;
+        let phase = match self.intern_across(&spec, 0).and_then(|shape| may_wait.map(|()| shape)) {
+            Ok((shape, crossed)) => {
+                crossing = crossed;
                 if self.mix.learn(self.policy.packing, shape, self.now, &self.shapes) {
                     self.scores.clear();
                 }
-                self.enqueue(job, &spec, Entry { turn, asked: self.now, planned }, shape);
+                let length = length(&spec, planned, crossing);
+                self.enqueue(job, &spec, Entry { turn, asked: self.now, length }, shape);
                 self.count_waiting(&spec, true);
                 Phase::Pending(shape)
             }
@@ -63,12 +68,12 @@ impl State {
                 Phase::Refused(refusal)
             }
         };
-        self.jobs.insert(job, Work { spec, turn, asked: self.now, attempts: 0, planned, phase });
+        self.jobs.insert(job, Work { spec, turn, asked: self.now, attempts: 0, planned, crossing, phase });
     }
 
     pub(super) fn enqueue(&mut self, job: JobId, spec: &Job, entry: Entry, shape: ShapeIx) {
-        let Entry { turn, asked, planned } = entry;
-        let duration = planned.or(spec.duration).unwrap_or(Duration::from_millis(i64::MAX));
+        let Entry { turn, asked, length } = entry;
+        let duration = length.unwrap_or(Duration::from_millis(i64::MAX));
         self.reservations.number(spec.reservation.as_deref());
         if spec.reservation.is_some() {
             self.tenants.number(&spec.tenant);
@@ -155,9 +160,29 @@ impl State {
         self.holds_stale = true;
         self.forget_promise(job);
         self.release_hold(job);
+        self.crossing.forget(job);
         if let Some(lane) = self.lane_of(shape, spec) {
             self.queue.remove(lane, turn, spec.chip_milli());
+            self.wake_next(lane, spec);
         }
+    }
+
+    /// Whoever is first of a lane after a job that weighs levels is tried, so that it begins to wait for its own.
+    fn wake_next(&mut self, lane: LaneIx, before: &Job) {
+        if weighs(before) {
+            self.queue.wake(lane);
+        }
+    }
+
+    /// A waiting job waits on as another shape, that may cross so many levels.
+    pub(crate) fn wait_as(&mut self, job: JobId, shape: ShapeIx, crossing: u32) {
+        let Some(work) = self.jobs.get_mut(&job) else { return };
+        let Phase::Pending(before) = std::mem::replace(&mut work.phase, Phase::Pending(shape)) else { return };
+        work.crossing = crossing;
+        let entry = work.entry();
+        let spec = Arc::clone(&work.spec);
+        self.leave_lane(job, before, &spec, entry.turn);
+        self.enqueue(job, &spec, entry, shape);
     }
 
     pub(super) fn put_on_hold(&mut self, job: JobId) {
@@ -172,7 +197,7 @@ impl State {
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Held(shape) = work.phase else { return };
         work.phase = Phase::Pending(shape);
-        let entry = Entry { turn: work.turn, asked: work.asked, planned: work.planned };
+        let entry = work.entry();
         let spec = Arc::clone(&work.spec);
         self.enqueue(job, &spec, entry, shape);
     }
@@ -214,7 +239,8 @@ impl State {
         // Should it ever wait again, it is not known that nobody can tell when it starts.
         self.start_unknown.remove(&job);
         self.unhelped.forget(job);
-        let ends = work.expected_end_on(now, placement);
+        self.crossing.forget(job);
+        let ends = work.expected_end_on(now, placement, self.capacity.fleet());
         work.attempts += 1;
         work.phase = Phase::Running {
             shape,
@@ -231,6 +257,7 @@ impl State {
         self.ledger.take_chips(spec.tier, self.shapes[shape.ix()].chip_milli());
         if let Some(lane) = self.lane_of(waited_as, &spec) {
             self.queue.remove(lane, turn, spec.chip_milli());
+            self.wake_next(lane, &spec);
         }
         if !self.tenancy.is_empty() {
             let tenant = self.tenants.number(&spec.tenant);
@@ -256,7 +283,7 @@ impl State {
             Phase::Running { placement, .. } => Arc::clone(placement),
             _ => return,
         };
-        let after = work.expected_end_on(now, &placed);
+        let after = work.expected_end_on(now, &placed, self.capacity.fleet());
         let Phase::Running { shape, placement, since, ends, stage: stage @ Stage::Starting, .. } = &mut work.phase
         else {
             return;
@@ -310,7 +337,7 @@ impl State {
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Running { placement, .. } = &work.phase else { return };
         let Some(swapped) = placement.swapped(swaps) else { return };
-        let after = work.expected_end_on(now, &swapped);
+        let after = work.expected_end_on(now, &swapped, self.capacity.fleet());
         let Phase::Running { shape, placement, placed, since, ends, stage } = &mut work.phase else { return };
         *placement = Arc::new(swapped);
         let lost_since = saved_until.map_or(*placed, |saved| saved.clamp(*placed, now.max(*placed)));
@@ -366,9 +393,12 @@ impl State {
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Running { shape, .. } = work.phase else { return };
         let spec = Arc::clone(&work.spec);
-        // It waits as it was asked for, whatever its size was.
-        let waits_as = elastic_gang(&spec).and_then(|_| self.intern(&spec.gangs).ok()).unwrap_or(shape);
+        // It waits as it was asked for, whatever its size was and wherever it lay.
+        let is_other = elastic_gang(&spec).is_some() || weighs(&spec);
+        let asked = if is_other { self.intern_across(&spec, 0).ok() } else { None };
+        let (waits_as, crossing) = asked.unwrap_or((shape, 0));
         let Some(work) = self.jobs.get_mut(&job) else { return };
+        work.crossing = crossing;
         let phase = std::mem::replace(&mut work.phase, Phase::Held(waits_as));
         if let Phase::Running { placement, placed, ends, .. } = phase {
             let lost_since = saved_until.map_or(placed, |saved| saved.clamp(placed, self.now.max(placed)));
@@ -446,24 +476,48 @@ impl State {
     }
 }
 
+/// How long a job is expected to run, of which something may be planned, where it may cross so many levels.
+pub(super) fn length(spec: &Job, planned: Option<Duration>, crossing: u32) -> Option<Duration> {
+    planned.or_else(|| {
+        let limit = spec.duration?;
+        Some(Duration::from_millis(limit.as_millis().saturating_add(delay(spec, crossing, limit).as_millis())))
+    })
+}
+
 impl Work {
+    /// How long it is expected to run where it may be placed by now.
+    pub(crate) fn length(&self) -> Option<Duration> {
+        length(&self.spec, self.planned, self.crossing)
+    }
+
+    /// The longest that it may run there.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        length(&self.spec, None, self.crossing)
+    }
+
+    /// With what it enters the queue.
+    pub(super) fn entry(&self) -> Entry {
+        Entry { turn: self.turn, asked: self.asked, length: self.length() }
+    }
+
     /// When it is expected to end if its time begins now.
     pub(crate) fn expected_end(&self, now: Timestamp) -> Timestamp {
-        self.planned.or(self.spec.duration).map_or(Timestamp::NEVER, |duration| now.saturating_add(duration))
+        self.length().map_or(Timestamp::NEVER, |length| now.saturating_add(length))
     }
 
     /// When it ends at the latest if its time begins now.
     pub(crate) fn latest_end(&self, now: Timestamp) -> Timestamp {
-        self.spec.duration.map_or(Timestamp::NEVER, |duration| now.saturating_add(duration))
+        self.limit().map_or(Timestamp::NEVER, |limit| now.saturating_add(limit))
     }
 
     /// The same where it is placed.
     ///
-    /// What a job runs for is a limit where it has a program, and otherwise its work at the size that it prefers.
-    fn expected_end_on(&self, now: Timestamp, placement: &Placement) -> Timestamp {
+    /// What a job runs for is a limit where it has a program, and otherwise its work at the size that it prefers and no
+    /// wider than it prefers.
+    fn expected_end_on(&self, now: Timestamp, placement: &Placement, fleet: &Fleet) -> Timestamp {
         match self.spec.duration {
             Some(duration) if self.spec.program.is_none() && self.planned.is_none() => {
-                now.saturating_add(speed(&self.spec, placement).time_for(duration))
+                now.saturating_add(speed(&self.spec, placement, fleet).time_for(duration))
             }
             _ => self.expected_end(now),
         }

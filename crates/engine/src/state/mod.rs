@@ -55,6 +55,8 @@ pub struct Work {
     pub attempts: u32,
     /// How long it is expected to run, where that is less than its limit.
     pub planned: Option<Duration>,
+    /// Levels by which it may by now be placed wider than it prefers, where each has a cost.
+    pub crossing: u32,
     /// Where it stands.
     pub phase: Phase,
 }
@@ -167,6 +169,8 @@ pub struct State {
     pub(crate) unhelped: Later,
     /// Running elastic jobs, and when it is looked whether they can grow.
     pub(crate) growing: Later,
+    /// Waiting jobs that will do without a level once they have waited for it long enough, and when.
+    pub(crate) crossing: Later,
     /// Running work that may be stopped for stronger work.
     pub(crate) displaceable: Displaceable,
     pub(crate) reservations: Reservations,
@@ -221,6 +225,7 @@ impl Default for State {
             start_unknown: BTreeSet::new(),
             unhelped: Later::default(),
             growing: Later::default(),
+            crossing: Later::default(),
             displaceable: Displaceable::default(),
             reservations: Reservations::default(),
             opened: None,
@@ -393,6 +398,8 @@ impl State {
                 self.faults.release(*job);
                 self.release(*job);
             }
+            Event::LevelAwaited { job } => self.await_level(*job),
+            Event::LevelCrossed { job } => self.cross_level(*job),
             Event::JobFinished { job } => {
                 self.ended.finished += u64::from(self.end(*job, true));
             }

@@ -70,7 +70,7 @@ impl State {
         let mut waiting: Vec<(Entry, JobId, ShapeIx, Arc<Job>)> = Vec::new();
         for (job, work) in &self.jobs {
             if let Phase::Pending(shape) = work.phase {
-                let entry = Entry { turn: work.turn, asked: work.asked, planned: work.planned };
+                let entry = work.entry();
                 waiting.push((entry, *job, shape, Arc::clone(&work.spec)));
             }
         }

@@ -9,7 +9,7 @@ use offtake_engine::{
 };
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
-use offtake_workload::{ChipRequest, Elastic, Gang, Job, Purpose, Reservation, Service, Strength, Tier};
+use offtake_workload::{ChipRequest, Elastic, Gang, Job, Purpose, Reservation, Service, Strength, Tier, Topology};
 use proptest::prelude::*;
 
 use crate::support::{Engine, MIXED, fleet, gang, grouped, job, of, share, within};
@@ -85,7 +85,12 @@ fn gangs() -> impl Strategy<Value = Gang> {
             let has_spares =
                 gang.workers % 4 == 0 && gang.elastic.is_none() && matches!(gang.chips, ChipRequest::Whole(_));
             let gang = Gang { spares: u32::from(has_spares), ..gang };
-            level.map_or(gang.clone(), |level| within(gang, level, strength))
+            let Some(level) = level else { return gang };
+            // Some weigh what wider places cost.
+            let cost =
+                Ppm::new(if gang.workers.is_multiple_of(2) && strength == Strength::Preferred { 200_000 } else { 0 });
+            let gang = within(gang, level, strength);
+            Gang { topology: gang.topology.clone().map(|topology| Topology { cost, ..topology }), ..gang }
         },
     )
 }
@@ -197,6 +202,7 @@ fn nothing_is_missed(policy: Policy, steps: Vec<Step>) {
         Step::Submit(mut job) => {
             job.gangs.truncate(1);
             job.gangs[0].groups = None;
+            job.gangs[0].topology.iter_mut().for_each(|topology| topology.cost = Ppm::ZERO);
             Step::Submit(job)
         }
         other => other,

@@ -153,7 +153,7 @@ pub fn share(milli: u16) -> Gang {
 }
 
 pub fn within(gang: Gang, level: &str, strength: Strength) -> Gang {
-    Gang { topology: Some(Topology { level: level.to_owned(), strength }), ..gang }
+    Gang { topology: Some(Topology::new(level, strength)), ..gang }
 }
 
 pub fn grouped(gang: Gang, workers: u32, level: &str) -> Gang {

@@ -462,6 +462,7 @@ impl Core {
             self.next_poll(),
             self.state.next_proof(),
             self.state.next_window(),
+            self.state.next_crossing(),
         ];
         due.into_iter().flatten().min()
     }
@@ -535,6 +536,8 @@ impl Core {
             EngineEvent::NodesSwapped { job, saved_until, .. } => self.note_swapped(at, *job, *saved_until),
             EngineEvent::PolicySet { .. }
             | EngineEvent::EstimateCorrected { .. }
+            | EngineEvent::LevelAwaited { .. }
+            | EngineEvent::LevelCrossed { .. }
             | EngineEvent::ServiceScaled { .. }
             | EngineEvent::ServiceBounded { .. }
             | EngineEvent::HoldPlaced { .. }

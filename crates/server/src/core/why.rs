@@ -2,7 +2,7 @@
 
 use offtake_engine::{Blocked, Explanation, JobId, Need, Obstacle, Phase, Placed, Waiting, series};
 use offtake_fleet::NodeIx;
-use offtake_protocol::rest::{JobState, Problem, Risk, Why};
+use offtake_protocol::rest::{JobState, Levels, Problem, Risk, Why};
 use offtake_sim::failures::{FailureModel, IntervalAdvice};
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::human::{write_duration, write_timestamp};
@@ -40,6 +40,7 @@ impl Core {
             planned: self.planned(id),
             deadline: None,
             jobs_before: None,
+            levels: None,
             placed: Vec::new(),
             risk: None,
             policy: None,
@@ -172,6 +173,15 @@ impl Core {
             let domain = self.state.fleet().path(opening.domain);
             let moves = count(opening.moves.len() as u64, "job");
             why.blockers.push(format!("it would fit in {domain} if {moves} there moved elsewhere{which}"));
+        }
+        if let Some((crossed, crosses)) = waiting.levels {
+            why.levels = Some(Levels { crossed, speed_ppm: None, crosses_ms: crosses.map(Timestamp::as_millis) });
+            let so_far = match crossed {
+                0 => "it waits for the level that it prefers".to_owned(),
+                _ => format!("{} wider than it prefers will do by now", count(u64::from(crossed), "level")),
+            };
+            let next = crosses.map_or_else(String::new, |at| format!(", one more from {} on", instant(at)));
+            why.blockers.push(format!("{so_far}{next}"));
         }
         why.earliest_start_ms = waiting.earliest.map(Timestamp::as_millis);
         why.jobs_before = Some(waiting.before);
@@ -363,6 +373,16 @@ impl Core {
                     format!("all workers should lie in one {}", fleet.levels[level.ix()])
                 }
                 None => "workers may lie anywhere in a site".to_owned(),
+            });
+        }
+        if let Some((crossed, speed)) = placed.levels {
+            why.levels = Some(Levels { crossed, speed_ppm: Some(speed.parts()), crosses_ms: None });
+            why.placed.push(match crossed {
+                0 => "it lies no wider than it prefers".to_owned(),
+                _ => {
+                    let wider = count(u64::from(crossed), "level");
+                    format!("it lies {wider} wider than it prefers, at {:.1}% of its speed", 100.0 * speed.as_f64())
+                }
             });
         }
         why.placed.extend(self.checkpoint_advice(record, placed));

@@ -194,6 +194,7 @@ fn why_over(job: &JobView) -> Why {
         planned: None,
         deadline: None,
         jobs_before: None,
+        levels: None,
         placed: Vec::new(),
         risk: None,
         policy: None,

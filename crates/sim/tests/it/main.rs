@@ -1,6 +1,7 @@
 //! What is ahead of a live state.
 
 mod ahead;
+mod crossing;
 mod dependencies;
 mod estimates;
 mod failures;

@@ -10,7 +10,7 @@ use crate::error::{TraceError, WriteError};
 use crate::input::{Column, InputError, Row, Table, write_row};
 use crate::{Strength, Tier, Workload};
 
-const COLUMNS: [Column; 25] = [
+const COLUMNS: [Column; 26] = [
     Column::required("name"),
     Column::required("tenant"),
     Column::required("submitted"),
@@ -36,8 +36,9 @@ const COLUMNS: [Column; 25] = [
     Column::optional("priority"),
     Column::optional("workers_min"),
     Column::optional("workers_max"),
+    Column::optional("topology_cost_ppm"),
 ];
-const WRITTEN_COLUMNS: usize = 25;
+const WRITTEN_COLUMNS: usize = 26;
 
 pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(), TraceError> {
     into.column = flat_name;
@@ -86,6 +87,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         priority,
         workers_min,
         workers_max,
+        topology_cost_ppm,
     ] = *positions;
     let text = |position| Some(row.text(position)).filter(|text| !text.is_empty()).map(str::to_owned);
     let whole = |position| row.value::<u32>(position, "a whole number from 0 to 4294967295, or nothing");
@@ -102,6 +104,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         attributes: pairs(row, attributes)?,
         topology_level: text(topology_level),
         topology_strength: strength(row, topology_strength)?,
+        topology_cost_ppm: whole(topology_cost_ppm)?,
         group_workers: whole(group_workers)?,
         group_level: text(group_level),
         spares: whole(spares)?,
@@ -227,6 +230,7 @@ pub fn write_csv(workload: &Workload, mut out: impl Write) -> Result<(), WriteEr
             wire.priority.unwrap_or_default().to_string(),
             number(gang.workers_min),
             number(gang.workers_max),
+            number(gang.topology_cost_ppm),
         ];
         write_row(&mut out, fields.iter().map(String::as_str))?;
     }

@@ -84,6 +84,10 @@ pub struct WireGang {
     /// Whether wider will do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology_strength: Option<Strength>,
+    /// What each level costs by which they lie wider than preferred, in millionths of the time that the work takes;
+    /// 0 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology_cost_ppm: Option<u32>,
     /// Workers of one group; `workers` is a multiple of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_workers: Option<u32>,
@@ -235,8 +239,17 @@ impl WireGang {
             })?,
         };
         let topology = match (self.topology_level, self.topology_strength) {
-            (None, None) => None,
-            (Some(level), Some(strength)) => Some(Topology { level, strength }),
+            (None, None) => match self.topology_cost_ppm {
+                None => None,
+                Some(cost) => {
+                    let allowed = "nothing without `topology_level` and `topology_strength`";
+                    return Err(Fault::new(field("topology_cost_ppm"), cost, allowed));
+                }
+            },
+            (Some(level), Some(strength)) => {
+                let cost = Ppm::new(self.topology_cost_ppm.unwrap_or_default());
+                Some(Topology { cost, ..Topology::new(level, strength) })
+            }
             (Some(_), None) => {
                 let allowed = "required or preferred beside `topology_level`";
                 return Err(Fault::new(field("topology_strength"), "", allowed));
@@ -288,6 +301,7 @@ impl WireGang {
             attributes: gang.attributes.clone(),
             topology_level: gang.topology.as_ref().map(|topology| topology.level.clone()),
             topology_strength: gang.topology.as_ref().map(|topology| topology.strength),
+            topology_cost_ppm: gang.topology.as_ref().map(|topology| topology.cost.parts()).filter(|cost| *cost > 0),
             per_node: gang.per_node,
             group_workers: gang.groups.as_ref().map(|groups| groups.workers),
             group_level: gang.groups.as_ref().map(|groups| groups.level.clone()),

@@ -45,9 +45,9 @@ fn chips() -> impl Strategy<Value = ChipRequest> {
 }
 
 pub fn gang() -> impl Strategy<Value = Gang> {
-    let topology = proptest::option::of((word(), any::<bool>()).prop_map(|(level, required)| Topology {
-        level,
-        strength: if required { Strength::Required } else { Strength::Preferred },
+    let topology = proptest::option::of((word(), proptest::option::of(0_u32..=1_000_000)).prop_map(|(level, cost)| {
+        let strength = if cost.is_some() { Strength::Preferred } else { Strength::Required };
+        Topology { cost: Ppm::new(cost.unwrap_or_default()), ..Topology::new(level, strength) }
     }));
     let attribute = name().prop_map(|value| value.replace('|', "/"));
     (

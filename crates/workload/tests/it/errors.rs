@@ -156,6 +156,18 @@ fn of_our_json_lines() {
             &["`gangs[0].torus` is `2x2`", "a slice without `topology_level`"],
         ),
         (
+            job("", "{\"topology_level\":\"rack\",\"topology_strength\":\"preferred\",\"topology_cost_ppm\":1000001}"),
+            &["w:2", "`gangs[0].topology_cost_ppm` is `1000001`", "0 to 1000000"],
+        ),
+        (
+            job("", "{\"topology_level\":\"rack\",\"topology_strength\":\"required\",\"topology_cost_ppm\":5}"),
+            &["`gangs[0].topology_cost_ppm` is `5`", "nothing where the level is required"],
+        ),
+        (
+            job("", "{\"topology_cost_ppm\":5}"),
+            &["`gangs[0].topology_cost_ppm` is `5`", "nothing without `topology_level`"],
+        ),
+        (
             job("\"after\":[{\"job\":\"b\",\"when\":\"ended\"}],", "{}"),
             &["w:2", "`after[0].job` is `b`", "submitted before this one"],
         ),

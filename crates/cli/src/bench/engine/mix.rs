@@ -62,7 +62,7 @@ pub fn job(chips: u64, tenant: String) -> Job {
         chips: ChipRequest::Whole(each as u16),
         cpu: CpuMilli::new(each as u32 * 8_000),
         memory: Mebibytes::new(each * 64 * 1024),
-        topology: Some(Topology { level: level.to_owned(), strength }),
+        topology: Some(Topology::new(level, strength)),
         ..Gang::default()
     };
     Job { name: format!("gang-{chips}"), tenant, tier: Tier::Standard, gangs: vec![gang], ..Job::default() }
