@@ -26,12 +26,16 @@ pub fn chain(error: &anyhow::Error) -> String {
         let cause = cause.to_string();
         // The system's number of an error helps nobody who reads its words.
         let cause = cause.split(" (os error ").next().unwrap_or_default();
-        let said = text.rsplit(": ").next().unwrap_or_default();
-        let is_said = cause.to_lowercase().starts_with(&said.to_lowercase()) && !said.is_empty();
-        if is_said || text.contains(cause) {
+        let before = text.rfind(": ").map_or(0, |colon| colon + 2);
+        let said = text[before..].to_lowercase();
+        if text.contains(cause) || said == cause.to_lowercase() {
             continue;
         }
-        text = format!("{text}: {cause}");
+        // "job 1" and "job 1 is over" are one sentence.
+        match !said.is_empty() && cause.to_lowercase().starts_with(&said) {
+            true => text.replace_range(before.., cause),
+            false => text = format!("{text}: {cause}"),
+        }
     }
     text
 }
@@ -200,6 +204,15 @@ mod tests {
     }
 
     const COLUMNS: [(&str, Align); 3] = [("id", Align::Right), ("name", Align::Left), ("reason", Align::Left)];
+
+    #[test]
+    fn a_chain_says_each_thing_once() {
+        let of = |causes: [&'static str; 2]| chain(&anyhow::Error::msg(causes[1]).context(causes[0]));
+        assert_eq!(of(["job 1", "job 1 is over"]), "job 1 is over");
+        assert_eq!(of(["cannot read a.toml", "no such file (os error 2)"]), "cannot read a.toml: no such file");
+        assert_eq!(of(["cannot read a.toml: no such file", "No such file"]), "cannot read a.toml: no such file");
+        assert_eq!(of(["server: job 1", "job 1 is over"]), "server: job 1 is over");
+    }
 
     #[test]
     fn numbers_stand_right_and_words_left() {
