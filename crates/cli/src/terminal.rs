@@ -27,13 +27,14 @@ pub fn chain(error: &anyhow::Error) -> String {
         // The system's number of an error helps nobody who reads its words.
         let cause = cause.split(" (os error ").next().unwrap_or_default();
         let before = text.rfind(": ").map_or(0, |colon| colon + 2);
-        let said = text[before..].to_lowercase();
-        if text.contains(cause) || said == cause.to_lowercase() {
+        let said = &text[before..];
+        if text.contains(cause) {
             continue;
         }
-        // "job 1" and "job 1 is over" are one sentence.
-        match !said.is_empty() && cause.to_lowercase().starts_with(&said) {
+        // "job 1" and "job 1 is over" are one sentence; "no such file" says all of "No such file or directory".
+        match cause.starts_with(said) {
             true => text.replace_range(before.., cause),
+            false if cause.to_lowercase().starts_with(&said.to_lowercase()) => {}
             false => text = format!("{text}: {cause}"),
         }
     }
@@ -210,7 +211,8 @@ mod tests {
         let of = |causes: [&'static str; 2]| chain(&anyhow::Error::msg(causes[1]).context(causes[0]));
         assert_eq!(of(["job 1", "job 1 is over"]), "job 1 is over");
         assert_eq!(of(["cannot read a.toml", "no such file (os error 2)"]), "cannot read a.toml: no such file");
-        assert_eq!(of(["cannot read a.toml: no such file", "No such file"]), "cannot read a.toml: no such file");
+        let named = "a.toml: no such file";
+        assert_eq!(of([named, "No such file or directory (os error 2)"]), named);
         assert_eq!(of(["server: job 1", "job 1 is over"]), "server: job 1 is over");
     }
 
