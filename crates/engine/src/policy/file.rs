@@ -72,7 +72,8 @@ struct PreemptionText {
     grace: Option<Spanned<String>>,
     #[serde(default)]
     moves: bool,
-    reclaim: Option<bool>,
+    #[serde(default)]
+    reclaim: bool,
     #[serde(default)]
     minimum_run: BTreeMap<Tier, Spanned<String>>,
 }
@@ -241,8 +242,7 @@ impl Reader<'_> {
                 }
                 let restart = self.duration("preemption.restart", text.restart, known.restart)?;
                 let grace = self.duration("preemption.grace", text.grace, known.grace)?;
-                let reclaim = text.reclaim.unwrap_or(known.reclaim);
-                Some(Preemption { restart, grace, moves: text.moves, reclaim, minimum_run })
+                Some(Preemption { restart, grace, moves: text.moves, reclaim: text.reclaim, minimum_run })
             }
         };
         let fairness = file.fairness;
@@ -395,7 +395,7 @@ estimates = "history"
 [preemption]
 grace = "2m"
 moves = true
-reclaim = false
+reclaim = true
 minimum_run = { spot = "5m" }
 
 [health]
@@ -433,7 +433,7 @@ quota.h100 = { nominal = 64, borrowing_limit = 32, lending_limit = 0 }
         assert_eq!((policy.backfill, policy.multifactor), (backfill, Multifactor::default()));
         let preemption = policy.preemption.as_ref().expect("it is given");
         assert_eq!((preemption.grace, preemption.restart), (Duration::from_secs(120), Preemption::default().restart));
-        assert!(preemption.moves && !preemption.reclaim && Preemption::default().reclaim);
+        assert!(preemption.moves && preemption.reclaim);
         let health = policy.health.as_ref().expect("it is given");
         assert_eq!((health.drain_nodes_after, health.most_drained), (2, Ppm::new(50_000)));
         assert_eq!((health.burn_in, health.blame(63), health.blame(64)), (Duration::HOUR, Blame::Job, Blame::Node));

@@ -30,7 +30,7 @@ impl Default for Preemption {
             restart: Duration::from_secs(600),
             grace: Duration::MINUTE,
             moves: false,
-            reclaim: true,
+            reclaim: false,
             minimum_run: [Duration::HOUR, Duration::HOUR, Duration::from_secs(1_800), Duration::from_secs(600)],
         }
     }

@@ -31,6 +31,10 @@ pub use search::Plan;
 /// A job that nobody can be stopped for is not looked at again before this has passed.
 const AGAIN_AFTER: Duration = Duration::MINUTE;
 
+/// Where only lent quota could be taken back, all work as strong is searched: again after as long as the job has waited,
+/// and this at the latest.
+const RECLAIM_AGAIN_AFTER: Duration = Duration::HOUR;
+
 /// Jobs of one lane for which work is stopped in one pass at most.
 const AT_ONCE: usize = 16;
 
@@ -67,8 +71,10 @@ pub fn make_room(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) {
                 defrag::carry_out(state, moves, facts);
                 continue;
             }
-            let again = state.now().saturating_add(AGAIN_AFTER);
-            state.unhelped.until(job, again);
+            let now = state.now();
+            let waited = state.job(job).map_or(Duration::ZERO, |work| now - work.asked);
+            let after = if none { waited.clamp(AGAIN_AFTER, RECLAIM_AGAIN_AFTER) } else { AGAIN_AFTER };
+            state.unhelped.until(job, now.saturating_add(after));
             return;
         };
         carry_out(state, job, plan, released, facts);

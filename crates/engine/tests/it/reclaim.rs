@@ -235,7 +235,6 @@ enum Step {
     Pass(i64),
     Cancel(u64),
     Restore,
-    Explain,
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -245,7 +244,6 @@ fn steps() -> impl Strategy<Value = Step> {
         4 => (0i64..60).prop_map(Step::Pass),
         1 => (0u64..60).prop_map(Step::Cancel),
         1 => Just(Step::Restore),
-        1 => Just(Step::Explain),
     ]
 }
 
@@ -265,7 +263,6 @@ proptest! {
                 Step::Pass(seconds) => engine.pass(seconds),
                 Step::Cancel(job) => engine.tell(Event::JobCancelled { job: JobId(job) }),
                 Step::Restore => engine.restore(),
-                Step::Explain => engine.explain_all(),
             }
             engine.decide();
         }
