@@ -40,7 +40,7 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     }
     state.open_for(None);
     elastic::grow(state, facts);
-    state.queue.settle();
+    state.settle_queue();
     state.freed = Some(Vec::new());
 }
 
@@ -76,6 +76,7 @@ fn scale(state: &mut State, facts: &mut Vec<Fact>) {
 /// Strict order: whoever is first and does not fit holds everybody up.
 fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
     wake_due(state);
+    state.notice_quota();
     while let Some(lane) = state.head_lane() {
         if !state.queue.is_awake(lane) {
             return;
@@ -97,6 +98,7 @@ fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
 fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
     wake_due(state);
     loop {
+        state.notice_quota();
         while state.holds_stale {
             keep_holds(state, facts);
         }
@@ -126,7 +128,7 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
             if needs_freed && is_used_up && state.sees_what_all_see(lane) {
                 state.queue.use_up(key.shape);
             }
-            state.holds_stale |= lacks_hold(state, lane);
+            state.holds_stale = state.holds_stale || lacks_hold(state, lane);
             crossing::begin_to_wait(state, lane, facts);
         }
     }
@@ -166,7 +168,6 @@ fn wake_due(state: &mut State) {
 pub(crate) fn propose(state: &mut State, facts: &mut Vec<Fact>, event: Event) {
     let fact = Fact { at: state.now(), event };
     state.apply(&fact);
-    state.queue.forget_firsts();
     facts.push(fact);
 }
 
@@ -203,7 +204,6 @@ fn is_resized(state: &State, job: JobId, shape: ShapeIx) -> bool {
 /// A job starts whose nodes the attempt itself has occupied: the rest of the fold follows.
 fn begin(state: &mut State, facts: &mut Vec<Fact>, job: JobId, placement: Arc<Placement>) {
     state.start(job, &placement);
-    state.queue.forget_firsts();
     facts.push(Fact { at: state.now(), event: Event::JobPlaced { job, placement } });
 }
 
@@ -248,8 +248,6 @@ fn try_first_hold(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> boo
 /// Places a job of a lane where its hold said once it can; elsewhere if work has outrun its expected end.
 fn try_own_holds(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool {
     let shape = state.queue.lane(lane).key.shape;
-    // Who comes first gets a hold before others start earlier than theirs say.
-    let only_due = lacks_hold(state, lane);
     let here = |hold: &Hold| {
         let work = state.job(hold.job)?;
         (work.phase == Phase::Pending(shape) && state.lane_of(shape, &work.spec) == Some(lane)).then_some(work.turn)
@@ -257,9 +255,12 @@ fn try_own_holds(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool
     let mut ripe: Vec<(Turn, JobId)> = state
         .holds
         .iter()
-        .filter(|hold| !only_due || hold.start <= state.now())
         .filter_map(|hold| here(hold).filter(|_| state.is_ripe(hold, shape)).map(|turn| (turn, hold.job)))
         .collect();
+    if !ripe.is_empty() && lacks_hold(state, lane) {
+        // Who comes first gets a hold before others start earlier than theirs say.
+        ripe.retain(|(_, job)| state.hold_of(*job).is_some_and(|hold| hold.start <= state.now()));
+    }
     ripe.sort_unstable();
     ripe.into_iter().any(|(_, job)| try_own_hold(state, job, shape, facts))
 }
@@ -382,17 +383,17 @@ fn lacks_hold(state: &State, lane: LaneIx) -> bool {
     if state.start_unknown.contains(&first.job) || state.lacks_quota(lane) {
         return false;
     }
-    let mine = state.standing(lane);
-    let before: Vec<ShapeIx> = state
-        .holds
-        .iter()
-        .filter(|hold| state.standing_of(hold.job).is_some_and(|other| other <= mine))
-        .filter_map(|hold| state.pending_shape(hold.job))
-        .collect();
     let most = state.policy.most_holds();
+    let mine = state.standing(lane);
+    let is_before = |hold: &&Hold| state.standing_of(hold.job).is_some_and(|other| other <= mine);
     kinds_of(state.shape(entry.key.shape)).all(|kind| {
-        let on_kind = |shape: &&ShapeIx| kinds_of(state.shape(**shape)).any(|other| other == kind);
-        before.iter().filter(on_kind).count() < most
+        let is_on_kind = |hold: &&Hold| {
+            let shape = state.pending_shape(hold.job);
+            shape.is_some_and(|shape| kinds_of(state.shape(shape)).any(|other| other == kind))
+        };
+        // Who stands where matters only where there are so many.
+        let on_kind = || state.holds.iter().filter(is_on_kind);
+        on_kind().count() < most || on_kind().filter(is_before).count() < most
     })
 }
 
@@ -503,9 +504,11 @@ fn yielding(
             shape.is_some_and(|shape| kinds_of(state.shape(shape)).any(|other| other == kind))
         };
         let mut held: Vec<&Hold> = state.holds.iter().filter(on_kind).collect();
-        held.sort_unstable_by_key(|hold| state.standing_of(hold.job));
         let too_many = (held.len() + 1).saturating_sub(most);
-        released.extend(held.iter().rev().take(too_many).filter(|hold| is_behind(hold)).map(|hold| hold.job));
+        if too_many > 0 {
+            held.sort_by_cached_key(|hold| state.standing_of(hold.job));
+            released.extend(held.iter().rev().take(too_many).filter(|hold| is_behind(hold)).map(|hold| hold.job));
+        }
     }
     state.holds.iter().map(|hold| hold.job).filter(|job| released.contains(job)).collect()
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use offtake_fleet::{DomainIx, LevelIx, NodeIx};
 use offtake_units::{Duration, Timestamp};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::capacity::{Limit, LimitIx, Withheld};
 use crate::decide::place;
@@ -36,7 +36,9 @@ pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -
     let limit = state.job(job)?.limit().unwrap_or(longest);
     let length = state.job(job)?.length().unwrap_or(longest);
     let window = state.own_window(&spec).map(|window| (window.job, window.start, window.end));
-    let search = Search { shape_ix, shape, job, length, limit, own_window: window.map(|(window, ..)| window) };
+    let own_window = window.map(|(window, ..)| window);
+    let heeded = heeded(state, job, own_window);
+    let search = Search { shape_ix, shape, job, length, limit, own_window, heeded };
     state.see_as(job);
     state.open_for(Some(job));
     if spec.reservation.is_some() {
@@ -65,6 +67,16 @@ struct Search {
     limit: Duration,
     /// What is reserved for it.
     own_window: Option<JobId>,
+    /// Holds that it has to go round where they overlap.
+    heeded: FxHashSet<JobId>,
+}
+
+/// The holds of jobs that stand before one, and those that are being emptied.
+fn heeded(state: &State, job: JobId, own_window: Option<JobId>) -> FxHashSet<JobId> {
+    let mine = state.standing_of(job);
+    let others = state.holds.iter().filter(|hold| hold.job != job && Some(hold.job) != own_window);
+    let heeded = others.filter(|hold| state.standing_of(hold.job) < mine || state.is_being_emptied(hold));
+    heeded.map(|hold| hold.job).collect()
 }
 
 /// Running work that is taken out for a trial.
@@ -72,9 +84,8 @@ type Gone = Vec<(JobId, ShapeIx, Arc<Placement>)>;
 
 impl Search {
     /// Whether the job has to go round a hold.
-    fn heeds(&self, state: &State, hold: &Hold) -> bool {
-        let is_before = state.standing_of(hold.job) < state.standing_of(self.job);
-        hold.job != self.job && Some(hold.job) != self.own_window && (is_before || state.is_being_emptied(hold))
+    fn heeds(&self, hold: &Hold) -> bool {
+        self.heeded.contains(&hold.job)
     }
 
     /// How long the job counts as being at work where a hold comes: a window is kept clear of all that it may still do.
@@ -84,15 +95,13 @@ impl Search {
 
     /// Lays the holds that are in the way of a start at an instant, and lifts all others.
     fn meet(&self, state: &mut State, at: Timestamp) {
-        let meets = |hold: &&Hold| hold.overlaps(at, at.saturating_add(self.span_before(hold)));
-        let mut in_the_way: Vec<JobId> = state.holds.iter().filter(meets).map(|hold| hold.job).collect();
-        in_the_way.retain(|job| state.hold_of(*job).is_some_and(|hold| self.heeds(state, hold)));
-        state.lay_holds(|hold| in_the_way.contains(&hold.job));
+        let meets = |hold: &Hold| hold.overlaps(at, at.saturating_add(self.span_before(hold)));
+        state.lay_holds(|hold| self.heeds(hold) && meets(hold));
     }
 
     /// When holds that the job has to go round are over, in order.
     fn hold_ends(&self, state: &State) -> Vec<Timestamp> {
-        let over = |hold: &&Hold| hold.end != Timestamp::NEVER && hold.end > state.now() && self.heeds(state, hold);
+        let over = |hold: &&Hold| hold.end != Timestamp::NEVER && hold.end > state.now() && self.heeds(hold);
         let mut ends: Vec<Timestamp> = state.holds.iter().filter(over).map(|hold| hold.end).collect();
         ends.sort_unstable();
         ends.dedup();
@@ -118,7 +127,7 @@ impl Search {
         let trial = place(state, self.shape_ix, &self.shape, self.job)?;
         let mut extra: BTreeMap<LimitIx, i64> = state.left_with(&self.shape, &trial).into_iter().collect();
         for hold in state.holds.iter().filter(|hold| hold.overlaps(at, at.saturating_add(Duration::from_millis(1)))) {
-            if self.heeds(state, hold) {
+            if self.heeds(hold) {
                 for (limit, draw) in hold.draw() {
                     extra.entry(*limit).and_modify(|left| *left -= draw);
                 }
@@ -274,7 +283,7 @@ impl<'a> Count<'a> {
         let now = state.now();
         let mut turns = Vec::new();
         let mut kept = FxHashMap::default();
-        for hold in state.holds.iter().filter(|hold| search.heeds(state, hold)) {
+        for hold in state.holds.iter().filter(|hold| search.heeds(hold)) {
             let span = search.span_before(hold);
             if hold.overlaps(now, now.saturating_add(span)) {
                 for node in hold.nodes.iter().flat_map(|range| range.numbers()) {

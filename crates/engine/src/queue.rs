@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 
 use offtake_fleet::{AcceleratorKindIx, NodeKindIx};
 use offtake_units::{Duration, Timestamp};
@@ -191,7 +191,7 @@ struct Standings {
 }
 
 /// A tenant's lanes of one tier, the highest priority and the earliest turn first.
-pub type TenantLanes = BTreeSet<(Reverse<i32>, Turn, LaneIx)>;
+pub type TenantLanes = BTreeSet<Candidate>;
 
 impl Standings {
     fn new(by_tenant: bool) -> Self {
@@ -241,12 +241,46 @@ struct Stir {
     /// Only nodes were given back: nothing else can help.
     only_freed: bool,
     failed: Vec<LaneIx>,
-    /// Which of its lanes is to be tried first, as far as that was looked at since something happened.
-    first: Option<Option<LaneIx>>,
 }
 
 impl Stir {
-    const NOTHING: Self = Self { has_room: false, only_freed: false, failed: Vec::new(), first: None };
+    const NOTHING: Self = Self { has_room: false, only_freed: false, failed: Vec::new() };
+}
+
+/// To whom quota came back, or a limit that is no longer reached.
+#[derive(Clone, Debug, Default)]
+enum QuotaBack {
+    #[default]
+    ToNobody,
+    /// To whom has not been looked at.
+    ToSomebody,
+    To(QuotaReturned),
+    ToAll,
+}
+
+/// To whom quota came back that could help them.
+#[derive(Clone, Debug, Default)]
+pub struct QuotaReturned {
+    /// Tenants that had the same left before, and have the same now.
+    pub groups: Vec<BTreeSet<TenantIx>>,
+    /// Which of those groups it could help, by shape.
+    pub shapes: BTreeMap<ShapeIx, Vec<usize>>,
+}
+
+/// A tenant's lane to be tried, the highest priority and the earliest turn first.
+pub type Candidate = (Reverse<i32>, Turn, LaneIx);
+
+/// The first lanes of each shape to be tried, by tier.
+#[derive(Clone, Debug, Default)]
+pub struct Firsts {
+    /// Of all that are late, the last in turn first.
+    pub late: [Vec<(Turn, LaneIx)>; 4],
+    /// Of each tenant, the last to be tried first; none without any.
+    pub of_tenants: [BTreeMap<TenantIx, Vec<Candidate>>; 4],
+    /// Those tenants, whose turn it is last.
+    pub order: [Vec<TenantIx>; 4],
+    /// How often shares had changed when they were put in order.
+    pub as_of: [Option<u64>; 4],
 }
 
 /// Lanes among which the next to be tried is sought: those to be tried in any case, or those of one shape that was
@@ -284,7 +318,7 @@ impl<'a> Awake<'a> {
     fn may(self, lane: LaneIx) -> bool {
         let Some((asleep, stir)) = self.asleep else { return true };
         let entry = self.queue.lane(lane);
-        let is_concerned = stir.is_some_and(|stir| stir.has_room) || (self.queue.quota_came_back && entry.lacked_quota);
+        let is_concerned = stir.is_some_and(|stir| stir.has_room) || self.queue.has_quota_back(entry);
         is_concerned
             && !stir.is_some_and(|stir| stir.failed.contains(&lane))
             && (entry.key.reservation.is_some() || asleep.no_room.is_none_or(|longest| entry.shortest < longest))
@@ -295,18 +329,30 @@ impl<'a> Awake<'a> {
         self.standings.by_turn.iter().map(|(_, _, lane)| *lane).filter(move |lane| self.may(*lane))
     }
 
-    /// Those of a tier, the earliest turn first, up to the first for which something does not hold.
-    pub fn in_turn(self, tier: Tier, holds: impl Fn(LaneIx) -> bool) -> impl Iterator<Item = LaneIx> {
-        let turns = self.standings.by_turn.range(all_of(tier, Turn(0))).map(|(_, _, lane)| *lane);
-        turns.take_while(move |lane| holds(*lane)).filter(move |lane| self.may(*lane))
+    /// Those of a tier, the earliest turn first, from a turn on and up to the first for which something does
+    /// not hold.
+    pub fn in_turn(
+        self,
+        tier: Tier,
+        from: Turn,
+        holds: impl Fn(LaneIx) -> bool,
+    ) -> impl Iterator<Item = (Turn, LaneIx)> {
+        let turns = self.standings.by_turn.range(all_of(tier, from)).map(|(_, turn, lane)| (*turn, *lane));
+        turns.take_while(move |(_, lane)| holds(*lane)).filter(move |(_, lane)| self.may(*lane))
     }
 
     /// The tenants with lanes of a tier, and those lanes.
-    pub fn by_tenant(self, tier: Tier) -> impl Iterator<Item = (TenantIx, impl Iterator<Item = LaneIx> + 'a)> {
-        of_tier(self.standings, tier).map(move |(tenant, lanes)| {
-            let lanes = lanes.iter().map(|(_, _, lane)| *lane);
-            (tenant, lanes.filter(move |lane| self.may(*lane)))
-        })
+    pub fn by_tenant(self, tier: Tier) -> impl Iterator<Item = (TenantIx, impl Iterator<Item = Candidate> + 'a)> {
+        of_tier(self.standings, tier)
+            .map(move |(tenant, lanes)| (tenant, lanes.iter().copied().filter(move |(.., lane)| self.may(*lane))))
+    }
+
+    /// A tenant's lanes of a tier after one.
+    pub fn of_tenant(self, tier: Tier, tenant: TenantIx, after: Candidate) -> impl Iterator<Item = Candidate> + 'a {
+        let lanes = self.standings.by_tenant.as_ref().and_then(|tiers| tiers[tier as usize].get(&tenant));
+        let lanes =
+            lanes.into_iter().flat_map(move |lanes| lanes.range((Bound::Excluded(after), Bound::Unbounded)).copied());
+        lanes.filter(move |(.., lane)| self.may(*lane))
     }
 }
 
@@ -322,14 +368,17 @@ pub struct Queue {
     /// By shape.
     asleep: BTreeMap<ShapeIx, Sleepers>,
     stirred: BTreeMap<ShapeIx, Stir>,
-    /// Quota came back, or a limit is no longer reached.
-    quota_came_back: bool,
+    quota_back: QuotaBack,
+    /// As they were found, as long as nothing could help any other lane.
+    firsts: Option<Firsts>,
     /// Shapes with parked lanes, by the node kinds that they may use.
     on_kind: Vec<BTreeSet<ShapeIx>>,
     /// Lanes with jobs, by the node kinds that they may use.
     waiting_on: Vec<u32>,
     /// Shapes with parked lanes that lacked quota.
     lacking_quota: BTreeSet<ShapeIx>,
+    /// Tenants with parked lanes that lacked quota, and how many.
+    short: BTreeMap<TenantIx, u32>,
     by_tenant: bool,
     /// Lanes by the reservation that their jobs name.
     naming: FxHashMap<ReservationIx, Vec<LaneIx>>,
@@ -378,29 +427,64 @@ impl Queue {
 
     /// Lanes to be tried.
     pub fn awake(&self) -> impl Iterator<Item = Awake<'_>> {
-        let ready = Awake { queue: self, standings: &self.ready, asleep: None };
-        let stirred = self.stirred.iter().filter(|(_, stir)| stir.first != Some(None)).map(|(shape, _)| *shape);
+        let stirred = self.stirred.keys().copied();
         let lacking = self.lacking_quota.iter().copied();
-        let lacking = lacking.filter(|shape| self.quota_came_back && !self.stirred.contains_key(shape));
+        let lacking = lacking.filter(|shape| self.may_have_quota_back(*shape) && !self.stirred.contains_key(shape));
         let asleep = stirred.chain(lacking).filter(|shape| self.asleep[shape].may_have_room());
-        std::iter::once(ready).chain(asleep.filter_map(|shape| self.awake_of(shape)))
+        std::iter::once(self.ready()).chain(asleep.filter_map(|shape| self.awake_of(shape)))
     }
 
-    /// The first lane of some that are awake to be tried, where that is known.
-    pub fn known_first(&self, awake: Awake<'_>) -> Option<Option<LaneIx>> {
-        self.stirred.get(&awake.shape()?)?.first
+    /// The first lanes to be tried, where they are known; they are to be given back with [`Self::know_firsts`].
+    pub fn take_firsts(&mut self) -> Option<Firsts> {
+        self.firsts.take()
     }
 
-    /// The first lanes of shapes to be tried, as long as nothing else happens.
-    pub fn know_firsts(&mut self, firsts: Vec<(ShapeIx, Option<LaneIx>)>) {
-        for (shape, first) in firsts {
-            self.stirred.entry(shape).or_insert(Stir::NOTHING).first = Some(first);
-            let Some(asleep) = self.asleep.get_mut(&shape).filter(|_| first.is_none()) else { continue };
-            asleep.shortest = LONGEST;
-            let lanes = std::mem::take(&mut asleep.lanes);
-            lanes.by_turn.iter().for_each(|(.., lane)| asleep.heed(&self.lanes[lane.0 as usize]));
-            asleep.lanes = lanes;
+    /// The first lanes to be tried, as long as nothing could help any other.
+    pub fn know_firsts(&mut self, firsts: Firsts) {
+        self.firsts = Some(firsts);
+    }
+
+    /// Tenants with parked lanes that lacked quota.
+    pub fn short_of_quota(&self) -> impl Iterator<Item = TenantIx> + '_ {
+        self.short.keys().copied()
+    }
+
+    /// Whether quota came back and to whom has not been looked at.
+    pub const fn is_quota_back_to_somebody(&self) -> bool {
+        matches!(self.quota_back, QuotaBack::ToSomebody)
+    }
+
+    /// Shapes with parked lanes that lacked quota.
+    pub fn shapes_short_of_quota(&self) -> impl Iterator<Item = ShapeIx> + '_ {
+        self.lacking_quota.iter().copied()
+    }
+
+    /// To whom quota came back; to all, where nobody can tell.
+    pub fn quota_is_back_to(&mut self, whom: Option<QuotaReturned>) {
+        self.firsts = None;
+        self.quota_back = whom.map_or(QuotaBack::ToAll, QuotaBack::To);
+    }
+
+    fn may_have_quota_back(&self, shape: ShapeIx) -> bool {
+        match &self.quota_back {
+            QuotaBack::ToNobody => false,
+            QuotaBack::ToSomebody | QuotaBack::ToAll => true,
+            QuotaBack::To(whom) => whom.shapes.contains_key(&shape),
         }
+    }
+
+    /// Whether a lane lacked quota, and enough may have come back.
+    fn has_quota_back(&self, lane: &Lane) -> bool {
+        lane.lacked_quota
+            && match &self.quota_back {
+                QuotaBack::ToNobody => false,
+                QuotaBack::ToSomebody | QuotaBack::ToAll => true,
+                QuotaBack::To(whom) => {
+                    let groups = whom.shapes.get(&lane.key.shape).map_or(&[][..], Vec::as_slice);
+                    let is_among = |tenant| groups.iter().any(|group| whom.groups[*group].contains(&tenant));
+                    lane.key.tenant.is_some_and(is_among)
+                }
+            }
     }
 
     /// What was given back since the last pass helps no lane of a shape any more.
@@ -408,9 +492,13 @@ impl Queue {
         self.stirred.get_mut(&shape).into_iter().for_each(|stir| stir.has_room = false);
     }
 
-    /// A decision changed who stands before whom, and what is left to whom: less than before.
-    pub fn forget_firsts(&mut self) {
-        self.stirred.values_mut().for_each(|stir| stir.first = stir.first.filter(Option::is_none));
+    /// Lanes among which others that wait like one are: those to be tried in any case, and those of its shape.
+    pub fn awake_beside(&self, lane: LaneIx) -> impl Iterator<Item = Awake<'_>> {
+        std::iter::once(self.ready()).chain(self.awake_of(self.lane(lane).key.shape))
+    }
+
+    const fn ready(&self) -> Awake<'_> {
+        Awake { queue: self, standings: &self.ready, asleep: None }
     }
 
     fn awake_of(&self, shape: ShapeIx) -> Option<Awake<'_>> {
@@ -430,7 +518,7 @@ impl Queue {
     /// Whether nothing but nodes given back since the last pass can help a lane that is to be tried.
     pub fn needs_freed(&self, lane: LaneIx) -> bool {
         let entry = self.lane(lane);
-        let is_helped_otherwise = entry.parked.is_none() || (self.quota_came_back && entry.lacked_quota);
+        let is_helped_otherwise = entry.parked.is_none() || self.has_quota_back(entry);
         !is_helped_otherwise && self.stirred.get(&entry.key.shape).is_some_and(|stir| stir.only_freed)
     }
 
@@ -455,7 +543,7 @@ impl Queue {
         QueueMemory {
             stirred: self.stirred.iter().map(|(shape, stir)| (*shape, stir.only_freed)).collect(),
             no_room: room.collect(),
-            quota_came_back: self.quota_came_back,
+            quota_came_back: !matches!(self.quota_back, QuotaBack::ToNobody),
         }
     }
 
@@ -465,7 +553,7 @@ impl Queue {
             self.asleep.get_mut(&shape).into_iter().for_each(|asleep| asleep.no_room = Some(longest));
         }
         memory.stirred.into_iter().for_each(|(shape, only_freed)| self.stir(shape, only_freed));
-        self.quota_came_back = memory.quota_came_back;
+        self.quota_back = if memory.quota_came_back { QuotaBack::ToSomebody } else { QuotaBack::ToNobody };
     }
 
     /// Whether any job waits whose shape may use a node kind.
@@ -572,12 +660,22 @@ impl Queue {
         if matches!(why, Blocked::Power(_)) {
             asleep.under_caps -= 1;
             // Nobody is there any more who would be told of watts given back.
-            asleep.no_room = asleep.no_room.filter(|_| asleep.under_caps > 0);
+            if asleep.under_caps == 0 && asleep.no_room.take().is_some() {
+                self.firsts = None;
+            }
         }
         if entry.lacked_quota {
             asleep.lacking_quota -= 1;
             if asleep.lacking_quota == 0 {
                 self.lacking_quota.remove(&entry.key.shape);
+            }
+            if let Some(tenant) = entry.key.tenant
+                && let Some(lanes) = self.short.get_mut(&tenant)
+            {
+                *lanes -= 1;
+                if *lanes == 0 {
+                    self.short.remove(&tenant);
+                }
             }
         }
     }
@@ -586,17 +684,22 @@ impl Queue {
     fn line_up(&mut self, lane: LaneIx) {
         let entry = &self.lanes[lane.0 as usize];
         let (Some(first), Some(asleep)) = (entry.first(), self.asleep.get_mut(&entry.key.shape)) else { return };
-        let Some(why) = entry.parked else { return self.ready.insert(entry.key, first.turn, lane) };
+        let Some(why) = entry.parked else {
+            self.firsts = None;
+            return self.ready.insert(entry.key, first.turn, lane);
+        };
         if asleep.lanes.by_turn.is_empty() {
             asleep.kinds.iter().for_each(|kind| _ = self.on_kind[kind.ix()].insert(entry.key.shape));
         }
         asleep.lanes.insert(entry.key, first.turn, lane);
-        self.stirred.get_mut(&entry.key.shape).into_iter().for_each(|stir| stir.first = None);
         asleep.heed(entry);
         asleep.under_caps += u32::from(matches!(why, Blocked::Power(_)));
         if entry.lacked_quota {
             asleep.lacking_quota += 1;
             self.lacking_quota.insert(entry.key.shape);
+            if let Some(tenant) = entry.key.tenant {
+                *self.short.entry(tenant).or_default() += 1;
+            }
         }
     }
 
@@ -631,19 +734,19 @@ impl Queue {
     pub fn stir(&mut self, shape: ShapeIx, only_freed: bool) {
         let Some(asleep) = self.asleep.get_mut(&shape) else { return };
         asleep.no_room = None;
+        self.firsts = None;
         let before = self.stirred.get(&shape).filter(|stir| stir.has_room);
         let only_freed = only_freed && before.is_none_or(|stir| stir.only_freed);
         self.stirred.insert(shape, Stir { has_room: true, only_freed, ..Stir::NOTHING });
     }
 
-    /// Lets lanes that lacked quota be tried again; whether there are any.
-    pub fn return_quota(&mut self) -> bool {
-        self.quota_came_back |= !self.lacking_quota.is_empty();
-        for stir in self.stirred.values_mut() {
-            stir.failed.clear();
-            stir.first = None;
+    /// Lets lanes that lacked quota be tried again, as far as their tenants have more of it.
+    pub fn return_quota(&mut self) {
+        if !self.lacking_quota.is_empty() {
+            self.quota_back = QuotaBack::ToSomebody;
         }
-        self.quota_came_back
+        self.firsts = None;
+        self.stirred.values_mut().for_each(|stir| stir.failed.clear());
     }
 
     /// A lane was tried and failed; so would all others of its shape, those with a job shorter than this left out, where
@@ -653,17 +756,16 @@ impl Queue {
         if let (Some(longest), Some(asleep)) = (so_would, self.asleep.get_mut(&shape)) {
             asleep.no_room = Some(asleep.no_room.map_or(longest, |before| before.min(longest)));
         }
-        if self.quota_came_back || self.stirred.contains_key(&shape) {
-            let stir = self.stirred.entry(shape).or_insert(Stir::NOTHING);
-            stir.failed.push(lane);
-            stir.first = None;
+        if self.may_have_quota_back(shape) || self.stirred.contains_key(&shape) {
+            self.stirred.entry(shape).or_insert(Stir::NOTHING).failed.push(lane);
         }
     }
 
     /// All that was stirred sleeps again.
     pub fn settle(&mut self) {
         self.stirred.clear();
-        self.quota_came_back = false;
+        self.quota_back = QuotaBack::ToNobody;
+        self.firsts = None;
     }
 }
 

@@ -67,6 +67,13 @@ impl Shape {
         kinds.map(|kind| (kind, self.chip_milli_on(kind, fleet))).collect()
     }
 
+    /// What quota and limits count of it.
+    pub fn needs(&self, fleet: &Fleet) -> Needs {
+        let need = |kind| (kind, self.least_milli_on(kind, fleet), self.chip_milli_on(kind, fleet));
+        let gangs = self.gangs.iter().map(|gang| gang.accelerators(fleet).map(need).collect());
+        Needs { gangs: gangs.collect(), least: self.least_milli(), most: self.chip_milli() }
+    }
+
     /// The most that it could take of an accelerator kind, in thousandths of a chip.
     pub fn chip_milli_on(&self, kind: AcceleratorKindIx, fleet: &Fleet) -> u64 {
         self.takers(kind, fleet).map(Request::chip_milli).sum()
@@ -84,6 +91,31 @@ impl Shape {
 
     fn takers<'a>(&'a self, kind: AcceleratorKindIx, fleet: &'a Fleet) -> impl Iterator<Item = &'a Request> {
         self.gangs.iter().filter(move |gang| gang.accelerators(fleet).any(|other| other == kind))
+    }
+}
+
+/// What quota and limits count of a shape, in thousandths of chips.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    /// By gang, for each accelerator kind that it may use: what the shape needs of it at least, and at most.
+    gangs: Vec<Vec<(AcceleratorKindIx, u64, u64)>>,
+    /// With the fewest workers.
+    pub least: u64,
+    /// With as many as it asks for.
+    pub most: u64,
+}
+
+impl Needs {
+    /// The first accelerator kind of a gang for which too little is left of each that it may use.
+    pub fn stuck_on(&self, left: impl Fn(AcceleratorKindIx) -> u64) -> Option<AcceleratorKindIx> {
+        let is_short = |(kind, least, _): &(AcceleratorKindIx, u64, u64)| left(*kind) < *least;
+        let stuck = self.gangs.iter().filter(|kinds| kinds.iter().all(is_short));
+        stuck.filter_map(|kinds| kinds.first()).map(|(kind, ..)| *kind).min()
+    }
+
+    /// Whether it could use more of an accelerator kind than is left of it.
+    pub fn could_use_more(&self, left: impl Fn(AcceleratorKindIx) -> u64) -> bool {
+        self.gangs.iter().flatten().any(|(kind, _, most)| left(*kind) < *most)
     }
 }
 

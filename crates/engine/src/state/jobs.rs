@@ -133,6 +133,7 @@ impl State {
     /// A shape that is not known yet.
     pub(super) fn add_shape(&mut self, shape: Shape) -> ShapeIx {
         let place = ShapeIx(self.shapes.len() as u32);
+        self.needs.push(shape.needs(self.fleet()));
         let shape = Arc::new(shape);
         self.by_shape.insert(Arc::clone(&shape), place);
         self.shapes.push(shape);

@@ -32,8 +32,8 @@ use crate::ledger::Ledger;
 use crate::place::{Scores, ShapeIx};
 use crate::policy::{Mix, Policy};
 use crate::queue::{Blocked, Queue, Turn};
-use crate::request::{Refusal, Shape};
-use crate::tenants::{Tenancy, Tenants};
+use crate::request::{Needs, Refusal, Shape};
+use crate::tenants::{Headroom, Tenancy, TenantIx, Tenants};
 
 use health::Faults;
 pub use holds::Hold;
@@ -161,6 +161,8 @@ pub struct State {
     pub(crate) late_before: Turn,
     /// Whether quota may be kept for somebody else now.
     promise_due: bool,
+    /// What was left to tenants that lacked quota after the last pass; none when that is not known.
+    headroom: Option<FxHashMap<TenantIx, Headroom>>,
     /// Nodes given back since the last pass; none when they are too many to tell.
     pub(crate) freed: Option<Vec<NodeRange>>,
     /// Blocked jobs whose start nobody can tell: they wait for work without an expected end.
@@ -191,6 +193,8 @@ pub struct State {
     /// Who pays: what each has had and may have.
     pub(crate) tenants: Tenants,
     shapes: Vec<Arc<Shape>>,
+    /// What quota and limits count of each shape.
+    needs: Vec<Needs>,
     by_shape: FxHashMap<Arc<Shape>, ShapeIx>,
     shape_ids: FxHashMap<Vec<Gang>, Result<ShapeIx, Refusal>>,
     jobs: FxHashMap<JobId, Work>,
@@ -221,6 +225,7 @@ impl Default for State {
             holds_stale: false,
             late_before: Turn(0),
             promise_due: false,
+            headroom: None,
             freed: Some(Vec::new()),
             start_unknown: BTreeSet::new(),
             unhelped: Later::default(),
@@ -238,6 +243,7 @@ impl Default for State {
             tenancy: Tenancy::default(),
             tenants: Tenants::default(),
             shapes: Vec::new(),
+            needs: Vec::new(),
             by_shape: FxHashMap::default(),
             shape_ids: FxHashMap::default(),
             jobs: FxHashMap::default(),

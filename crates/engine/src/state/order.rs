@@ -1,15 +1,18 @@
 //! Who goes first: the standing of those that wait, under the order of the policy.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use offtake_units::{Ppm, Timestamp};
 use offtake_workload::Tier;
+use rustc_hash::FxHashMap;
 
 use super::State;
 use crate::fact::JobId;
 use crate::policy::{Factors, Order};
-use crate::queue::{Awake, LaneIx, LaneKey, Turn, Waiting};
-use crate::tenants::{Rank, TenantIx};
+use crate::queue::{Awake, Firsts, LaneIx, LaneKey, Turn, Waiting};
+use crate::request::Needs;
+use crate::tenants::{Headroom, Rank, TenantIx};
 
 /// Where a waiting job stands; the least goes first. What an order does not ask for is the same for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,35 +154,101 @@ impl State {
 
     /// The lane to try next.
     pub(crate) fn next_lane(&mut self) -> Option<LaneIx> {
-        let mut looked_at = Vec::new();
-        let look = |awake: Awake<'_>| {
-            self.queue.known_first(awake).unwrap_or_else(|| {
-                let first = self.first_of(awake);
-                looked_at.extend(awake.shape().map(|shape| (shape, first)));
-                first
-            })
-        };
-        let next = self.queue.awake().filter_map(look).min_by_key(|lane| self.standing(*lane));
-        self.queue.know_firsts(looked_at);
+        if self.policy.order != Order::FairShare {
+            let firsts = self.queue.awake().filter_map(|awake| self.first_of(awake));
+            return firsts.min_by_key(|lane| self.standing(*lane));
+        }
+        let mut firsts = self.queue.take_firsts().unwrap_or_else(|| self.firsts());
+        let next = Tier::ALL.into_iter().find_map(|tier| self.next_of(tier, &mut firsts));
+        self.queue.know_firsts(firsts);
         next
     }
 
     fn first_of(&self, awake: Awake<'_>) -> Option<LaneIx> {
-        // Whoever lacks quota now would fail; those to be tried in any case are told so, and why.
-        let may = |lane: &LaneIx| awake.shape().is_none() || !self.lacks_quota(*lane);
+        let mut lanes = awake.in_order().filter(|lane| self.may_be_tried(awake, *lane));
         match self.policy.order {
-            Order::Turn => awake.in_order().find(may),
-            Order::FairShare => Tier::ALL.into_iter().find_map(|tier| {
-                // Who came earlier is late earlier.
-                let late = awake.in_turn(tier, |lane| self.lane_is_late(lane)).find(may);
-                late.or_else(|| {
-                    let firsts =
-                        awake.by_tenant(tier).filter_map(|(tenant, mut lanes)| Some((tenant, lanes.find(may)?)));
-                    firsts.min_by_key(|(tenant, _)| (self.tenants.rank(*tenant), *tenant)).map(|(_, lane)| lane)
-                })
-            }),
-            Order::Multifactor | Order::Cohort => awake.in_order().filter(may).min_by_key(|lane| self.standing(*lane)),
+            Order::Turn => lanes.next(),
+            Order::FairShare | Order::Multifactor | Order::Cohort => lanes.min_by_key(|lane| self.standing(*lane)),
         }
+    }
+
+    /// Whoever lacks quota now would fail; those to be tried in any case are told so, and why.
+    fn may_be_tried(&self, awake: Awake<'_>, lane: LaneIx) -> bool {
+        awake.shape().is_none() || !self.lacks_quota(lane)
+    }
+
+    /// The first lanes of each shape to be tried; most that lack quota are left out.
+    fn firsts(&self) -> Firsts {
+        let mut firsts = Firsts::default();
+        let mut left: FxHashMap<TenantIx, Headroom> = FxHashMap::default();
+        for awake in self.queue.awake() {
+            let needs = awake.shape().filter(|_| self.tenants.is_active()).map(|shape| &self.needs[shape.ix()]);
+            for tier in Tier::ALL {
+                firsts.late[tier as usize].extend(awake.in_turn(tier, Turn(0), |lane| self.lane_is_late(lane)).next());
+                for (tenant, mut lanes) in awake.by_tenant(tier) {
+                    // What is kept for one job is there for nobody else of its tenant.
+                    let is_kept_for = self.tenants.promise().is_some_and(|kept| kept.is_of(tenant));
+                    let mut lacks = |needs: &&Needs| {
+                        left.entry(tenant).or_insert_with(|| self.tenants.headroom(tenant)).lacks(needs)
+                    };
+                    if !is_kept_for && needs.as_ref().is_some_and(&mut lacks) {
+                        continue;
+                    }
+                    if let Some(first) = lanes.next() {
+                        firsts.of_tenants[tier as usize].entry(tenant).or_default().push(first);
+                    }
+                }
+            }
+        }
+        let descending = |late: &mut Vec<(Turn, LaneIx)>| late.sort_unstable_by_key(|first| Reverse(*first));
+        firsts.late.iter_mut().for_each(descending);
+        let of_tenants = firsts.of_tenants.iter_mut().flat_map(BTreeMap::values_mut);
+        of_tenants.for_each(|lanes| lanes.sort_unstable_by_key(|first| Reverse(*first)));
+        firsts
+    }
+
+    /// The first lane of a tier to be tried: whoever is late by turn, then by the shares of tenants. Those that were tried
+    /// since, or would fail for lack of quota, are left out, and the next of their shape comes in.
+    fn next_of(&self, tier: Tier, firsts: &mut Firsts) -> Option<LaneIx> {
+        let late = &mut firsts.late[tier as usize];
+        while let Some((turn, lane)) = late.last().copied() {
+            if self.is_to_be_tried(turn, lane) {
+                return Some(lane);
+            }
+            late.pop();
+            let awake = self.queue.awake_beside(lane);
+            let after = Turn(turn.0 + 1);
+            let next = awake.filter_map(|awake| awake.in_turn(tier, after, |lane| self.lane_is_late(lane)).next());
+            next.for_each(|next| insert_descending(late, next));
+        }
+        let (tenants, order) = (&mut firsts.of_tenants[tier as usize], &mut firsts.order[tier as usize]);
+        let as_of = &mut firsts.as_of[tier as usize];
+        if as_of.replace(self.tenants.changes()) != Some(self.tenants.changes()) {
+            order.clear();
+            order.extend(tenants.keys());
+            order.sort_by_cached_key(|tenant| Reverse((self.tenants.rank(*tenant), *tenant)));
+        }
+        while let Some(tenant) = order.last().copied() {
+            let Some(lanes) = tenants.get_mut(&tenant) else { break };
+            while let Some(first @ (_, turn, lane)) = lanes.last().copied() {
+                if self.is_to_be_tried(turn, lane) {
+                    return Some(lane);
+                }
+                lanes.pop();
+                let awake = self.queue.awake_beside(lane);
+                let next = awake.filter_map(|awake| awake.of_tenant(tier, tenant, first).next());
+                next.for_each(|next| insert_descending(lanes, next));
+            }
+            tenants.remove(&tenant);
+            order.pop();
+        }
+        None
+    }
+
+    fn is_to_be_tried(&self, turn: Turn, lane: LaneIx) -> bool {
+        let entry = self.queue.lane(lane);
+        let is_same = entry.first().is_some_and(|first| first.turn == turn) && self.queue.is_awake(lane);
+        is_same && (entry.parked.is_none() || !self.lacks_quota(lane))
     }
 
     /// Lanes with jobs, parked or not, in the order of their first jobs.
@@ -209,5 +278,12 @@ impl State {
             entry.key.reservation.is_none() || self.queue.is_awake(*lane)
         };
         self.lanes_in_order().find(counts)
+    }
+}
+
+/// Puts one among some that are in descending order, unless it is there.
+fn insert_descending<T: Ord>(all: &mut Vec<T>, one: T) {
+    if let Err(place) = all.binary_search_by(|other| one.cmp(other)) {
+        all.insert(place, one);
     }
 }

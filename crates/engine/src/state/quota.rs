@@ -1,23 +1,26 @@
 //! What tenants may run: quota and limits on the path of placement, and who is woken when some comes back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use offtake_fleet::AcceleratorKindIx;
 use offtake_workload::{Job, Tier};
+use rustc_hash::FxHashMap;
 
 use super::{Phase, State, Work};
 use crate::fact::{JobId, Placement};
 use crate::place::{Allowance, ShapeIx};
 use crate::policy::Estimates;
-use crate::queue::{Blocked, LaneIx, Turn};
+use crate::queue::{Blocked, LaneIx, QuotaReturned, Turn};
 use crate::request::Refusal;
-use crate::tenants::{Footprint, Promise, TenantIx, TenantView, Tenants};
+use crate::tenants::{Footprint, Headroom, Promise, TenantIx, TenantView, Tenants};
 
 impl State {
     /// Takes over tenants as the policy declares them now.
     pub(super) fn declare_tenants(&mut self) {
         let fleet = Arc::clone(self.fleet());
         self.tenants.declare(&self.policy, &fleet, self.now);
+        self.headroom = None;
         if self.tenants.is_active() {
             let mut tenants = std::mem::take(&mut self.tenants);
             self.count_all_in(&mut tenants);
@@ -67,7 +70,7 @@ impl State {
             let footprint = self.footprint(shape, placement);
             let tenant = self.tenants.number(&spec.tenant);
             self.tenants.leave(tenant, &footprint, self.now);
-            self.return_quota();
+            self.queue.return_quota();
             if let Some(job) = self.tenants.promise().map(|kept| kept.job) {
                 self.wake_job(job);
             }
@@ -138,17 +141,11 @@ impl State {
     }
 
     fn short_of_quota(&self, job: JobId, tenant: TenantIx, shape: ShapeIx) -> Option<Blocked> {
-        let shape = self.shape(shape);
-        if self.tenants.full(job, tenant, shape.least_milli()).is_some() {
+        let needs = &self.needs[shape.ix()];
+        if self.tenants.full(job, tenant, needs.least).is_some() {
             return Some(Blocked::Limit);
         }
-        let is_short = |kind| self.tenants.available_to(job, tenant, kind) < shape.least_milli_on(kind, self.fleet());
-        let stuck = shape.gangs.iter().filter_map(|gang| {
-            let mut kinds = gang.accelerators(self.fleet());
-            let first = kinds.next()?;
-            (is_short(first) && kinds.all(is_short)).then_some(first)
-        });
-        stuck.min().map(Blocked::Quota)
+        needs.stuck_on(|kind| self.tenants.available_to(job, tenant, kind)).map(Blocked::Quota)
     }
 
     /// Whether quota or limits keep the first job of a lane from running anywhere, as they are now.
@@ -163,15 +160,49 @@ impl State {
         let (Some(first), Some(tenant)) = (entry.first(), entry.key.tenant.filter(|_| self.tenants.is_active())) else {
             return false;
         };
-        let shape = self.shape(entry.key.shape);
-        let mut kinds = shape.gangs.iter().flat_map(|gang| gang.accelerators(self.fleet()));
-        kinds.any(|kind| self.tenants.available(tenant, kind) < shape.chip_milli_on(kind, self.fleet()))
-            || self.tenants.full(first.job, tenant, shape.chip_milli()).is_some()
+        let needs = &self.needs[entry.key.shape.ix()];
+        needs.could_use_more(|kind| self.tenants.available(tenant, kind))
+            || self.tenants.full(first.job, tenant, needs.most).is_some()
     }
 
-    /// Quota came back: lanes that lacked some are tried, and who comes first of them may have something held.
-    fn return_quota(&mut self) {
-        self.holds_stale |= self.queue.return_quota();
+    /// Where quota came back, finds to whom: their lanes that lacked some are tried, and who comes first of them may have
+    /// something held.
+    pub(crate) fn notice_quota(&mut self) {
+        if !self.queue.is_quota_back_to_somebody() {
+            return;
+        }
+        let back = self.headroom.take().map(|before| self.quota_returned(&before));
+        self.holds_stale |= back.as_ref().is_none_or(|back| !back.shapes.is_empty());
+        self.queue.quota_is_back_to(back);
+    }
+
+    /// Which tenants and shapes quota that came back could help.
+    fn quota_returned(&self, before: &FxHashMap<TenantIx, Headroom>) -> QuotaReturned {
+        let mut alike: FxHashMap<(&Headroom, Headroom), BTreeSet<TenantIx>> = FxHashMap::default();
+        for tenant in self.queue.short_of_quota() {
+            let now = self.tenants.headroom(tenant);
+            if let Some(before) = before.get(&tenant).filter(|before| now.exceeds(before)) {
+                alike.entry((before, now)).or_default().insert(tenant);
+            }
+        }
+        let mut returned = QuotaReturned::default();
+        for (number, ((before, now), tenants)) in alike.into_iter().enumerate() {
+            returned.groups.push(tenants);
+            for shape in self.queue.shapes_short_of_quota() {
+                if now.helps(&self.needs[shape.ix()], before) {
+                    returned.shapes.entry(shape).or_default().push(number);
+                }
+            }
+        }
+        returned
+    }
+
+    /// All that was to be tried has been. What is left to those who lack quota is noted: they are tried again once it is
+    /// more.
+    pub(crate) fn settle_queue(&mut self) {
+        self.queue.settle();
+        let left = |tenant| (tenant, self.tenants.headroom(tenant));
+        self.headroom = Some(self.queue.short_of_quota().map(left).collect());
     }
 
     /// Keeps quota for the first job of a lane that waits for some, once it has waited too long and nobody who stands
@@ -208,7 +239,7 @@ impl State {
     /// No quota is kept for a job any more: it runs, or waits no longer.
     pub(super) fn forget_promise(&mut self, job: JobId) {
         if self.tenants.promise().is_some_and(|kept| kept.job == job) && self.tenants.keep_no_more() {
-            self.return_quota();
+            self.queue.return_quota();
             self.promise_due = true;
         }
     }

@@ -21,7 +21,7 @@ use self::quota::Account;
 use self::share::{Average, Holding, counted_now, part_of};
 use crate::fact::{JobId, Placement, Slot};
 use crate::policy::Policy;
-use crate::request::{Request, Shape};
+use crate::request::{Needs, Request, Shape};
 
 pub use self::promise::Promise;
 pub use self::share::SHARE_BITS;
@@ -65,6 +65,38 @@ pub struct Load {
     pub pending_jobs: u64,
     /// Their chips, in thousandths.
     pub pending_chip_milli: u64,
+}
+
+/// What quota and limits leave to a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Headroom {
+    /// Thousandths of chips, by accelerator kind; any number where the kind is not under quota.
+    chips: Vec<u64>,
+    running_jobs: u64,
+    running_chip_milli: u64,
+}
+
+impl Headroom {
+    /// Whether more is left than another says, of anything.
+    pub fn exceeds(&self, other: &Self) -> bool {
+        self.running_jobs > other.running_jobs
+            || self.running_chip_milli > other.running_chip_milli
+            || self.chips.iter().zip(&other.chips).any(|(ours, theirs)| ours > theirs)
+    }
+
+    /// Whether quota and limits keep whoever has needs from running anywhere.
+    pub fn lacks(&self, needs: &Needs) -> bool {
+        let is_full = self.running_jobs == 0 || self.running_chip_milli < needs.least;
+        is_full || needs.stuck_on(|kind| self.chips[kind.ix()]).is_some()
+    }
+
+    /// Whether somebody who wanted more than was left before could use what is left now.
+    pub fn helps(&self, needs: &Needs, before: &Self) -> bool {
+        let lacked = before.running_jobs == 0
+            || before.running_chip_milli < needs.most
+            || needs.could_use_more(|kind| before.chips[kind.ix()]);
+        lacked && !self.lacks(needs)
+    }
 }
 
 /// What a limit counts.
@@ -138,6 +170,7 @@ pub struct Tenants {
     /// Which accelerator kinds are under quota.
     under_quota: Vec<bool>,
     ranked_at: Option<Timestamp>,
+    changes: u64,
     /// Quota kept for a job that has waited too long for it.
     promise: Option<Promise>,
     /// Whether quota and limits are out of the way, in a trial.
@@ -421,6 +454,7 @@ impl Tenants {
     }
 
     fn hold(&mut self, tenant: TenantIx, footprint: &Footprint, now: Timestamp, comes: bool) {
+        self.changes += 1;
         let kinds = self.under_quota.len();
         let both = [(kinds, footprint.cpu_milli), (kinds + 1, footprint.memory_mib)];
         let chips = footprint.chips.iter().map(|(kind, milli)| (kind.ix(), *milli));
@@ -508,6 +542,11 @@ impl Tenants {
         rank
     }
 
+    /// How often shares have changed because work came or went.
+    pub const fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// A tenant's share of the fleet over its weight, those below it included.
     pub fn share(&self, tenant: TenantIx) -> Ppm {
         let ppm = (u128::from(self.entries[tenant.ix()].share) * 1_000_000) >> SHARE_BITS;
@@ -565,6 +604,23 @@ impl Tenants {
         account.used = account.used.saturating_sub(self.kept_at(tenant, kind, job));
         let parent = (tenant != TenantIx::ROOT).then(|| self.available_to(job, self.parent(tenant), kind));
         account.available(parent)
+    }
+
+    /// What is left to a tenant.
+    pub fn headroom(&self, tenant: TenantIx) -> Headroom {
+        let kinds = (0..self.under_quota.len() as u32).map(AcceleratorKindIx);
+        let left = |limit: fn(&Limits) -> Option<u32>, now: fn(&Load) -> u64, unit: u64| {
+            let at = |at: TenantIx| {
+                let Entry { limits, load, .. } = &self.entries[at.ix()];
+                limit(limits).map(|most| (u64::from(most) * unit).saturating_sub(now(load)))
+            };
+            self.path(tenant).filter_map(at).min().unwrap_or(u64::MAX)
+        };
+        Headroom {
+            chips: kinds.map(|kind| self.available(tenant, kind)).collect(),
+            running_jobs: left(|limits| limits.running_jobs, |load| load.running_jobs, 1),
+            running_chip_milli: left(|limits| limits.running_chips, |load| load.running_chip_milli, 1000),
+        }
     }
 
     /// The limit, nearest to the tenant, that leaves no room for one more running job of so many chips.

@@ -24,6 +24,11 @@ impl Promise {
         Self { job, kind, milli, tenant }
     }
 
+    /// Whether it is of a job of a tenant.
+    pub fn is_of(&self, tenant: TenantIx) -> bool {
+        self.tenant == tenant
+    }
+
     fn footprint(&self) -> Footprint {
         Footprint { chips: vec![(self.kind, self.milli)], ..Footprint::default() }
     }
