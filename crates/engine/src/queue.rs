@@ -370,7 +370,7 @@ pub struct Queue {
     stirred: BTreeMap<ShapeIx, Stir>,
     quota_back: QuotaBack,
     /// As they were found, as long as nothing could help any other lane.
-    firsts: Option<Firsts>,
+    firsts: Option<Box<Firsts>>,
     /// Shapes with parked lanes, by the node kinds that they may use.
     on_kind: Vec<BTreeSet<ShapeIx>>,
     /// Lanes with jobs, by the node kinds that they may use.
@@ -434,13 +434,21 @@ impl Queue {
         std::iter::once(self.ready()).chain(asleep.filter_map(|shape| self.awake_of(shape)))
     }
 
+    /// The only lane to be tried, or none; nothing where there may be several.
+    pub fn only_awake(&self) -> Option<Option<LaneIx>> {
+        let may_others = !self.stirred.is_empty() || !matches!(self.quota_back, QuotaBack::ToNobody);
+        let mut ready = self.ready.by_turn.iter().map(|(.., lane)| *lane);
+        let first = ready.next();
+        (!may_others && ready.next().is_none()).then_some(first)
+    }
+
     /// The first lanes to be tried, where they are known; they are to be given back with [`Self::know_firsts`].
-    pub fn take_firsts(&mut self) -> Option<Firsts> {
+    pub fn take_firsts(&mut self) -> Option<Box<Firsts>> {
         self.firsts.take()
     }
 
     /// The first lanes to be tried, as long as nothing could help any other.
-    pub fn know_firsts(&mut self, firsts: Firsts) {
+    pub fn know_firsts(&mut self, firsts: Box<Firsts>) {
         self.firsts = Some(firsts);
     }
 

@@ -145,7 +145,7 @@ impl Capacity {
                 .cell_of(node.domain, node.kind)
                 .expect("number_cells makes a cell for every kind that a domain has a node of");
             let class = *classes[node.kind.ix()].get_or_insert_with(|| {
-                self.classes.intern(self.kinds[node.kind.ix()].empty.clone(), |_| Draw::default())
+                self.classes.intern(self.kinds[node.kind.ix()].empty.clone(), |_| (Draw::default(), true))
             });
             self.classes.enter(class, number as u32, true);
             self.kinds[node.kind.ix()].add_free(number as u32);

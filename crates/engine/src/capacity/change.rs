@@ -85,10 +85,10 @@ impl Capacity {
         let kind = vector.kind;
         let fleet = &self.fleet;
         let whole_after = vector.whole;
-        let free_after = self.kinds[kind.ix()].empty == vector;
+        let empty = &self.kinds[kind.ix()].empty;
         let to = self.classes.intern(vector, |vector| {
             let node_kind = &fleet.node_kinds[kind.ix()];
-            Draw::of(vector, node_kind, fleet.accelerator(node_kind))
+            (Draw::of(vector, node_kind, fleet.accelerator(node_kind)), vector == empty)
         });
         // Work that takes nothing moves nothing, and a class must not end while its node stays.
         if to == from {
@@ -96,7 +96,7 @@ impl Capacity {
         }
         let (before, after) = (self.classes.get(from), self.classes.get(to));
         let whole_before = before.vector.whole;
-        let free_before = self.kinds[kind.ix()].empty == before.vector;
+        let (free_before, free_after) = (before.is_free, after.is_free);
         let more = Draw {
             expected: after.draw.expected - before.draw.expected,
             enforceable: after.draw.enforceable - before.draw.enforceable,
@@ -370,9 +370,8 @@ impl Capacity {
 
     /// Takes a run of nodes of one cell and class out of every order, or puts it back.
     fn move_withheld(&mut self, run: Range<u32>, cell: CellIx, class: ClassIx, withheld: bool) {
-        let vector = &self.classes.get(class).vector;
-        let (kind, whole) = (vector.kind, vector.whole);
-        let wholly_free = *vector == self.kinds[kind.ix()].empty;
+        let alike = self.classes.get(class);
+        let (kind, whole, wholly_free) = (alike.vector.kind, alike.vector.whole, alike.is_free);
         let count = run.len() as u32;
         for node in run.clone() {
             if withheld { self.classes.withhold(class, node) } else { self.classes.offer(class, node) }

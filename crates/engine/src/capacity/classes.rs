@@ -83,6 +83,8 @@ pub struct Class {
     pub vector: FreeVector,
     /// What each of its nodes draws above idle.
     pub draw: Draw,
+    /// Whether nothing runs on its nodes.
+    pub is_free: bool,
     /// Tells a class from an earlier one in the same position.
     pub generation: u32,
     /// Nodes with this vector, the withheld ones included.
@@ -167,15 +169,16 @@ impl Classes {
         self.by_kind.iter().flatten().map(|class| self.get(*class))
     }
 
-    /// The class of a vector; made when it is new, with the draw that `draw` gives.
-    pub fn intern(&mut self, vector: FreeVector, draw: impl FnOnce(&FreeVector) -> Draw) -> ClassIx {
+    /// The class of a vector; made when it is new, with the draw that `draw` gives, and whether nothing runs on its nodes.
+    pub fn intern(&mut self, vector: FreeVector, draw: impl FnOnce(&FreeVector) -> (Draw, bool)) -> ClassIx {
         if let Some(class) = self.by_vector.get(&vector) {
             return *class;
         }
-        let draw = draw(&vector);
+        let (draw, is_free) = draw(&vector);
         let fresh = |generation| Class {
             vector: vector.clone(),
             draw,
+            is_free,
             generation,
             nodes: 0,
             members: Members::Few(Vec::new()),

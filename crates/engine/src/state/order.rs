@@ -134,7 +134,7 @@ impl State {
     /// Who has come to wait too long since the last pass may take over what is held for others, and have quota kept.
     pub(crate) fn notice_the_late(&mut self) {
         let matters = self.policy.order == Order::FairShare || self.tenants.is_active();
-        if !matters || self.policy.fairness.ageing.is_none() {
+        if !matters || self.policy.fairness.ageing.is_none() || self.queue.jobs() == 0 {
             return;
         }
         let since = self.late_before;
@@ -154,11 +154,14 @@ impl State {
 
     /// The lane to try next.
     pub(crate) fn next_lane(&mut self) -> Option<LaneIx> {
+        if let Some(only) = self.queue.only_awake() {
+            return only;
+        }
         if self.policy.order != Order::FairShare {
             let firsts = self.queue.awake().filter_map(|awake| self.first_of(awake));
             return firsts.min_by_key(|lane| self.standing(*lane));
         }
-        let mut firsts = self.queue.take_firsts().unwrap_or_else(|| self.firsts());
+        let mut firsts = self.queue.take_firsts().unwrap_or_else(|| Box::new(self.firsts()));
         let next = Tier::ALL.into_iter().find_map(|tier| self.next_of(tier, &mut firsts));
         self.queue.know_firsts(firsts);
         next
