@@ -8,6 +8,7 @@ use std::sync::Arc;
 use offtake_fleet::{NodeIx, NodeKindIx};
 use offtake_units::Timestamp;
 
+use crate::blast::within_radii;
 use crate::capacity::LimitIx;
 use crate::crossing;
 use crate::elastic;
@@ -216,7 +217,7 @@ pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: Jo
     if let Some(own) = own {
         state.lift_hold(own);
     }
-    let found = place_around(state, shape_ix, shape, job);
+    let found = within_radii(state, job, shape, |state| place_around(state, shape_ix, shape, job));
     if let Some(own) = own {
         state.lay_hold(own);
     }

@@ -10,6 +10,7 @@ use offtake_fleet::Fleet;
 use offtake_units::{Duration, Ppm, Timestamp};
 use offtake_workload::{Elastic, Gang, Job};
 
+use crate::blast::within_radii;
 use crate::capacity::LimitIx;
 use crate::crossing::{as_wide_as, speed_across, weighs};
 use crate::decide::propose;
@@ -115,8 +116,10 @@ fn most_that_fit(state: &mut State, job: JobId, spec: &Job, least: u32, most: u3
         }
         let allowance = state.allowance(job);
         state.see_as(job);
-        let State { capacity, policy, scores, mix, .. } = &mut *state;
-        let placement = Placing::new(capacity, policy, scores, mix, job, allowance).place_unscored(&shape)?;
+        let placement = within_radii(state, job, &shape, |state| {
+            let State { capacity, policy, scores, mix, .. } = &mut *state;
+            Placing::new(capacity, policy, scores, mix, job, allowance.clone()).place_unscored(&shape)
+        })?;
         Some((shape, placement))
     };
     if let Some((_, placement)) = fits(state, most) {

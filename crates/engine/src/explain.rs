@@ -196,6 +196,17 @@ pub enum Obstacle {
         /// The most.
         limit: u32,
     },
+    /// Its tenant, or one above it, may have no more work in one place.
+    BlastRadius {
+        /// Whose radius.
+        tenant: String,
+        /// The domain or circuit.
+        area: String,
+        /// The most, in thousandths of chips.
+        most: u64,
+        /// What is left of that.
+        left: u64,
+    },
     /// Another tenant's job, which may use the same nodes, comes first: that tenant has the lesser share, or the job has
     /// waited too long.
     Share {
@@ -521,7 +532,13 @@ impl State {
             counted: full.counted,
             limit: full.limit,
         });
-        quotas.chain(limit).collect()
+        let radii = self.tenants.exceeded_by(tenant, &footprint).into_iter().map(|over| Obstacle::BlastRadius {
+            tenant: self.tenants.name(over.tenant).to_owned(),
+            area: over.area.name(self.fleet()),
+            most: over.most,
+            left: over.left,
+        });
+        quotas.chain(limit).chain(radii).collect()
     }
 
     /// What others have borrowed of what a job's tenant has, where it would stay within its own with the job.

@@ -4,6 +4,7 @@
 //! same decisions on any machine.
 
 mod admission;
+mod blast;
 mod capacity;
 mod crossing;
 mod decide;

@@ -8,6 +8,7 @@ use offtake_workload::{ChipRequest, Gang, INNERMOST, Slice, Strength, Topology};
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::Take;
+use crate::fact::{NodeRange, Placement};
 use crate::tenants::Counted;
 
 /// What a job asks for, all of its gangs.
@@ -65,6 +66,15 @@ impl Shape {
     pub fn chips_by_accelerator(&self, fleet: &Fleet) -> BTreeMap<AcceleratorKindIx, u64> {
         let kinds = self.gangs.iter().flat_map(|gang| gang.accelerators(fleet));
         kinds.map(|kind| (kind, self.chip_milli_on(kind, fleet))).collect()
+    }
+
+    /// Its nodes where it is placed, with thousandths of chips on each; those without any are left out.
+    pub fn footprint_nodes(&self, placement: &Placement) -> Vec<(NodeRange, u64)> {
+        let gangs = self.gangs.iter().zip(&placement.gangs);
+        let nodes = gangs.flat_map(|(gang, slots)| {
+            slots.iter().map(|slot| (slot.nodes, u64::from(slot.workers) * gang.chips.milli()))
+        });
+        nodes.filter(|(_, milli)| *milli > 0).collect()
     }
 
     /// What quota and limits count of it.

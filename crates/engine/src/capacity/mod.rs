@@ -113,6 +113,8 @@ pub enum Withheld {
     Tenant,
     /// Whoever looks may use the nodes of its reservation and no others.
     Apart,
+    /// The tenant of whoever looks may have no more work here.
+    Radius,
 }
 
 impl Withheld {

@@ -117,6 +117,8 @@ struct TenantText {
     quota: Named<Quota>,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    blast_radius: Named<Spanned<f64>>,
 }
 
 /// Reads values of a file, and knows the line of each.
@@ -175,6 +177,19 @@ impl Reader<'_> {
         quotas.into_iter().map(|(kind, quota)| (kind.into_inner(), quota)).collect()
     }
 
+    fn blast_radius(&self, tenant: &str, radii: Named<Spanned<f64>>) -> Result<BTreeMap<String, Ppm>, PolicyError> {
+        let mut shares = BTreeMap::new();
+        for (level, share) in radii {
+            let field = format!("tenants.{tenant}.blast_radius.{}", level.as_ref());
+            let (span, share) = (share.span(), self.share(&field, Some(share), Ppm::ONE)?);
+            if share == Ppm::ZERO {
+                return Err(self.fault(span, format!("`{field}` is `0`; allowed is more than 0, and at most 1")));
+            }
+            shares.insert(level.into_inner(), share);
+        }
+        Ok(shares)
+    }
+
     fn tree(&self, file: Limits, quota: Named<Quota>, tenants: Named<TenantText>) -> Result<TenantTree, PolicyError> {
         if tenants.len() > MOST_TENANTS {
             let message = format!("`tenants` names {}; allowed are at most {MOST_TENANTS}", tenants.len());
@@ -202,7 +217,8 @@ impl Reader<'_> {
             spans.insert(name.clone(), tenant.parent.as_ref().map_or(span, Spanned::span));
             let parent = tenant.parent.map(Spanned::into_inner);
             let quota = self.quota(tenant.quota);
-            tree.tenants.insert(name, Tenant { parent, weight, quota, limits: tenant.limits });
+            let blast_radius = self.blast_radius(&name, tenant.blast_radius)?;
+            tree.tenants.insert(name, Tenant { parent, weight, quota, limits: tenant.limits, blast_radius });
         }
         for (name, tenant) in &tree.tenants {
             let Some(parent) = &tenant.parent else { continue };
@@ -296,20 +312,40 @@ impl Policy {
         reader.policy(file)
     }
 
-    /// Whether a fleet has every accelerator kind that quotas name.
+    /// Whether a fleet has every accelerator kind that quotas name, and every level that a blast radius does.
     ///
     /// # Errors
     /// The first that it has not.
     pub fn check_on(&self, fleet: &Fleet) -> Result<(), PolicyError> {
+        let refuse = |message| Err(PolicyError { line: None, message });
         let is_known = |kind: &str| fleet.accelerators.iter().any(|known| known.name == kind);
-        let Some((tenant, kind, _)) = self.tenants.quotas().find(|(_, kind, _)| !is_known(kind)) else { return Ok(()) };
-        let field = tenant.map_or_else(String::new, |tenant| format!("tenants.{tenant}."));
-        let known: Vec<&str> = fleet.accelerators.iter().map(|kind| kind.name.as_str()).collect();
-        let message = format!(
-            "`{field}quota.{kind}`: the fleet has no accelerator `{kind}`; allowed is one of {}",
-            known.join(", ")
-        );
-        Err(PolicyError { line: None, message })
+        if let Some((tenant, kind, _)) = self.tenants.quotas().find(|(_, kind, _)| !is_known(kind)) {
+            let field = tenant.map_or_else(String::new, |tenant| format!("tenants.{tenant}."));
+            let known: Vec<&str> = fleet.accelerators.iter().map(|kind| kind.name.as_str()).collect();
+            return refuse(format!(
+                "`{field}quota.{kind}`: the fleet has no accelerator `{kind}`; allowed is one of {}",
+                known.join(", ")
+            ));
+        }
+        for (name, tenant) in &self.tenants.tenants {
+            let is_known = |level: &&String| *level == TenantTree::CIRCUIT || fleet.level(level).is_some();
+            if let Some(level) = tenant.blast_radius.keys().find(|level| !is_known(level)) {
+                return refuse(format!(
+                    "`tenants.{name}.blast_radius.{level}`: the fleet has no level `{level}`; allowed is one of {}, {}",
+                    fleet.levels.join(", "),
+                    TenantTree::CIRCUIT
+                ));
+            }
+            let is_below = |other: &&String| self.tenants.path(other).any(|at| at == name);
+            let mut own =
+                self.tenants.tenants.keys().filter(is_below).flat_map(|other| &self.tenants.tenants[other].quota);
+            if !tenant.blast_radius.is_empty() && own.all(|(_, quota)| quota.nominal == 0) {
+                return refuse(format!(
+                    "`tenants.{name}.blast_radius` is a share of the tenant's quota, and it has none: give it `quota`"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The policy as a file: what [`Policy::from_toml`] reads as this policy.
@@ -353,7 +389,15 @@ impl Policy {
             weights.insert("max_age".to_owned(), written(self.multifactor.max_age).into());
             put("multifactor", weights.into());
         }
-        if let toml::Value::Table(tree) = value_of(&*self.tenants) {
+        if let toml::Value::Table(mut tree) = value_of(&*self.tenants) {
+            let tenants = tree.get_mut("tenants").and_then(toml::Value::as_table_mut);
+            for (name, tenant) in tenants.into_iter().flatten() {
+                let radii = self.tenants.tenants[name].blast_radius.iter();
+                let shares: toml::Table = radii.map(|(level, share)| (level.clone(), share.as_f64().into())).collect();
+                if let (Some(tenant), false) = (tenant.as_table_mut(), shares.is_empty()) {
+                    tenant.insert("blast_radius".to_owned(), shares.into());
+                }
+            }
             table.extend(tree);
         }
         table.to_string()
@@ -418,6 +462,7 @@ limits = { running_jobs = 100, pending_chips = 4096 }
 [tenants.nlp]
 parent = "research"
 quota.h100 = { nominal = 64, borrowing_limit = 32, lending_limit = 0 }
+blast_radius = { rack = 0.25, circuit = 0.5 }
 "#;
 
     fn fault(text: &str) -> String {
@@ -465,6 +510,11 @@ quota.h100 = { nominal = 64, borrowing_limit = 32, lending_limit = 0 }
             ("[health]\nmost_drained = 1.5", "line 2: `health.most_drained` is `1.5`; allowed is 0 to 1"),
             ("[health.xid]\nbus = \"node\"", "line 2: `health.xid` names `bus`; allowed is the number of an XID"),
             ("[tenants.a]\nweight = 0", "line 2: `tenants.a.weight` is `0`; allowed is 1 to 1000000"),
+            (
+                "[tenants.a]\nblast_radius.rack = 0",
+                "line 2: `tenants.a.blast_radius.rack` is `0`; allowed is more than 0",
+            ),
+            ("[tenants.a]\nblast_radius.rack = 2", "line 2: `tenants.a.blast_radius.rack` is `2`; allowed is 0 to 1"),
             ("[tenants.a]\nparent = \"b\"", "line 2: `tenants.a.parent` is `b`; allowed is the name of a tenant"),
             (
                 "[tenants.a]\nparent = \"b\"\n[tenants.b]\nparent = \"a\"",

@@ -103,6 +103,8 @@ pub(crate) fn plan(state: &mut State, job: JobId) -> Option<(Plan, Vec<JobId>)> 
     state.lay_holds(|hold| !lifted.contains(&hold.job));
     let found = Search::new(state, job, tier).run(shape);
     state.lay_holds(|_| true);
+    let request = Arc::clone(state.shape(shape));
+    let found = found.filter(|plan| state.exceeded_by(job, &request, &plan.placement).is_empty());
     // What is held for it comes as early.
     let plan = found.filter(|plan| own_start.is_none_or(|start| plan.start < start))?;
     let taken_over = state

@@ -12,8 +12,8 @@ use crate::fact::{JobId, Placement};
 use crate::place::{Allowance, ShapeIx};
 use crate::policy::Estimates;
 use crate::queue::{Blocked, LaneIx, QuotaReturned, Turn};
-use crate::request::Refusal;
-use crate::tenants::{Footprint, Headroom, Promise, TenantIx, TenantView, Tenants};
+use crate::request::{Refusal, Shape};
+use crate::tenants::{Exceeded, Footprint, Headroom, Promise, TenantIx, TenantView, Tenants};
 
 impl State {
     /// Takes over tenants as the policy declares them now.
@@ -44,7 +44,23 @@ impl State {
     }
 
     pub(crate) fn footprint(&self, shape: ShapeIx, placement: &Placement) -> Footprint {
-        Footprint::of(self.shape(shape), placement, self.fleet())
+        self.footprint_of(self.shape(shape), placement)
+    }
+
+    fn footprint_of(&self, shape: &Shape, placement: &Placement) -> Footprint {
+        let footprint = Footprint::of(shape, placement, self.fleet());
+        if self.tenants.have_radii() { footprint.with_nodes(shape, placement) } else { footprint }
+    }
+
+    /// Where a job would have its tenant have more than may be in one place.
+    pub(crate) fn exceeded_by(&self, job: JobId, shape: &Shape, placement: &Placement) -> Vec<Exceeded> {
+        let tenant = self.tenant_of(job).filter(|tenant| self.tenants.has_radius(*tenant));
+        tenant.map_or_else(Vec::new, |tenant| self.tenants.exceeded_by(tenant, &self.footprint_of(shape, placement)))
+    }
+
+    /// Whether it matters where the work of a lane runs.
+    pub(crate) fn has_radius(&self, lane: LaneIx) -> bool {
+        self.queue.lane(lane).key.tenant.is_some_and(|tenant| self.tenants.has_radius(tenant))
     }
 
     /// A job waits, on hold or not, or no longer does.
@@ -71,10 +87,25 @@ impl State {
             let tenant = self.tenants.number(&spec.tenant);
             self.tenants.leave(tenant, &footprint, self.now);
             self.queue.return_quota();
+            self.wake_within_radius(tenant);
             if let Some(job) = self.tenants.promise().map(|kept| kept.job) {
                 self.wake_job(job);
             }
         }
+    }
+
+    /// Work of a tenant has gone from where it may have only so much: other nodes there than its own may help.
+    fn wake_within_radius(&mut self, tenant: TenantIx) {
+        if !self.tenants.has_radius(tenant) {
+            return;
+        }
+        let may = |other: TenantIx| self.tenants.has_radius(other);
+        let lanes: Vec<LaneIx> = Tier::ALL
+            .into_iter()
+            .flat_map(|tier| self.queue.in_turn(tier, Turn(0)))
+            .filter(|lane| self.queue.lane(*lane).key.tenant.is_some_and(may))
+            .collect();
+        lanes.into_iter().for_each(|lane| self.queue.wake(lane));
     }
 
     /// A running job, taken out for a trial, uses quota again, or uses none.
@@ -117,14 +148,19 @@ impl State {
         let Some(tenant) = self.tenant_of(job) else { return true };
         let footprint = self.footprint(shape, placement);
         let has = |(kind, milli): &(AcceleratorKindIx, u64)| self.tenants.available_to(job, tenant, *kind) >= *milli;
-        footprint.chips.iter().all(has) && self.tenants.full(job, tenant, footprint.chip_milli()).is_none()
+        footprint.chips.iter().all(has)
+            && self.tenants.full(job, tenant, footprint.chip_milli()).is_none()
+            && self.tenants.exceeded_by(tenant, &footprint).is_empty()
     }
 
     /// Whether a parked lane's jobs are tried on what jobs of any other lane of their shape would be.
     pub(crate) fn sees_what_all_see(&self, lane: LaneIx) -> bool {
         // Windows are kept clear by limits, which do not show in how long jobs are planned to run.
         let by_limits = self.policy.backfill.estimates == Estimates::Limit || self.reservations().is_empty();
-        by_limits && self.tenancy.is_empty() && self.queue.lane(lane).key.reservation.is_none()
+        by_limits
+            && self.tenancy.is_empty()
+            && !self.has_radius(lane)
+            && self.queue.lane(lane).key.reservation.is_none()
     }
 
     /// Why quota or limits keep the first job of a lane from running anywhere, if they do.

@@ -6,10 +6,13 @@
 mod lent;
 mod promise;
 mod quota;
+mod radius;
 mod share;
 mod single;
 mod tree;
 mod view;
+
+use std::sync::Arc;
 
 use offtake_fleet::{AcceleratorKindIx, Fleet};
 use offtake_units::{Duration, Ppm, Timestamp};
@@ -18,12 +21,14 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use self::quota::Account;
+use self::radius::{Areas, Radius};
 use self::share::{Average, Holding, counted_now, part_of};
-use crate::fact::{JobId, Placement, Slot};
+use crate::fact::{JobId, NodeRange, Placement, Slot};
 use crate::policy::Policy;
 use crate::request::{Needs, Request, Shape};
 
 pub use self::promise::Promise;
+pub use self::radius::{Area, Exceeded};
 pub use self::share::SHARE_BITS;
 pub use self::single::{Tenancy, TenancyImage};
 pub use self::tree::{Limits, Quota, Tenant, TenantTree};
@@ -52,6 +57,8 @@ pub struct Footprint {
     pub chips: Vec<(AcceleratorKindIx, u64)>,
     cpu_milli: u64,
     memory_mib: u64,
+    /// Nodes, and thousandths of chips on each; only where it matters where a tenant's work runs.
+    nodes: Vec<(NodeRange, u64)>,
 }
 
 /// Jobs and chips of a tenant and all below it.
@@ -149,6 +156,7 @@ struct Entry {
     load: Load,
     /// By accelerator kind.
     quota: Vec<Account>,
+    radii: Vec<Radius>,
     /// What it has itself, by resource: accelerator kinds, processor, memory.
     own: Vec<Holding>,
     /// What counts in its share, and that of those below it; as of [`Tenants::ranked_at`].
@@ -169,6 +177,8 @@ pub struct Tenants {
     capacity: Vec<u64>,
     /// Which accelerator kinds are under quota.
     under_quota: Vec<bool>,
+    /// Where it matters where work runs.
+    areas: Option<Arc<Areas>>,
     ranked_at: Option<Timestamp>,
     changes: u64,
     /// Quota kept for a job that has waited too long for it.
@@ -198,6 +208,11 @@ impl Footprint {
             footprint.take(gang, slots, fleet);
         }
         footprint
+    }
+
+    /// The same, with the nodes.
+    pub fn with_nodes(self, shape: &Shape, placement: &Placement) -> Self {
+        Self { nodes: shape.footprint_nodes(placement), ..self }
     }
 
     /// Adds what a gang takes in some slots. The workers that do not fill a node may be on another kind of accelerator.
@@ -284,12 +299,12 @@ impl Tenants {
 
     /// Takes over a policy and a fleet: the tree, quotas and limits. Nobody runs or waits until that is counted anew;
     /// what was held in the past stays.
-    pub fn declare(&mut self, policy: &Policy, fleet: &Fleet, now: Timestamp) {
+    pub fn declare(&mut self, policy: &Policy, fleet: &Arc<Fleet>, now: Timestamp) {
         self.declare_as(policy, fleet, now, !policy.tenants.is_empty() || policy.order.needs_shares());
     }
 
     /// The same, whether they matter or not.
-    pub fn declare_as(&mut self, policy: &Policy, fleet: &Fleet, now: Timestamp, is_active: bool) {
+    pub fn declare_as(&mut self, policy: &Policy, fleet: &Arc<Fleet>, now: Timestamp, is_active: bool) {
         let tree = &policy.tenants;
         let was_active = std::mem::replace(&mut self.is_active, is_active);
         self.ranked_at = None;
@@ -361,6 +376,7 @@ impl Tenants {
             }
         }
         self.sum_quotas();
+        self.declare_radii(tree, fleet);
     }
 
     /// Whatever no tenant has is the root's to lend.
@@ -414,6 +430,7 @@ impl Tenants {
             load.running_chip_milli += footprint.chip_milli();
         });
         footprint.chips.iter().for_each(|(kind, milli)| self.change_quota(tenant, *kind, *milli, true));
+        self.change_radii(tenant, footprint, true);
     }
 
     /// Quota and limits are no more used by a job.
@@ -423,6 +440,7 @@ impl Tenants {
             load.running_chip_milli = load.running_chip_milli.saturating_sub(footprint.chip_milli());
         });
         footprint.chips.iter().for_each(|(kind, milli)| self.change_quota(tenant, *kind, *milli, false));
+        self.change_radii(tenant, footprint, false);
     }
 
     fn change_loads(&mut self, tenant: TenantIx, change: impl Fn(&mut Load)) {
@@ -714,6 +732,7 @@ impl Tenants {
         for entry in &mut empty.entries {
             entry.load = Load::default();
             entry.quota.iter_mut().for_each(|account| account.used = 0);
+            entry.radii.iter_mut().for_each(Radius::clear);
             entry.own.iter_mut().for_each(|holding| holding.held = 0);
         }
         empty
@@ -723,7 +742,10 @@ impl Tenants {
     pub fn difference(&self, truth: &Self) -> Option<String> {
         let differs = |(ours, theirs): &(&Entry, &Entry)| {
             let held = |entry: &Entry| entry.own.iter().map(|holding| holding.held).collect::<Vec<_>>();
-            ours.load != theirs.load || ours.quota != theirs.quota || held(ours) != held(theirs)
+            ours.load != theirs.load
+                || ours.quota != theirs.quota
+                || ours.radii != theirs.radii
+                || held(ours) != held(theirs)
         };
         let (ours, theirs) = self.entries.iter().zip(&truth.entries).find(differs)?;
         Some(format!("what tenant `{}` has differs: {ours:?}, recounted {theirs:?}", ours.name))

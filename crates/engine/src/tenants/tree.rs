@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use offtake_units::Ppm;
 use serde::{Deserialize, Serialize};
 
 /// The tenants that a policy names. Others hang below the root with weight 1 and no quota of their own.
@@ -34,11 +35,21 @@ pub struct Tenant {
     /// What it and those below it may run and let wait.
     #[serde(skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// The most of its own chips and of those below it that may run in one domain of a level, by the level's name, or
+    /// under one circuit, by [`TenantTree::CIRCUIT`]; as a share of its quota of all kinds.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub blast_radius: BTreeMap<String, Ppm>,
 }
 
 impl Default for Tenant {
     fn default() -> Self {
-        Self { parent: None, weight: 1, quota: BTreeMap::new(), limits: Limits::default() }
+        Self {
+            parent: None,
+            weight: 1,
+            quota: BTreeMap::new(),
+            limits: Limits::default(),
+            blast_radius: BTreeMap::new(),
+        }
     }
 }
 
@@ -84,6 +95,9 @@ impl Limits {
 impl TenantTree {
     /// The most tenants below one another.
     pub const MOST_LEVELS: usize = 6;
+
+    /// What stands for circuits where a level is named otherwise.
+    pub const CIRCUIT: &str = "circuit";
 
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {

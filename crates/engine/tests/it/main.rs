@@ -1,6 +1,7 @@
 //! The engine against its invariants, on random fleets of work.
 
 mod backfill;
+mod blast;
 mod crossing;
 mod defrag;
 mod elastic;

@@ -431,7 +431,7 @@ pub fn trees() -> impl Strategy<Value = TenantTree> {
         for (place, (quota, parent, weight, running_jobs)) in tenants.into_iter().enumerate() {
             let parent = (parent < place).then(|| format!("t{parent}"));
             let limits = Limits { running_jobs, ..Limits::default() };
-            tree.tenants.insert(format!("t{place}"), Tenant { parent, weight, quota, limits });
+            tree.tenants.insert(format!("t{place}"), Tenant { parent, weight, quota, limits, ..Tenant::default() });
         }
         tree
     })

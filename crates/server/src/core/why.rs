@@ -318,6 +318,12 @@ impl Core {
             Obstacle::Limit { tenant, counted, limit } => {
                 format!("{} may have {limit} {}, and has no room for it", whose(tenant), counted.words())
             }
+            Obstacle::BlastRadius { tenant, area, most, left } => format!(
+                "{} may have {} chips at most in {area}, and has {} left there",
+                whose(tenant),
+                chips(*most),
+                chips(*left)
+            ),
             Obstacle::Share { job, tenant, share, own } => format!(
                 "{} comes first: {} has {:.2} % of the fleet for its weight, this one's tenant {:.2} %",
                 who(*job),
