@@ -408,7 +408,9 @@ fn keep_holds(state: &mut State, facts: &mut Vec<Fact>) {
                 yielding.into_iter().for_each(|job| propose(state, facts, Event::HoldReleased { job }));
                 let placement = Arc::new(placement);
                 propose(state, facts, Event::HoldPlaced { job, start, placement, extra });
-                if start <= state.now() {
+                // What is there once work has ended may be free already: a gang that shares nodes is placed worker by
+                // worker, and may not have found it.
+                if state.hold_of(job).is_some_and(|hold| state.is_ripe(hold, shape_ix)) {
                     state.wake_job(job);
                 }
             }
