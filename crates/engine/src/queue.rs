@@ -3,358 +3,28 @@
 //! room sleeps with all others of its shape: nodes that could help the shape *stir* it, its lanes are tried in their
 //! order, and the first that fails as all of them would lets it sleep on. So a pass costs what changed, not what waits.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::{Bound, RangeInclusive};
+mod awake;
+mod lane;
+mod standings;
 
-use offtake_fleet::{AcceleratorKindIx, NodeKindIx};
-use offtake_units::{Duration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use offtake_fleet::NodeKindIx;
+use offtake_units::Duration;
 use offtake_workload::Tier;
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::capacity::LimitIx;
-use crate::fact::JobId;
+use self::awake::{QuotaBack, Sleepers, Stir};
+use self::lane::LONGEST;
+use self::standings::{Standings, all_of, of_tier};
 use crate::place::ShapeIx;
 use crate::state::ReservationIx;
 use crate::tenants::TenantIx;
 
-/// A waiting job's place in the order of submission.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Turn(pub u64);
-
-/// Position of a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LaneIx(u32);
-
-/// Why a job waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Blocked {
-    /// No domain has room for it.
-    Room,
-    /// A cap leaves too little power where there would be room.
-    Power(LimitIx),
-    /// Its tenant has no quota left for the accelerator kinds that it may use, of which this is one.
-    Quota(AcceleratorKindIx),
-    /// Its tenant, or one above it, has as much running as it may.
-    Limit,
-    /// Its reservation has not begun, or is not there.
-    Reservation,
-    /// It would delay the job that capacity is held for, or comes after it.
-    Behind(JobId),
-}
-
-/// A waiting job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// Its turn.
-    pub turn: Turn,
-    /// The job.
-    pub job: JobId,
-    /// Since when it is there; jobs that come later have later turns.
-    pub asked: Timestamp,
-    /// How long it will run; [`Duration`] of `i64::MAX` when nobody knows.
-    pub duration: Duration,
-}
-
-/// What jobs that wait in one lane have in common: where one of them does not fit, none does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LaneKey {
-    /// Their shape.
-    pub shape: ShapeIx,
-    /// Their tier.
-    pub tier: Tier,
-    /// Their tenant; none while tenants do not stand apart.
-    pub tenant: Option<TenantIx>,
-    /// Their priority within the tenant; zero where that does not matter.
-    pub priority: i32,
-    /// The reservation that they name.
-    pub reservation: Option<ReservationIx>,
-}
-
-/// The waiting jobs of one kind, in the order of their turns.
-#[derive(Clone, Debug)]
-pub struct Lane {
-    /// What they have in common.
-    pub key: LaneKey,
-    /// Why the first of them waits; none while it is to be tried.
-    pub parked: Option<Blocked>,
-    /// When it was parked, its tenant lacked quota for some of the accelerator kinds that it may use, or had reached a
-    /// limit.
-    pub lacked_quota: bool,
-    chunks: VecDeque<Chunk>,
-    shortest: Duration,
-}
-
-/// A stretch of a lane with its shortest duration, so that a job short enough is found without looking at each.
-#[derive(Clone, Debug)]
-struct Chunk {
-    jobs: Vec<Waiting>,
-    shortest: Duration,
-}
-
-/// Nothing is shorter than the one, nor longer than the other.
-const SHORTEST: Duration = Duration::from_millis(i64::MIN);
-const LONGEST: Duration = Duration::from_millis(i64::MAX);
-
-/// A chunk this long is still quicker to move than to split.
-const CHUNK: usize = 64;
-
-impl Chunk {
-    fn measure(&mut self) {
-        self.shortest = self.jobs.iter().map(|job| job.duration).min().unwrap_or_default();
-    }
-}
-
-impl Lane {
-    /// The job whose turn it is.
-    pub fn first(&self) -> Option<Waiting> {
-        self.chunks.front().and_then(|chunk| chunk.jobs.first().copied())
-    }
-
-    /// The jobs whose turns come first.
-    pub fn first_few(&self, count: usize) -> impl Iterator<Item = Waiting> + '_ {
-        self.chunks.iter().flat_map(|chunk| chunk.jobs.iter().copied()).take(count)
-    }
-
-    /// The first job that runs no longer than `longest`.
-    pub fn first_within(&self, longest: Duration) -> Option<Waiting> {
-        let chunk = self.chunks.iter().find(|chunk| chunk.shortest <= longest)?;
-        chunk.jobs.iter().find(|job| job.duration <= longest).copied()
-    }
-
-    /// The shortest of its jobs.
-    pub fn shortest(&self) -> Option<Duration> {
-        (!self.chunks.is_empty()).then_some(self.shortest)
-    }
-
-    /// Its jobs, in the order of their turns.
-    pub fn jobs(&self) -> impl Iterator<Item = Waiting> + '_ {
-        self.chunks.iter().flat_map(|chunk| chunk.jobs.iter().copied())
-    }
-
-    /// Jobs with a turn before this one.
-    pub fn before(&self, turn: Turn) -> u64 {
-        let place = self.place(turn);
-        let whole = self.chunks.iter().take(place).map(|chunk| chunk.jobs.len()).sum::<usize>();
-        let part = self.chunks.get(place).map_or(0, |chunk| chunk.jobs.partition_point(|job| job.turn < turn));
-        (whole + part) as u64
-    }
-
-    /// The chunk that holds a turn or would; the number of chunks for a turn after all.
-    fn place(&self, turn: Turn) -> usize {
-        self.chunks.partition_point(|chunk| chunk.jobs.last().is_some_and(|job| job.turn < turn))
-    }
-
-    fn insert(&mut self, waiting: Waiting) {
-        self.shortest = if self.chunks.is_empty() { waiting.duration } else { self.shortest.min(waiting.duration) };
-        let mut place = self.place(waiting.turn);
-        if place == self.chunks.len() {
-            // Behind all others, as whoever is new comes.
-            if self.chunks.back().is_none_or(|chunk| chunk.jobs.len() >= CHUNK) {
-                self.chunks.push_back(Chunk { jobs: Vec::new(), shortest: waiting.duration });
-            }
-            place = self.chunks.len() - 1;
-        }
-        let chunk = &mut self.chunks[place];
-        chunk.shortest = chunk.shortest.min(waiting.duration);
-        chunk.jobs.insert(chunk.jobs.partition_point(|job| job.turn < waiting.turn), waiting);
-        if chunk.jobs.len() > 2 * CHUNK {
-            let mut rest = Chunk { jobs: chunk.jobs.split_off(CHUNK), shortest: Duration::ZERO };
-            rest.measure();
-            chunk.measure();
-            self.chunks.insert(place + 1, rest);
-        }
-    }
-
-    fn remove(&mut self, turn: Turn) {
-        let place = self.place(turn);
-        let Some(chunk) = self.chunks.get_mut(place) else { return };
-        chunk.jobs.retain(|job| job.turn != turn);
-        chunk.measure();
-        if chunk.jobs.is_empty() {
-            self.chunks.remove(place);
-        }
-        self.shortest = self.chunks.iter().map(|chunk| chunk.shortest).min().unwrap_or_default();
-    }
-}
-
-/// Lanes by where they stand.
-#[derive(Clone, Debug, Default)]
-struct Standings {
-    /// By tier and the turn of their first job.
-    by_turn: BTreeSet<(Tier, Turn, LaneIx)>,
-    /// By tier and tenant, there by priority and turn; only where the order of tenants matters.
-    by_tenant: Option<[BTreeMap<TenantIx, TenantLanes>; 4]>,
-}
-
-/// A tenant's lanes of one tier, the highest priority and the earliest turn first.
-pub type TenantLanes = BTreeSet<Candidate>;
-
-impl Standings {
-    fn new(by_tenant: bool) -> Self {
-        Self { by_turn: BTreeSet::new(), by_tenant: by_tenant.then(Default::default) }
-    }
-
-    fn insert(&mut self, key: LaneKey, turn: Turn, lane: LaneIx) {
-        self.by_turn.insert((key.tier, turn, lane));
-        if let (Some(tiers), Some(tenant)) = (&mut self.by_tenant, key.tenant) {
-            tiers[key.tier as usize].entry(tenant).or_default().insert((Reverse(key.priority), turn, lane));
-        }
-    }
-
-    fn remove(&mut self, key: LaneKey, turn: Turn, lane: LaneIx) {
-        self.by_turn.remove(&(key.tier, turn, lane));
-        if let (Some(tiers), Some(tenant)) = (&mut self.by_tenant, key.tenant)
-            && let Some(lanes) = tiers[key.tier as usize].get_mut(&tenant)
-        {
-            lanes.remove(&(Reverse(key.priority), turn, lane));
-            if lanes.is_empty() {
-                tiers[key.tier as usize].remove(&tenant);
-            }
-        }
-    }
-}
-
-/// The parked lanes of one shape.
-#[derive(Clone, Debug)]
-struct Sleepers {
-    shape: ShapeIx,
-    lanes: Standings,
-    /// How many of them a cap keeps waiting, and how many lacked quota.
-    under_caps: u32,
-    lacking_quota: u32,
-    /// Lanes without a shorter job than this have no room, whoever asks; those with a reservation may have.
-    no_room: Option<Duration>,
-    /// No lane has a shorter job than this.
-    shortest: Duration,
-    kinds: Vec<NodeKindIx>,
-}
-
-/// What happened that could help the lanes of a shape, and who was tried since.
-#[derive(Clone, Debug)]
-struct Stir {
-    /// Nodes or watts came; quota alone otherwise.
-    has_room: bool,
-    /// Only nodes were given back: nothing else can help.
-    only_freed: bool,
-    failed: Vec<LaneIx>,
-}
-
-impl Stir {
-    const NOTHING: Self = Self { has_room: false, only_freed: false, failed: Vec::new() };
-}
-
-/// To whom quota came back, or a limit that is no longer reached.
-#[derive(Clone, Debug, Default)]
-enum QuotaBack {
-    #[default]
-    ToNobody,
-    /// To whom has not been looked at.
-    ToSomebody,
-    To(QuotaReturned),
-    ToAll,
-}
-
-/// To whom quota came back that could help them.
-#[derive(Clone, Debug, Default)]
-pub struct QuotaReturned {
-    /// Tenants that had the same left before, and have the same now.
-    pub groups: Vec<BTreeSet<TenantIx>>,
-    /// Which of those groups it could help, by shape.
-    pub shapes: BTreeMap<ShapeIx, Vec<usize>>,
-}
-
-/// A tenant's lane to be tried, the highest priority and the earliest turn first.
-pub type Candidate = (Reverse<i32>, Turn, LaneIx);
-
-/// The first lanes of each shape to be tried, by tier.
-#[derive(Clone, Debug, Default)]
-pub struct Firsts {
-    /// Of all that are late, the last in turn first.
-    pub late: [Vec<(Turn, LaneIx)>; 4],
-    /// Of each tenant, the last to be tried first; none without any.
-    pub of_tenants: [BTreeMap<TenantIx, Vec<Candidate>>; 4],
-    /// Those tenants, whose turn it is last.
-    pub order: [Vec<TenantIx>; 4],
-    /// How often shares had changed when they were put in order.
-    pub as_of: [Option<u64>; 4],
-}
-
-/// Lanes among which the next to be tried is sought: those to be tried in any case, or those of one shape that was
-/// stirred.
-#[derive(Clone, Copy, Debug)]
-pub struct Awake<'a> {
-    queue: &'a Queue,
-    standings: &'a Standings,
-    /// Of one shape; whether room for it came.
-    asleep: Option<(&'a Sleepers, Option<&'a Stir>)>,
-}
-
-impl Sleepers {
-    /// Notes the shortest job of a lane; one with a reservation is tried as if it had the shortest of all.
-    fn heed(&mut self, lane: &Lane) {
-        let shortest = if lane.key.reservation.is_some() { SHORTEST } else { lane.shortest };
-        self.shortest = self.shortest.min(shortest);
-    }
-
-    /// Whether some lane may have room.
-    fn may_have_room(&self) -> bool {
-        self.no_room.is_none_or(|longest| self.shortest < longest)
-    }
-}
-
-impl<'a> Awake<'a> {
-    /// The shape that was stirred; none where these are to be tried in any case.
-    pub const fn shape(self) -> Option<ShapeIx> {
-        match self.asleep {
-            Some((asleep, _)) => Some(asleep.shape),
-            None => None,
-        }
-    }
-
-    fn may(self, lane: LaneIx) -> bool {
-        let Some((asleep, stir)) = self.asleep else { return true };
-        let entry = self.queue.lane(lane);
-        let is_concerned = stir.is_some_and(|stir| stir.has_room) || self.queue.has_quota_back(entry);
-        is_concerned
-            && !stir.is_some_and(|stir| stir.failed.contains(&lane))
-            && (entry.key.reservation.is_some() || asleep.no_room.is_none_or(|longest| entry.shortest < longest))
-    }
-
-    /// The strongest tier and the earliest turn first.
-    pub fn in_order(self) -> impl Iterator<Item = LaneIx> + 'a {
-        self.standings.by_turn.iter().map(|(_, _, lane)| *lane).filter(move |lane| self.may(*lane))
-    }
-
-    /// Those of a tier, the earliest turn first, from a turn on and up to the first for which something does
-    /// not hold.
-    pub fn in_turn(
-        self,
-        tier: Tier,
-        from: Turn,
-        holds: impl Fn(LaneIx) -> bool,
-    ) -> impl Iterator<Item = (Turn, LaneIx)> {
-        let turns = self.standings.by_turn.range(all_of(tier, from)).map(|(_, turn, lane)| (*turn, *lane));
-        turns.take_while(move |(_, lane)| holds(*lane)).filter(move |(_, lane)| self.may(*lane))
-    }
-
-    /// The tenants with lanes of a tier, and those lanes.
-    pub fn by_tenant(self, tier: Tier) -> impl Iterator<Item = (TenantIx, impl Iterator<Item = Candidate> + 'a)> {
-        of_tier(self.standings, tier)
-            .map(move |(tenant, lanes)| (tenant, lanes.iter().copied().filter(move |(.., lane)| self.may(*lane))))
-    }
-
-    /// A tenant's lanes of a tier after one.
-    pub fn of_tenant(self, tier: Tier, tenant: TenantIx, after: Candidate) -> impl Iterator<Item = Candidate> + 'a {
-        let lanes = self.standings.by_tenant.as_ref().and_then(|tiers| tiers[tier as usize].get(&tenant));
-        let lanes =
-            lanes.into_iter().flat_map(move |lanes| lanes.range((Bound::Excluded(after), Bound::Unbounded)).copied());
-        lanes.filter(move |(.., lane)| self.may(*lane))
-    }
-}
+pub use self::awake::{Awake, Firsts, QuotaReturned};
+pub use self::lane::{Blocked, Lane, LaneIx, LaneKey, Turn, Waiting};
+pub use self::standings::TenantLanes;
 
 /// All waiting work.
 #[derive(Clone, Debug, Default)]
@@ -429,7 +99,7 @@ impl Queue {
     pub fn awake(&self) -> impl Iterator<Item = Awake<'_>> {
         let stirred = self.stirred.keys().copied();
         let lacking = self.lacking_quota.iter().copied();
-        let lacking = lacking.filter(|shape| self.may_have_quota_back(*shape) && !self.stirred.contains_key(shape));
+        let lacking = lacking.filter(|shape| self.quota_back.may_help(*shape) && !self.stirred.contains_key(shape));
         let asleep = stirred.chain(lacking).filter(|shape| self.asleep[shape].may_have_room());
         std::iter::once(self.ready()).chain(asleep.filter_map(|shape| self.awake_of(shape)))
     }
@@ -473,28 +143,6 @@ impl Queue {
         self.quota_back = whom.map_or(QuotaBack::ToAll, QuotaBack::To);
     }
 
-    fn may_have_quota_back(&self, shape: ShapeIx) -> bool {
-        match &self.quota_back {
-            QuotaBack::ToNobody => false,
-            QuotaBack::ToSomebody | QuotaBack::ToAll => true,
-            QuotaBack::To(whom) => whom.shapes.contains_key(&shape),
-        }
-    }
-
-    /// Whether a lane lacked quota, and enough may have come back.
-    fn has_quota_back(&self, lane: &Lane) -> bool {
-        lane.lacked_quota
-            && match &self.quota_back {
-                QuotaBack::ToNobody => false,
-                QuotaBack::ToSomebody | QuotaBack::ToAll => true,
-                QuotaBack::To(whom) => {
-                    let groups = whom.shapes.get(&lane.key.shape).map_or(&[][..], Vec::as_slice);
-                    let is_among = |tenant| groups.iter().any(|group| whom.groups[*group].contains(&tenant));
-                    lane.key.tenant.is_some_and(is_among)
-                }
-            }
-    }
-
     /// What was given back since the last pass helps no lane of a shape any more.
     pub fn use_up(&mut self, shape: ShapeIx) {
         self.stirred.get_mut(&shape).into_iter().for_each(|stir| stir.has_room = false);
@@ -526,7 +174,7 @@ impl Queue {
     /// Whether nothing but nodes given back since the last pass can help a lane that is to be tried.
     pub fn needs_freed(&self, lane: LaneIx) -> bool {
         let entry = self.lane(lane);
-        let is_helped_otherwise = entry.parked.is_none() || self.has_quota_back(entry);
+        let is_helped_otherwise = entry.parked.is_none() || self.quota_back.helps(entry);
         !is_helped_otherwise && self.stirred.get(&entry.key.shape).is_some_and(|stir| stir.only_freed)
     }
 
@@ -764,7 +412,7 @@ impl Queue {
         if let (Some(longest), Some(asleep)) = (so_would, self.asleep.get_mut(&shape)) {
             asleep.no_room = Some(asleep.no_room.map_or(longest, |before| before.min(longest)));
         }
-        if self.may_have_quota_back(shape) || self.stirred.contains_key(&shape) {
+        if self.quota_back.may_help(shape) || self.stirred.contains_key(&shape) {
             self.stirred.entry(shape).or_insert(Stir::NOTHING).failed.push(lane);
         }
     }
@@ -787,21 +435,14 @@ pub struct QueueMemory {
     quota_came_back: bool,
 }
 
-/// Where lanes of a tier stand by turn, from a turn on.
-const fn all_of(tier: Tier, from: Turn) -> RangeInclusive<(Tier, Turn, LaneIx)> {
-    RangeInclusive::new((tier, from, LaneIx(0)), (tier, Turn(u64::MAX), LaneIx(u32::MAX)))
-}
-
-fn of_tier(standings: &Standings, tier: Tier) -> impl Iterator<Item = (TenantIx, &TenantLanes)> {
-    let tenants = standings.by_tenant.as_ref().map(|tiers| &tiers[tier as usize]);
-    tenants.into_iter().flatten().map(|(tenant, lanes)| (*tenant, lanes))
-}
-
 #[cfg(test)]
 mod tests {
+    use offtake_units::Timestamp;
     use proptest::prelude::*;
 
+    use super::lane::CHUNK;
     use super::*;
+    use crate::fact::JobId;
 
     const KEY: LaneKey =
         LaneKey { shape: ShapeIx(0), tier: Tier::Standard, tenant: None, priority: 0, reservation: None };
