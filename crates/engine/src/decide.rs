@@ -12,6 +12,7 @@ use crate::blast::within_radii;
 use crate::capacity::LimitIx;
 use crate::crossing;
 use crate::elastic;
+use crate::evacuation::evacuate;
 use crate::fact::{Event, Fact, JobId, Placement};
 use crate::health;
 use crate::place::{Placing, ShapeIx, fits};
@@ -34,10 +35,16 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     reserve::keep_windows(state, facts);
     crossing::cross(state, facts);
     preempt::look_again(state);
-    scale(state, facts);
-    match state.policy.queue {
-        Discipline::Fifo => in_order(state, facts),
-        Discipline::Backfill => with_backfill(state, facts),
+    loop {
+        scale(state, facts);
+        match state.policy.queue {
+            Discipline::Fifo => in_order(state, facts),
+            Discipline::Backfill => with_backfill(state, facts),
+        }
+        // Whether a replica leaves a drained node depends on whether another has found its place.
+        if !evacuate(state, facts) {
+            break;
+        }
     }
     state.open_for(None);
     elastic::grow(state, facts);
@@ -66,6 +73,7 @@ fn admit(state: &mut State, facts: &mut Vec<Fact>) {
 /// Services get the replicas that they want: new ones wait for a place like any job; of too many, those that still wait
 /// go first, then the youngest.
 fn scale(state: &mut State, facts: &mut Vec<Fact>) {
+    state.look_under_all();
     let services: Vec<_> = state.services.keys().copied().collect();
     for service in services {
         while let Some(step) = state.next_step_of(service) {

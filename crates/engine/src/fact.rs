@@ -392,8 +392,10 @@ pub enum StopReason {
     },
     /// It goes on elsewhere, so that a block comes free.
     Moved,
-    /// It is a replica that its service wants no more.
+    /// It is a replica that its service wants no more, or that has another in its place.
     Retired,
+    /// It is a replica on a drained node, and goes on elsewhere.
+    Drained,
     /// It goes on with another number of workers.
     Resized {
         /// Of its elastic gang.
@@ -412,6 +414,7 @@ impl StopReason {
                 | Self::Reclaimed { .. }
                 | Self::ReservationEnded
                 | Self::Moved
+                | Self::Drained
                 | Self::Resized { .. }
         )
     }

@@ -11,6 +11,7 @@ mod decide;
 mod defrag;
 mod displaceable;
 mod elastic;
+mod evacuation;
 mod explain;
 mod fact;
 mod health;

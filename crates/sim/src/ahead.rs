@@ -234,6 +234,7 @@ impl Look {
                 | StopReason::Reclaimed { .. }
                 | StopReason::ReservationEnded
                 | StopReason::Moved
+                | StopReason::Drained
                 | StopReason::Resized { .. } => self.interrupt(now, job, false),
                 StopReason::Retired => self.course.retire(now, job),
                 StopReason::TimeLimit | StopReason::WorkerFailed => self.fail(now, job),

@@ -54,6 +54,7 @@ impl State {
         if proving.collect::<BTreeSet<_>>() != self.proving {
             return Err(format!("nodes prove themselves until {:?}", self.proving));
         }
+        self.check_services()?;
         let (truth, tenancy) = self.recounted();
         let (mut in_use, mut waiting, mut asked) = ([0; 4], 0, [0; 4]);
         let mut ends = BTreeSet::new();
@@ -102,6 +103,23 @@ impl State {
             return Err("the totals of running and waiting work are wrong".to_owned());
         }
         Ok(())
+    }
+
+    /// Each service has its replicas and no others, and knows those on drained nodes.
+    fn check_services(&self) -> Result<(), String> {
+        let mut known = 0;
+        for (id, service) in &self.services {
+            let of_it = |replica: &&JobId| self.job(**replica).is_some_and(|work| work.spec.service == Some(id.0));
+            if let Some(other) = service.replicas.union(&service.leaving).find(|replica| !of_it(replica)) {
+                return Err(format!("job {} is no replica of service {}", other.0, id.0));
+            }
+            if !self.drains_changed && self.on_drained(service) != service.on_drained {
+                return Err(format!("of service {} not {:?} are on drained nodes", id.0, service.on_drained));
+            }
+            known += service.replicas.len() + service.leaving.len();
+        }
+        let there = self.jobs.values().filter(|work| work.spec.service.is_some()).count();
+        if known == there { Ok(()) } else { Err(format!("services know {known} of {there} replicas")) }
     }
 
     /// What tenants have and let wait, made anew from the work that is there.

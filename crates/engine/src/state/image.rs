@@ -332,6 +332,7 @@ impl State {
             self.capacity.withhold(*node, Withheld::Out);
         }
         self.conditions = image.conditions;
+        self.drains_changed = true;
         self.note_proving();
         self.faults = image.faults;
         for hold in image.holds {

@@ -274,6 +274,9 @@ impl State {
             self.growing.until(job, now.saturating_add(policy.minimum_run(spec.tier)));
         }
         self.outlast(shape, placement, |start| ends > start, true);
+        if spec.service.is_some() && !self.conditions.is_empty() {
+            self.look_under(job);
+        }
     }
 
     /// All workers of a placed job run: its time counts from now on.
@@ -356,6 +359,7 @@ impl State {
         }
         self.outlast(shape, &placement, |start| before <= start && start < after, true);
         self.outlast(shape, &placement, |start| after <= start && start < before, false);
+        self.look_under(job);
     }
 
     pub(super) fn stopping(&mut self, job: JobId, reason: StopReason) {
@@ -374,6 +378,7 @@ impl State {
         | StopReason::Reclaimed { .. }
         | StopReason::Moved
         | StopReason::Retired
+        | StopReason::Drained
         | StopReason::Resized { .. }) = reason
         else {
             return;
@@ -405,6 +410,7 @@ impl State {
             let lost_since = saved_until.map_or(placed, |saved| saved.clamp(placed, self.now.max(placed)));
             self.give_back(job, &spec, &Run { shape, placement, placed: lost_since, ends }, false);
             self.count_waiting(&spec, true);
+            self.look_under(job);
         }
         if !held {
             self.release(job);

@@ -99,6 +99,13 @@ pub enum Stage {
     Stopping(StopReason),
 }
 
+impl Stage {
+    /// Whether its workers are being stopped.
+    pub(crate) const fn is_stopping(self) -> bool {
+        matches!(self, Self::Stopping(_))
+    }
+}
+
 /// A service and its replicas.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServiceState {
@@ -119,6 +126,9 @@ pub struct ServiceState {
     /// Replicas that are being stopped and do not come back.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub leaving: BTreeSet<JobId>,
+    /// Of the replicas those on drained nodes, whether they are being stopped or not. Made anew from the rest.
+    #[serde(skip)]
+    pub on_drained: BTreeSet<JobId>,
     /// It is withdrawn.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
@@ -179,6 +189,8 @@ pub struct State {
     /// The window that whoever is tried now may use.
     opened: Option<JobId>,
     pub(crate) services: BTreeMap<ServiceId, ServiceState>,
+    /// Nodes have been drained or resumed since it was looked who is on them.
+    pub(crate) drains_changed: bool,
     pub(crate) to_reject: VecDeque<JobId>,
     /// Nodes that take no work, and why.
     conditions: BTreeMap<NodeIx, NodeCondition>,
@@ -235,6 +247,7 @@ impl Default for State {
             reservations: Reservations::default(),
             opened: None,
             services: BTreeMap::new(),
+            drains_changed: false,
             to_reject: VecDeque::new(),
             conditions: BTreeMap::new(),
             proving: BTreeSet::new(),
@@ -446,6 +459,7 @@ impl State {
             Event::NodeDrained { node, reason } => {
                 self.faults.drain(*node);
                 self.set_condition(*node, |condition| condition.drained = Some(reason.clone()));
+                self.drains_changed = true;
             }
             // Who resumes a node that has yet to prove itself knows it for sound.
             Event::NodeResumed { node } => {
@@ -454,6 +468,7 @@ impl State {
                 self.set_condition(*node, |condition| {
                     condition.proves_until = condition.drained.take().and(until);
                 });
+                self.drains_changed = true;
             }
             Event::NodeProved { node } => self.set_condition(*node, |condition| condition.proves_until = None),
             Event::FaultSeen { node, job, fault } => self.see_fault(*node, *job, *fault),

@@ -31,6 +31,7 @@ impl ServiceState {
             replica,
             replicas: BTreeSet::new(),
             leaving: BTreeSet::new(),
+            on_drained: BTreeSet::new(),
             cancelled: false,
         }
     }
@@ -49,6 +50,7 @@ impl ServiceState {
     pub(super) fn stopping(&mut self, replica: JobId, reason: StopReason) {
         if matches!(reason, StopReason::Retired | StopReason::Cancelled) && self.replicas.remove(&replica) {
             self.leaving.insert(replica);
+            self.on_drained.remove(&replica);
         }
     }
 }
@@ -93,6 +95,7 @@ impl State {
         let Some(state) = self.services.get_mut(&service) else { return };
         state.replicas.remove(&job);
         state.leaving.remove(&job);
+        state.on_drained.remove(&job);
         self.forget_service(service);
     }
 
@@ -109,10 +112,11 @@ impl State {
         self.next_replica = next;
     }
 
-    /// What a service needs next to have as many replicas as it wants; none when it has.
+    /// What a service needs next to have as many replicas as it wants, and those that take the places of others; none
+    /// when it has.
     pub(crate) fn next_step_of(&self, service: ServiceId) -> Option<Event> {
         let known = self.services.get(&service)?;
-        let (have, wanted) = (known.replicas.len(), known.wanted as usize);
+        let (have, wanted) = (known.replicas.len(), known.wanted as usize + known.surge());
         if have < wanted {
             // Those that are leaving have their nodes still: it never has more than its maximum.
             let is_full = have + known.leaving.len() >= known.spec.maximum as usize;
@@ -131,13 +135,19 @@ impl State {
         })
     }
 
-    /// Of too many replicas the one that goes first: the youngest of those that wait, or else of all.
+    /// Of too many replicas the one that goes first: the youngest of those that wait, or else of those that run a program
+    /// and do not serve yet, or else one that has to leave its node, or else the youngest of all.
     fn surplus_of(&self, service: &ServiceState) -> Option<JobId> {
         let waits =
             |replica: &&JobId| self.job(**replica).is_some_and(|work| !matches!(work.phase, Phase::Running { .. }));
-        let may_wait = service.spec.program.is_some() || self.may_wait(&service.replica);
-        let waiting = if may_wait { service.replicas.iter().rev().find(waits) } else { None };
-        waiting.or(service.replicas.last()).copied()
+        let is_down = |replica: &&JobId| !self.is_up(**replica);
+        let replicas = || service.replicas.iter().rev();
+        let first = match service.spec.program {
+            Some(_) => replicas().find(waits).or_else(|| replicas().find(is_down)),
+            None if self.may_wait(&service.replica) => replicas().find(waits),
+            None => None,
+        };
+        first.or_else(|| service.on_drained.first()).or_else(|| service.replicas.last()).copied()
     }
 
     // What is known of services.

@@ -5,6 +5,7 @@ mod blast;
 mod crossing;
 mod defrag;
 mod elastic;
+mod evacuation;
 mod health;
 mod history;
 mod invariants;

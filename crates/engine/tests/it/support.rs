@@ -184,7 +184,11 @@ pub fn is_leaving(phase: &Phase) -> bool {
     let Phase::Running { stage: Stage::Stopping(reason), .. } = phase else { return false };
     matches!(
         reason,
-        StopReason::Preempted { .. } | StopReason::Reclaimed { .. } | StopReason::Resized { .. } | StopReason::Moved
+        StopReason::Preempted { .. }
+            | StopReason::Reclaimed { .. }
+            | StopReason::Resized { .. }
+            | StopReason::Moved
+            | StopReason::Drained
     )
 }
 

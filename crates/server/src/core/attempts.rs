@@ -369,6 +369,7 @@ impl Verdict {
             StopReason::ReservationEnded => "its reservation ended",
             StopReason::Moved => "moved elsewhere",
             StopReason::Retired => "no longer wanted",
+            StopReason::Drained => "left a drained node",
             StopReason::Resized { .. } => "goes on with another number of workers",
         });
         let first_failure = failures.first().map(|failure| describe_failure(failure, record.spec.gangs.len()));

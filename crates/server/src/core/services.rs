@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use offtake_engine::{Event as EngineEvent, JobId, ServiceId, ServiceState};
+use offtake_engine::{Event as EngineEvent, JobId, ServiceId, ServiceState, StopReason};
 use offtake_protocol::rest::{JobState, Problem, Scale, ServiceView};
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::{Service, check};
@@ -265,7 +265,37 @@ impl Core {
         } else {
             format!(" Ask of its other replicas singly: {}.", others.join(", "))
         };
-        format!("Service {id} runs {} of {} replicas{bounds}.{rest}", view.running, view.replicas)
+        let leaving = replicas.iter().filter(|replica| self.state.drained_under(JobId(**replica)).is_some());
+        let leaving: Vec<String> = leaving.take(MOST_NAMED).map(u64::to_string).collect();
+        let drained = if leaving.is_empty() {
+            String::new()
+        } else {
+            format!(" On drained nodes, and to leave them: {}.", leaving.join(", "))
+        };
+        format!("Service {id} runs {} of {} replicas{bounds}.{rest}{drained}", view.running, view.replicas)
+    }
+
+    /// That a replica has to leave a drained node, and when it goes; nothing for others.
+    pub(super) fn why_evacuated(&self, id: u64, record: &Record) -> Option<String> {
+        let node = self.state.drained_under(JobId(id))?;
+        let reason = self.state.conditions().get(&node)?.drained.as_deref()?;
+        let name = self.names.get(node.ix())?;
+        let service = record.spec.service?;
+        let (must, when) = match record.current().and_then(|attempt| attempt.stop) {
+            None => (
+                "has to leave",
+                format!(
+                    "it goes once another replica of service {service} serves in its place, or as soon as the disruption \
+                     budget of that service lets it be down"
+                ),
+            ),
+            Some(StopReason::Drained) => ("leaves", "it starts again elsewhere".to_owned()),
+            Some(StopReason::Retired) => {
+                ("leaves", format!("service {service} wants fewer replicas, or has another in its place"))
+            }
+            Some(_) => return None,
+        };
+        Some(format!(" It {must} {name}, which is drained ({reason}): {when}."))
     }
 }
 

@@ -255,6 +255,7 @@ impl Core {
                     StopReason::ReservationEnded => "its reservation has ended",
                     StopReason::Moved => "is moved elsewhere",
                     StopReason::Retired => "is no longer wanted",
+                    StopReason::Drained => "leaves a drained node",
                     StopReason::Resized { .. } => "changes its number of workers",
                 }
                 .to_owned()

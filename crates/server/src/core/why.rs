@@ -62,7 +62,10 @@ impl Core {
                 why.earliest_start_ms = record.held.begin.map(Timestamp::as_millis);
             }
             Some(Explanation::Waiting(waiting)) => self.why_waiting(caller, id, &waiting, &mut why),
-            Some(Explanation::Placed(placed)) => self.why_placed(id, &record, &placed, &mut why),
+            Some(Explanation::Placed(placed)) => {
+                self.why_placed(id, &record, &placed, &mut why);
+                why.summary.extend(self.why_evacuated(id, &record));
+            }
         }
         if risk {
             why.risk = self.risk(caller, id);

@@ -119,8 +119,8 @@ fn nothing_acknowledged_is_lost() {
 }
 
 #[test]
-fn work_makes_room_for_stronger_work() {
-    let (mut stopped, mut made_room) = (0, 0);
+fn work_makes_room_for_stronger_work_and_replicas_leave_drained_nodes() {
+    let (mut stopped, mut made_room, mut left) = (0, 0, 0);
     for seed in 0..200 {
         let outcome = run(seed, &Transcript::none()).expect("the seed goes well");
         let mut waited_for = std::collections::BTreeSet::new();
@@ -130,12 +130,14 @@ fn work_makes_room_for_stronger_work() {
                     stopped += 1;
                     waited_for.insert(by);
                 }
+                Event::Engine(EngineEvent::JobStopping { reason: StopReason::Drained, .. }) => left += 1,
                 Event::Engine(EngineEvent::JobPlaced { job, .. }) => made_room += u32::from(waited_for.remove(&job)),
                 _ => {}
             }
         }
     }
     assert!(stopped >= 20 && made_room >= 10, "{stopped} jobs were stopped, {made_room} got what they left");
+    assert!(left >= 10, "{left} replicas were stopped as their nodes were drained");
 }
 
 #[test]

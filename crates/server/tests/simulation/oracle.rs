@@ -50,6 +50,11 @@ struct Truth {
     stop: Option<StopReason>,
     held_by_user: bool,
     end: Option<JobState>,
+    /// Of a service: the fewest replicas that it may have, and those last asked for.
+    least_replicas: u32,
+    demanded: u32,
+    /// Of a service: how many of the wanted replicas may be down by our own will; none for any number.
+    budget: Option<u32>,
     /// Of a service: the most replicas that it may have.
     most_replicas: Option<u32>,
     /// Of a service whose maximum was lowered: those that had nodes then, as long as they have not ended for good.
@@ -67,6 +72,9 @@ impl Truth {
             stop: None,
             held_by_user,
             end: None,
+            least_replicas: 0,
+            demanded: 0,
+            budget: None,
             most_replicas: None,
             too_many: 0,
         }
@@ -139,6 +147,18 @@ impl Oracle {
     /// Replicas of a service that have nodes.
     fn placed_of(&self, service: u64) -> u32 {
         self.jobs.values().filter(|truth| truth.is_replica_of(service) && truth.placed).count() as u32
+    }
+
+    /// A replica that serves is stopped by our own will: enough others serve.
+    fn keeps_budget(&self, replica: u64) {
+        let is_up = |truth: &Truth| truth.placed && truth.in_vain == 0 && truth.stop.is_none();
+        let Some(service) = self.jobs[&replica].spec.service.filter(|_| is_up(&self.jobs[&replica])) else { return };
+        let truth = &self.jobs[&service];
+        let (Some(budget), Some(most), None) = (truth.budget, truth.most_replicas, truth.stop) else { return };
+        let others = self.jobs.iter().filter(|(id, other)| **id != replica && other.is_replica_of(service));
+        let left = others.filter(|(_, other)| is_up(other)).count() as u32;
+        let wanted = truth.demanded.max(truth.least_replicas).min(most);
+        assert!(left + budget >= wanted, "service {service} has {left} of {wanted} left, and may lack {budget}");
     }
 
     /// One more replica of a service may have nodes.
@@ -339,6 +359,9 @@ impl World {
                     assert_eq!(owner.spec.tier, borrower.spec.tier, "job {} is of another tier", job.0);
                     assert_eq!(borrower.stop, None, "job {} is being stopped already", job.0);
                 }
+                if let StopReason::Preempted { .. } | StopReason::Drained | StopReason::Retired = reason {
+                    self.oracle.keeps_budget(job.0);
+                }
                 let truth = self.truth(job.0);
                 assert!(truth.placed, "job {} is stopped, and does not run", job.0);
                 assert_ne!(truth.stop, Some(StopReason::Cancelled), "nothing undoes a cancellation");
@@ -379,16 +402,24 @@ impl World {
                     program: spec.program.clone(),
                     ..Job::default()
                 };
-                let truth = Truth { most_replicas: Some(spec.maximum), ..Truth::new(Arc::new(replica), false) };
+                let truth = Truth {
+                    least_replicas: spec.minimum,
+                    demanded: spec.minimum,
+                    budget: spec.disruption_budget,
+                    most_replicas: Some(spec.maximum),
+                    ..Truth::new(Arc::new(replica), false)
+                };
                 assert!(
                     self.oracle.jobs.insert(service.0, truth).is_none(),
                     "service {} is submitted twice",
                     service.0
                 );
             }
-            EngineEvent::ServiceBounded { service, maximum, .. } => {
+            EngineEvent::ServiceScaled { service, replicas } => self.truth(service.0).demanded = *replicas,
+            EngineEvent::ServiceBounded { service, minimum, maximum } => {
                 let placed = self.oracle.placed_of(service.0);
                 let truth = self.truth(service.0);
+                truth.least_replicas = *minimum;
                 (truth.most_replicas, truth.too_many) = (Some(*maximum), placed);
             }
             EngineEvent::ServiceCancelled { service } => {

@@ -246,3 +246,87 @@ fn a_service_follows_the_curve_of_its_day_until_somebody_says_otherwise() {
     world.settle();
     assert_eq!(world.service(chat).replicas, 2);
 }
+
+/// Four replicas on two of three nodes, and one of these two.
+fn chat_on_two_nodes(service: &str) -> (World, u64, String) {
+    let mut world = World::new(&["a", "b", "c"]);
+    let chat =
+        world.submit(&format!(r#"{{"command": ["serve"], "service": {{{service}}}, "gangs": [{{"chips": 2}}]}}"#));
+    world.demand(chat, 4);
+    let node = world.view(chat + 1).nodes[0].clone();
+    assert_eq!((world.service(chat).running, world.replicas_on(chat, &node)), (4, 2));
+    (world, chat, node)
+}
+
+impl World {
+    fn drain(&mut self, node: &str) {
+        let drain = Command::Drain { node: node.to_owned(), reason: "new disks".to_owned() };
+        self.ask(&operator(), drain).expect("it can be drained");
+    }
+
+    fn replicas_on(&self, service: u64, node: &str) -> usize {
+        self.replicas(service).iter().filter(|job| job.nodes == [node]).count()
+    }
+
+    /// Lets one agent after the other report, and tells the fewest replicas that served meanwhile.
+    fn fewest_while_settling(&mut self, service: u64) -> u32 {
+        let nodes: Vec<String> = self.agents.keys().cloned().collect();
+        let mut fewest = u32::MAX;
+        for node in nodes.iter().cycle().take(60) {
+            self.exchange(node);
+            fewest = fewest.min(self.service(service).running);
+        }
+        fewest
+    }
+
+    fn summary(&mut self, job: u64) -> String {
+        self.core.why(&operator(), job, false).expect("a known job").summary
+    }
+}
+
+#[test]
+fn replicas_leave_a_drained_node_within_their_budget() {
+    for (budget, fewest) in [(r#", "disruption_budget": 1"#, 3), (r#", "disruption_budget": 2"#, 2), ("", 2)] {
+        let (mut world, chat, node) = chat_on_two_nodes(&format!(r#""minimum": 0, "maximum": 4{budget}"#));
+        world.drain(&node);
+        let moved = world.replicas(chat).into_iter().find(|job| job.state == JobState::Stopping).expect("one leaves");
+        assert_eq!(moved.reason.as_deref(), Some("leaves a drained node"));
+        let why = format!(" It leaves {node}, which is drained (new disks): it starts again elsewhere.");
+        assert!(world.summary(moved.id).ends_with(&why), "{}", world.summary(moved.id));
+        assert_eq!(world.fewest_while_settling(chat), fewest, "{budget}");
+        assert_eq!((world.service(chat).running, world.replicas_on(chat, &node)), (4, 0), "{budget}");
+        let detail = world.core.job(&operator(), moved.id).expect("a known job");
+        assert_eq!((detail.job.state, detail.attempts.len()), (JobState::Running, 2), "it is the same replica");
+        assert_eq!(detail.attempts[0].outcome.as_deref(), Some("left a drained node"));
+        world.restart();
+    }
+}
+
+#[test]
+fn where_none_may_be_down_another_serves_before_one_leaves() {
+    let (mut world, chat, node) = chat_on_two_nodes(r#""minimum": 0, "maximum": 5, "disruption_budget": 0"#);
+    world.drain(&node);
+    let first = world.replicas(chat).pop().expect("four run").id;
+    let why = world.summary(first);
+    let goes = format!(
+        " It has to leave {node}, which is drained (new disks): it goes once another replica of service {chat}"
+    );
+    assert!(why.contains(&goes), "{why}");
+    world.restart();
+    assert_eq!(world.fewest_while_settling(chat), 4);
+    assert_eq!((world.service(chat).running, world.replicas_on(chat, &node)), (4, 0));
+    assert_eq!(world.replicas(chat).len(), 4, "and no more are left over");
+}
+
+#[test]
+fn without_room_for_another_nobody_leaves_where_none_may_be_down() {
+    let (mut world, chat, node) = chat_on_two_nodes(r#""minimum": 0, "maximum": 4, "disruption_budget": 0"#);
+    world.drain(&node);
+    assert_eq!(world.fewest_while_settling(chat), 4);
+    assert_eq!(world.replicas_on(chat, &node), 2);
+    let told = format!(" On drained nodes, and to leave them: {}, {}.", chat + 1, chat + 2);
+    assert!(world.summary(chat).ends_with(&told), "{}", world.summary(chat));
+    world.ask(&operator(), Command::Resume(node)).expect("it is drained");
+    assert_eq!(world.summary(chat), format!("Service {chat} runs 4 of 4 replicas, of at least 0 and at most 4."));
+    world.restart();
+}
