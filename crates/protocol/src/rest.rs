@@ -231,6 +231,51 @@ pub struct ServiceView {
     pub disruption_budget: Option<u32>,
 }
 
+/// A service, with its replicas counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ListedService {
+    /// Its identity.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Where it stands: as its replica that has come farthest.
+    pub state: JobState,
+    /// Who pays.
+    pub tenant: String,
+    /// Who may displace whom.
+    pub tier: Tier,
+    /// How many replicas run and are wanted, and its bounds.
+    pub service: ServiceView,
+    /// Replicas that have nodes and do not run yet.
+    pub starting: u32,
+    /// Replicas that wait: for a place, or until they may start again.
+    pub waiting: u32,
+    /// Replicas that are being stopped, those included that do not come back.
+    pub stopping: u32,
+    /// Replicas that have to leave drained nodes.
+    pub on_drained: u32,
+    /// Replicas that its load was last said to need, whatever its bounds are.
+    pub demand: u32,
+    /// Whether it has a demand curve, which says so anew at each full hour.
+    pub has_curve: bool,
+    /// The domains over which it is spread and the replicas that have nodes there, the most first; empty where it is not
+    /// spread.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<ReplicasIn>,
+    /// What its replicas wait for, in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+}
+
+/// Replicas that have nodes in one domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicasIn {
+    /// The domain, by its path.
+    pub domain: String,
+    /// How many.
+    pub replicas: u32,
+}
+
 /// On what an estimate rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

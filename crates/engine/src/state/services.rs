@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_fleet::DomainIx;
+use offtake_fleet::{DomainIx, LevelIx};
 use offtake_units::Timestamp;
 use offtake_workload::{Job, Service};
 
@@ -152,6 +152,23 @@ impl State {
 
     // What is known of services.
 
+    /// All services that are not over.
+    pub const fn services(&self) -> &BTreeMap<ServiceId, ServiceState> {
+        &self.services
+    }
+
+    /// Replicas of a service that have nodes, by the domain of a level around their first.
+    pub fn replicas_around(&self, service: &ServiceState, level: LevelIx) -> BTreeMap<DomainIx, u32> {
+        let mut replicas = BTreeMap::new();
+        for replica in &service.replicas {
+            let Some(Phase::Running { placement, .. }) = self.job(*replica).map(|work| &work.phase) else { continue };
+            if let Some(slot) = placement.slots().next() {
+                *replicas.entry(self.fleet().around(slot.nodes.first, level)).or_default() += 1;
+            }
+        }
+        replicas
+    }
+
     /// A service that is not over.
     pub fn service(&self, service: ServiceId) -> Option<&ServiceState> {
         self.services.get(&service)
@@ -186,13 +203,7 @@ impl State {
         let Some(service) = self.service_of(replica) else { return Vec::new() };
         let level = service.spec.spread.as_ref().and_then(|level| self.fleet().level(level));
         let Some(level) = level else { return Vec::new() };
-        let mut replicas = BTreeMap::<DomainIx, u32>::new();
-        for other in &service.replicas {
-            let Some(Phase::Running { placement, .. }) = self.job(*other).map(|work| &work.phase) else { continue };
-            if let Some(slot) = placement.slots().next() {
-                *replicas.entry(self.fleet().around(slot.nodes.first, level)).or_default() += 1;
-            }
-        }
+        let replicas = self.replicas_around(service, level);
         let room = |domain: DomainIx| -> u64 {
             let gangs = shape.gangs.iter().flat_map(|gang| gang.kinds.iter().map(move |(kind, _)| (gang, *kind)));
             let cells = gangs.filter_map(|(gang, kind)| Some((gang, self.capacity.cell_of(domain, kind)?)));

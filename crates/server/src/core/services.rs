@@ -1,20 +1,22 @@
 //! Services: work that stays. The engine says how many replicas there are and where; each is a job of its own, with
 //! attempts, output and an end. What is told of the service itself is how many of them run.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use offtake_engine::{Event as EngineEvent, JobId, ServiceId, ServiceState, StopReason};
-use offtake_protocol::rest::{JobState, Problem, Scale, ServiceView};
+use offtake_engine::{Blocked, Event as EngineEvent, JobId, Phase, ServiceId, ServiceState, Stage, StopReason};
+use offtake_fleet::Fleet;
+use offtake_protocol::rest::{JobState, ListedService, Problem, ReplicasIn, Scale, ServiceView};
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::{Service, check};
 
-use super::Core;
 use super::access::problem;
 use super::attempts::is_own_failure;
 use super::records::{Attempt, Held, Record, ServiceRecord};
 use super::submit::of_fault;
 use super::timers::Timer;
+use super::{Caller, Core};
 
 /// How long a replica that has ended by itself waits before it starts again; each time in a row twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -33,16 +35,6 @@ impl Core {
         self.emit_engine(EngineEvent::ServiceSubmitted { service, spec: Arc::new(spec) });
         self.follow_curve(id);
         JobState::Pending
-    }
-
-    /// # Errors
-    /// When the fleet has no such level.
-    pub(super) fn may_spread(&self, service: &Service) -> Result<(), Problem> {
-        let Some(level) = service.spread.as_ref().filter(|level| self.state.fleet().level(level).is_none()) else {
-            return Ok(());
-        };
-        let detail = format!("the fleet has no level `{level}`; it has {}", self.state.fleet().levels.join(", "));
-        Err(Problem { field: Some("service.spread".to_owned()), ..problem(422, "unplaceable", detail) })
     }
 
     pub(super) fn note_service(&mut self, at: Timestamp, service: ServiceId, asked: &Arc<Service>) {
@@ -243,6 +235,81 @@ impl Core {
         service.replicas.iter().filter(|replica| self.state.is_up(**replica)).count() as u32
     }
 
+    /// The services that are not over and that a caller may know of, by identity.
+    pub fn services(&self, caller: &Caller) -> Vec<ListedService> {
+        let all = self.state.services().iter();
+        let listed = all.filter_map(|(service, known)| {
+            let record = self.records.get(&service.0).filter(|record| caller.sees(&record.spec.tenant))?;
+            self.list_service(caller, service.0, record, known)
+        });
+        listed.collect()
+    }
+
+    fn list_service(&self, caller: &Caller, id: u64, record: &Record, known: &ServiceState) -> Option<ListedService> {
+        let fleet = self.state.fleet();
+        let (mut starting, mut waiting, mut stopping) = (0, 0, 0);
+        for work in known.replicas.union(&known.leaving).filter_map(|replica| self.state.job(*replica)) {
+            match &work.phase {
+                Phase::Running { stage: Stage::Running, .. } => {}
+                Phase::Running { stage: Stage::Starting, .. } => starting += 1,
+                Phase::Running { stage: Stage::Stopping(_), .. } => stopping += 1,
+                Phase::Pending(_) | Phase::Held(_) | Phase::Refused(_) => waiting += 1,
+            }
+        }
+        let level = known.spec.spread.as_ref().and_then(|level| fleet.level(level));
+        let around = level.map(|level| self.state.replicas_around(known, level)).unwrap_or_default();
+        let of = |(domain, replicas)| ReplicasIn { domain: fleet.path(domain), replicas };
+        let mut domains: Vec<ReplicasIn> = around.into_iter().map(of).collect();
+        domains.sort_by_key(|domain| Reverse(domain.replicas));
+        let on_drained = known.replicas.iter().filter(|replica| self.state.drained_under(**replica).is_some()).count();
+        Some(ListedService {
+            id,
+            name: record.spec.name.clone(),
+            state: self.service_state(id),
+            tenant: record.spec.tenant.clone(),
+            tier: record.spec.tier,
+            service: self.service_view(id, record)?,
+            starting,
+            waiting,
+            stopping,
+            on_drained: on_drained as u32,
+            demand: known.demanded,
+            has_curve: !known.spec.demand.is_empty(),
+            domains,
+            waits_for: self.replicas_wait_for(caller, known),
+        })
+    }
+
+    /// What keeps replicas of a service from running, in a few words.
+    fn replicas_wait_for(&self, caller: &Caller, known: &ServiceState) -> Option<String> {
+        if known.replicas.len() < known.wanted as usize
+            && let Err(refusal) = self.state.placeable(&known.replica.gangs)
+        {
+            return Some(format!("nodes that it can run on: {refusal}"));
+        }
+        let fleet = self.state.fleet();
+        let is_behind_its_own =
+            |blocked: &Blocked| matches!(blocked, Blocked::Behind(other) if known.replicas.contains(other));
+        let mut blocked = known.replicas.iter().filter_map(|replica| self.state.blocked(*replica));
+        if let Some(blocked) = blocked.find(|blocked| !is_behind_its_own(blocked)) {
+            return Some(match blocked {
+                Blocked::Room => "room".to_owned(),
+                Blocked::Power(limit) => fleet
+                    .caps
+                    .get(limit.ix())
+                    .map_or("power".to_owned(), |cap| format!("power under the cap {}", cap.name)),
+                Blocked::Quota(kind) => format!("quota of its tenant for {}", fleet.accelerators[kind.ix()].name),
+                Blocked::Limit => "the limits of its tenant".to_owned(),
+                Blocked::Reservation => "its reservation".to_owned(),
+                Blocked::Behind(other) if self.may_name(caller, other) => format!("job {}, which comes first", other.0),
+                Blocked::Behind(_) => "its turn".to_owned(),
+            });
+        }
+        let held = |replica: &JobId| matches!(self.state.job(*replica).map(|work| &work.phase), Some(Phase::Held(_)));
+        let first = known.replicas.iter().find(|replica| held(replica))?;
+        self.why_held(self.records.get(&first.0)?)
+    }
+
     /// Why a service stands where it stands, in one sentence.
     pub(super) fn why_service(&self, id: u64, record: &Record) -> String {
         let Some(view) = self.service_view(id, record) else { return String::new() };
@@ -297,6 +364,14 @@ impl Core {
         };
         Some(format!(" It {must} {name}, which is drained ({reason}): {when}."))
     }
+}
+
+/// # Errors
+/// When the fleet has no level as that over which a service is to be spread.
+pub(super) fn may_spread(fleet: &Fleet, service: &Service) -> Result<(), Problem> {
+    let Some(level) = service.spread.as_ref().filter(|level| fleet.level(level).is_none()) else { return Ok(()) };
+    let detail = format!("the fleet has no level `{level}`; it has {}", fleet.levels.join(", "));
+    Err(Problem { field: Some("service.spread".to_owned()), ..problem(422, "unplaceable", detail) })
 }
 
 /// Full hours since 1970.

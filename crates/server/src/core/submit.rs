@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::access::{Access, forbidden, problem};
 use super::deadlines::MOST_LOOKED_AT;
 use super::records::{Held, Record};
+use super::services::may_spread;
 use super::{Answer, Caller, Core, KEYS_KEPT, Key};
 use crate::fact::Event;
 
@@ -152,7 +153,7 @@ impl Core {
         }
         self.may_use_reservation(&asked.job)?;
         self.state.placeable(&asked.job.gangs).map_err(|refusal| problem(422, "unplaceable", refusal.to_string()))?;
-        asked.service.iter().try_for_each(|service| self.may_spread(service))?;
+        asked.service.iter().try_for_each(|service| may_spread(self.state.fleet(), service))?;
         self.state.lets_wait(&asked.job).map_err(|refusal| problem(429, "pending_limit", refusal.to_string()))?;
         Ok(asked)
     }

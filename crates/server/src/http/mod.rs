@@ -14,6 +14,7 @@ mod openapi;
 mod policy;
 mod query;
 mod reservations;
+mod services;
 mod steps;
 mod tokens;
 mod what_if;
@@ -47,6 +48,7 @@ pub(crate) fn router(server: &Arc<Server>) -> Router {
         .route("/v1/jobs/{id}/logs", get(logs::read))
         .route("/v1/jobs/{id}/steps", post(steps::ask))
         .route("/v1/jobs/{id}/steps/{step}", get(steps::get).delete(steps::end))
+        .route("/v1/services", get(services::list))
         .route("/v1/nodes", get(nodes::list))
         .route("/v1/nodes/{name}", get(nodes::get))
         .route("/v1/nodes/{name}/drain", post(nodes::drain))

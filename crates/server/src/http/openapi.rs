@@ -105,6 +105,7 @@ pub(super) enum WriteProblems {
         super::jobs::scale,
         super::jobs::demand,
         super::jobs::why,
+        super::services::list,
         super::logs::read,
         super::steps::ask,
         super::steps::get,

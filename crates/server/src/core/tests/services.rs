@@ -330,3 +330,44 @@ fn without_room_for_another_nobody_leaves_where_none_may_be_down() {
     assert_eq!(world.summary(chat), format!("Service {chat} runs 4 of 4 replicas, of at least 0 and at most 4."));
     world.restart();
 }
+
+#[test]
+fn services_are_listed_with_what_they_wait_for() {
+    let mut world = World::new(&["a", "b"]);
+    let curve = [500_000; 24];
+    let service =
+        format!(r#""minimum": 0, "maximum": 12, "demand_ppm": {curve:?}, "spread": "site", "disruption_budget": 0"#);
+    let chat = world.submit(&CHAT.replace(r#""replicas": 3"#, &service));
+    world.settle();
+    let listed = world.core.services(&operator());
+    assert_eq!(listed.len(), 1);
+    let one = &listed[0];
+    assert_eq!((one.id, one.name.as_str(), one.state), (chat, "chat", JobState::Running));
+    assert_eq!((one.service.replicas, one.demand, one.has_curve, &one.waits_for), (6, 6, true, &None));
+    assert_eq!(one.domains.iter().map(|domain| domain.replicas).sum::<u32>(), 6);
+    assert!(world.core.services(&member("ada")).is_empty(), "it is another's");
+
+    world.demand(chat, 12);
+    let one = world.core.services(&operator()).remove(0);
+    assert_eq!((one.service.running, one.starting, one.waiting, one.stopping), (8, 0, 4, 0));
+    assert_eq!(one.waits_for.as_deref(), Some("room"));
+    world.drain("a");
+    assert_eq!(world.core.services(&operator())[0].on_drained, 4);
+    world.demand(chat, 0);
+    assert_eq!(world.core.services(&operator())[0].service.running, 0);
+    world.ask(&operator(), Command::Cancel { job: chat, signal: None, now: true }).expect("it can be cancelled");
+    world.settle();
+    assert!(world.core.services(&operator()).is_empty(), "it is over");
+}
+
+#[test]
+fn a_service_in_its_pause_says_so() {
+    let mut world = World::new(&["a"]);
+    let chat = world.submit(&CHAT.replace('3', "1"));
+    world.settle();
+    world.end_worker(chat + 1, &Exit::Status(3));
+    let one = world.core.services(&operator()).remove(0);
+    assert_eq!((one.service.running, one.waiting), (0, 1));
+    let waits = one.waits_for.expect("it waits");
+    assert!(waits.starts_with("starts again after a pause"), "{waits}");
+}
