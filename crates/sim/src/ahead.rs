@@ -1,12 +1,15 @@
 //! A look ahead from a live state: virtual time passes over a copy of it, with changes that somebody has in mind.
 //!
 //! What live drivers would bring comes by itself: running work ends when its time says, work on lost nodes starts
-//! again, jobs that wait for others are released when those have come so far. Nothing fails of its own accord.
+//! again, jobs that wait for others are released when those have come so far, services follow their demand curves, and
+//! their replicas serve as soon as they have nodes. Nothing fails of its own accord.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_engine::{ChipTime, Event, Fact, JobId, LimitIx, NodeRange, Phase, Stage, State, StopReason};
+use offtake_engine::{
+    ChipTime, Event, Fact, JobId, LimitIx, NodeRange, Phase, ServiceId, ServiceState, Stage, State, StopReason,
+};
 use offtake_fleet::{Cap, CapKind, CapTarget, DomainIx, Fleet, Meter, NodeIx};
 use offtake_units::{Duration, Timestamp, Watts};
 use offtake_workload::Dependency;
@@ -16,6 +19,9 @@ use crate::dependencies::{Milestone, fulfils};
 
 /// As far as it is looked ahead at most, where nobody says how far.
 const FARTHEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// After a day of nothing but the hours of demand curves, these bring nothing new.
+const CURVES_REPEAT: Duration = Duration::DAY;
 
 /// A job on hold that waits for something other than people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +41,8 @@ pub struct Ahead {
     pub from: Timestamp,
     /// Until when.
     pub until: Timestamp,
-    /// What becomes of each job that is known or comes; replicas of services are left out.
+    /// What becomes of each job that is known or comes; replicas of services are left out. A service that comes is in here
+    /// by its identity, and has started when as many replicas as it wants have nodes.
     pub jobs: BTreeMap<JobId, JobAhead>,
     /// Jobs that finish.
     pub finished: u64,
@@ -87,18 +94,17 @@ pub struct JobAhead {
 ///   the youngest first. That is what an operator would have to do; the engine stops nothing by itself.
 ///
 /// Jobs on hold stay there but for `awaiting`. It is looked as far as `horizon`, or else until all work with an end has
-/// ended, but no more than 30 days.
+/// ended and those who wait have seen each hour of the demand curves, but no more than 30 days.
 pub fn look_ahead(state: State, changes: Vec<Fact>, awaiting: Vec<Awaiting>, horizon: Option<Duration>) -> Ahead {
     let mut look = Look::new(state, changes, awaiting);
     let from = look.from;
     let limit = from.saturating_add(horizon.unwrap_or(FARTHEST));
-    look.end_stopping(from);
-    look.release_all_ready(from);
+    look.begin();
     let mut now = from;
     loop {
         look.happen(now);
         look.settle(now);
-        match look.next_instant() {
+        match look.next_instant(horizon.is_some()) {
             Some(next) if next.max(now) <= limit => now = next.max(now),
             _ => break,
         }
@@ -116,14 +122,13 @@ pub fn starts_ahead(
     let mut look = Look::new(state, Vec::new(), awaiting);
     let from = look.from;
     let limit = from.saturating_add(FARTHEST);
-    look.end_stopping(from);
-    look.release_all_ready(from);
+    look.begin();
     let mut now = from;
     loop {
         look.happen(now);
         look.settle(now);
         let all_started = look.course.state.queue().jobs() == 0 && look.awaiting.is_empty();
-        match look.next_instant() {
+        match look.next_instant(false) {
             Some(next) if !all_started && next.max(now) <= limit && go_on() => now = next.max(now),
             _ => break,
         }
@@ -148,6 +153,16 @@ pub fn with_cap(fleet: &Fleet, domain: DomainIx, name: &str) -> (Arc<Fleet>, Lim
     (Arc::new(fleet), cap)
 }
 
+fn follows_curve(service: &ServiceState) -> bool {
+    !service.cancelled && !service.spec.demand.is_empty()
+}
+
+/// The first full hour after an instant.
+const fn hour_after(at: Timestamp) -> Timestamp {
+    let hour = Duration::HOUR.as_millis();
+    Timestamp::from_millis((at.as_millis().div_euclid(hour) + 1) * hour)
+}
+
 /// A look ahead on its way.
 struct Look {
     from: Timestamp,
@@ -163,6 +178,12 @@ struct Look {
     jobs: BTreeMap<JobId, JobAhead>,
     /// Replicas of services, of which nothing is told.
     replicas: BTreeSet<JobId>,
+    /// Services that have come and have not started.
+    services: BTreeSet<ServiceId>,
+    /// The full hour at which services follow their demand curves next.
+    next_hour: Timestamp,
+    /// When something last happened to a job.
+    stirred: Timestamp,
     lost_before: ChipTime,
     peak_it: Watts,
 }
@@ -182,6 +203,9 @@ impl Look {
             begins: BTreeSet::new(),
             jobs: BTreeMap::new(),
             replicas: BTreeSet::new(),
+            services: BTreeSet::new(),
+            next_hour: hour_after(from),
+            stirred: from,
             lost_before: state.ledger().lost,
             peak_it: Watts::ZERO,
             course: Course::new(state),
@@ -242,12 +266,53 @@ impl Look {
         }
     }
 
-    fn next_instant(&mut self) -> Option<Timestamp> {
+    /// When something happens next; `to_the_end` counts the hours of demand curves whether anybody waits for them or not.
+    fn next_instant(&mut self, to_the_end: bool) -> Option<Timestamp> {
         let change = self.changes.last().map(|fact| fact.at);
         let begin = self.begins.first().map(|(begin, _)| *begin);
-        let next = [change, begin, self.course.next()].into_iter().flatten().min();
-        // Windows recur for ever: they count as long as there is work.
-        next.map(|next| self.course.next_due().map_or(next, |due| next.min(due)))
+        let hour = self.has_curves().then_some(self.next_hour);
+        let Some(next) = [change, begin, self.course.next()].into_iter().flatten().min() else {
+            let waits = self.course.state.queue().jobs() > 0 && self.next_hour - self.stirred <= CURVES_REPEAT;
+            return hour.filter(|_| waits || to_the_end);
+        };
+        // Windows and hours recur for ever: they count as long as there is work.
+        [Some(next), hour, self.course.next_due()].into_iter().flatten().min()
+    }
+
+    fn has_curves(&self) -> bool {
+        self.course.state.services().values().any(follows_curve)
+    }
+
+    /// At a full hour, services want what their curves say.
+    fn follow_curves(&mut self, now: Timestamp) {
+        if now < self.next_hour {
+            return;
+        }
+        self.next_hour = hour_after(now);
+        let services = self.course.state.services().iter().filter(|(_, known)| follows_curve(known));
+        let demands = services.filter_map(|(service, known)| {
+            let replicas = known.spec.demand_at(now).filter(|replicas| *replicas != known.demanded)?;
+            Some(Event::ServiceScaled { service: *service, replicas })
+        });
+        let demands: Vec<Event> = demands.collect();
+        demands.into_iter().for_each(|event| self.course.tell(now, event));
+    }
+
+    /// What was under way comes about.
+    fn begin(&mut self) {
+        let from = self.from;
+        self.end_stopping(from);
+        self.release_all_ready(from);
+        let replicas: Vec<JobId> = self.replicas.iter().copied().collect();
+        replicas.into_iter().for_each(|replica| self.serve(from, replica));
+    }
+
+    /// A replica with nodes serves.
+    fn serve(&mut self, now: Timestamp, replica: JobId) {
+        let work = self.course.state.job(replica);
+        if work.is_some_and(|work| matches!(work.phase, Phase::Running { stage: Stage::Starting, .. })) {
+            self.course.tell(now, Event::JobStarted { job: replica });
+        }
     }
 
     /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.
@@ -264,9 +329,11 @@ impl Look {
             self.begins.remove(&(begin, job));
             self.release_if_ready(now, job);
         }
+        self.follow_curves(now);
         let (mut lost, mut lowered, mut held) = (BTreeSet::new(), Vec::new(), Vec::new());
         while let Some(fact) = self.changes.pop_if(|fact| fact.at <= now) {
             self.note(now, &fact.event);
+            self.stirred = now;
             match &fact.event {
                 Event::NodeLost { node } => {
                     lost.insert(*node);
@@ -288,6 +355,12 @@ impl Look {
     fn note(&mut self, now: Timestamp, event: &Event) {
         match event {
             Event::JobSubmitted { job, .. } | Event::JobReleased { job } => self.waits(now, *job),
+            Event::ServiceSubmitted { service, spec } => {
+                let refused = self.course.state.placeable(std::slice::from_ref(&spec.replica)).is_err();
+                let waits_since = (!refused).then_some(now);
+                self.jobs.insert(JobId(service.0), JobAhead { waits_since, refused, ..JobAhead::default() });
+                self.services.insert(*service);
+            }
             Event::JobHeld { job } => {
                 if let Some(record) = self.record(*job).filter(|record| record.started.is_none()) {
                     record.waits_since = None;
@@ -324,6 +397,7 @@ impl Look {
                         if let Some(record) = self.record(job) {
                             record.started = record.started.or(Some(now));
                             record.nodes = placement.nodes();
+                            self.stirred = now;
                         }
                         started.push(job);
                     }
@@ -337,18 +411,45 @@ impl Look {
                     _ => {}
                 }
             }
+            self.start_services(now);
             self.peak_it = self.peak_it.max(self.course.draw().0);
             if started.is_empty() {
                 return;
             }
-            started.into_iter().for_each(|job| self.passed(now, job, Milestone::Started));
+            for job in started {
+                if self.replicas.contains(&job) {
+                    self.serve(now, job);
+                }
+                self.passed(now, job, Milestone::Started);
+            }
         }
+    }
+
+    /// Services that have come have started once as many of their replicas as are wanted have nodes.
+    fn start_services(&mut self, now: Timestamp) {
+        let state = &self.course.state;
+        let placement = |replica: &JobId| match &state.job(*replica)?.phase {
+            Phase::Running { placement, .. } => Some(placement),
+            _ => None,
+        };
+        for (service, known) in self.services.iter().filter_map(|service| Some((*service, state.service(*service)?))) {
+            let nodes: Vec<NodeRange> =
+                known.replicas.iter().filter_map(placement).flat_map(|placement| placement.nodes()).collect();
+            let placed = known.replicas.iter().filter_map(placement).count();
+            if let Some(record) = self.jobs.get_mut(&JobId(service.0)).filter(|_| placed >= known.wanted as usize) {
+                record.started = record.started.or(Some(now).filter(|_| !record.refused));
+                record.nodes = nodes;
+            }
+        }
+        let jobs = &self.jobs;
+        self.services.retain(|service| jobs.get(&JobId(service.0)).is_some_and(|record| record.started.is_none()));
     }
 
     fn ended(&mut self, now: Timestamp, job: JobId, how: Milestone) {
         if let Some(record) = self.record(job) {
             record.ended = Some(now);
             record.failed = how != Milestone::Succeeded;
+            self.stirred = now;
         }
         self.passed(now, job, how);
     }

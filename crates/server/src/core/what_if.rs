@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_engine::{Event, Fact, JobId, NodeRange, Policy, State};
+use offtake_engine::{Event, Fact, JobId, NodeRange, Policy, ServiceId, State};
 use offtake_fleet::{DomainIx, Fleet, NodeIx};
 use offtake_protocol::rest::{JobChange, Outlook, Problem, WhatIf, WhatIfCap, WhatIfRequest};
 use offtake_sim::{Ahead, Awaiting, JobAhead, look_ahead, starts_ahead, with_cap};
 use offtake_units::{Duration, Timestamp, Watts};
+use offtake_workload::Service;
 
 use super::Core;
 use super::access::problem;
+use super::services::may_spread;
 use super::submit::{DEFAULT_TENANT, of_fault};
 use super::why::span;
 
@@ -138,14 +140,21 @@ impl Fork {
             }
         }
         if !request.caps.is_empty() {
-            self.state.apply(&Fact { at: now, event: Event::FleetChanged { fleet } });
+            self.state.apply(&Fact { at: now, event: Event::FleetChanged { fleet: Arc::clone(&fleet) } });
         }
         for (index, file) in request.submit.into_iter().enumerate() {
             let asked =
                 file.read(now, DEFAULT_TENANT).map_err(|fault| Problem { index: Some(index), ..of_fault(&fault) })?;
-            if asked.service.is_some() {
-                let detail = "services are not looked ahead: ask of one replica, without `[service]`";
-                return Err(Problem { index: Some(index), ..unknown("service", detail.to_owned()) });
+            if let Some(service) = asked.service {
+                let service = Service { program: asked.job.program, ..service };
+                may_spread(&fleet, &service).map_err(|problem| Problem { index: Some(index), ..problem })?;
+                self.names.insert(self.next_job, format!("{} (not submitted)", service.name));
+                let (id, demand) = (ServiceId(self.next_job), service.demand_at(now));
+                self.next_job += 1;
+                changes.push(Fact { at: now, event: Event::ServiceSubmitted { service: id, spec: Arc::new(service) } });
+                let scaled = demand.map(|replicas| Event::ServiceScaled { service: id, replicas });
+                changes.extend(scaled.map(|event| Fact { at: now, event }));
+                continue;
             }
             let count = asked.array.as_ref().map_or(1, |array| array.indices.len());
             let spec = Arc::new(asked.job);

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use offtake_engine::{Event, Fact, JobId, Phase, Policy, Preemption, State, StopReason, decide};
+use offtake_engine::{Event, Fact, JobId, Phase, Policy, Preemption, ServiceId, State, StopReason, decide};
 use offtake_fleet::{DomainIx, NodeIx};
 use offtake_sim::{Ahead, Awaiting, look_ahead, starts_ahead, with_cap};
-use offtake_units::{CpuMilli, Duration, Mebibytes, Timestamp, Watts};
-use offtake_workload::{Checkpoint, ChipRequest, Dependency, Gang, Job, Program, Start, Tier, When};
+use offtake_units::{CpuMilli, Duration, Mebibytes, Ppm, Timestamp, Watts};
+use offtake_workload::{Checkpoint, ChipRequest, Dependency, Gang, Job, Program, Service, Start, Tier, When};
 
 /// Four nodes of four chips. A node draws 900 W idle and 2,500 W at work.
 const PLAIN: &str = r#"
@@ -307,4 +307,78 @@ fn a_started_job_counts_from_its_start() {
     tell(&mut state, 7, Event::JobStarted { job: JobId(0) });
     assert!(matches!(state.job(JobId(0)).map(|work| &work.phase), Some(Phase::Running { .. })));
     assert_eq!(ended(&look(&state, Vec::new()), 0), Some(107));
+}
+
+const CHAT: ServiceId = ServiceId(100);
+
+/// A service of whole nodes that wants a share of four of them in each hour.
+fn chat(minimum: u32, share: impl Fn(u32) -> u32) -> Event {
+    let demand = (0..24).map(|hour| Ppm::new(share(hour))).collect();
+    let replica = job(1, None).gangs.remove(0);
+    let program = Some(Arc::new(program()));
+    let spec = Service { program, name: "chat".to_owned(), replica, minimum, maximum: 4, demand, ..Service::default() };
+    Event::ServiceSubmitted { service: CHAT, spec: Arc::new(spec) }
+}
+
+fn scaled(replicas: u32) -> Event {
+    Event::ServiceScaled { service: CHAT, replicas }
+}
+
+#[test]
+fn services_follow_their_curves_and_what_they_give_back_is_used() {
+    let mut state = live(Vec::new());
+    tell(&mut state, 0, chat(0, |hour| if hour < 2 { 1_000_000 } else { 250_000 }));
+    tell(&mut state, 0, scaled(4));
+    decide(&mut state, Timestamp::EPOCH, &mut Vec::new());
+    tell(&mut state, 10, submit(0, job(3, Some(100))));
+    decide(&mut state, secs(10), &mut Vec::new());
+    let ahead = look(&state, Vec::new());
+    assert_eq!((started(&ahead, 0), ended(&ahead, 0)), (Some(7200), Some(7300)));
+    assert_eq!(starts_ahead(state.clone(), Vec::new(), || true)[&JobId(0)], secs(7200));
+    assert_eq!(ahead.until, secs(7300), "hours alone do not go on for ever");
+
+    // What never fits is looked for in each hour of the day.
+    tell(&mut state, 20, submit(1, job(4, Some(100))));
+    decide(&mut state, secs(20), &mut Vec::new());
+    let ahead = look(&state, Vec::new());
+    assert_eq!((ahead.waiting, ahead.until), (1, secs(26 * 3600)));
+
+    // With a horizon the curve is followed as far as that.
+    let mut idle = live(Vec::new());
+    tell(&mut idle, 0, chat(0, |hour| if hour == 5 { 1_000_000 } else { 0 }));
+    let peak = |hours: u64| {
+        look_ahead(idle.clone(), Vec::new(), Vec::new(), Some(Duration::from_secs(3600 * hours as i64))).peak_it
+    };
+    assert_eq!((peak(4), peak(6)), (Watts::new(3_600), Watts::new(10_000)));
+}
+
+#[test]
+fn replicas_leave_nodes_that_would_be_drained() {
+    let mut state = live(Vec::new());
+    tell(&mut state, 0, chat(1, |_| 250_000));
+    decide(&mut state, Timestamp::EPOCH, &mut Vec::new());
+    tell(&mut state, 0, submit(0, job(2, Some(100))));
+    decide(&mut state, Timestamp::EPOCH, &mut Vec::new());
+    let comes = || at(10, submit(1, job(1, Some(10))));
+    assert_eq!(started(&look(&state, vec![comes()]), 1), Some(10));
+    let (_, replica) = state.jobs().into_iter().find(|(_, work)| work.spec.service.is_some()).expect("it has one");
+    let Phase::Running { placement, .. } = &replica.phase else { unreachable!("it runs") };
+    let node = placement.nodes()[0].first.0;
+    let ahead = look(&state, vec![at(0, drained(node)), comes()]);
+    assert_eq!(started(&ahead, 1), Some(100), "the replica has taken the last node");
+}
+
+#[test]
+fn a_service_that_would_come_starts_once_all_that_it_wants_has_nodes() {
+    let state = live(vec![job(2, Some(100))]);
+    let ask = |minimum| look(&state, vec![at(0, chat(minimum, |_| 0)), at(5, submit(1, job(1, Some(10))))]);
+    let small = ask(2);
+    assert_eq!((started(&small, 100), started(&small, 1)), (Some(0), Some(100)), "and it keeps others waiting");
+    assert_eq!(small.jobs[&JobId(100)].nodes.iter().map(|nodes| nodes.count).sum::<u32>(), 2);
+    assert_eq!(started(&ask(3), 100), Some(100));
+    let Event::ServiceSubmitted { spec, .. } = chat(1, |_| 0) else { unreachable!("it is one") };
+    let mut large = (*spec).clone();
+    large.replica.workers = 5;
+    let large = Event::ServiceSubmitted { service: CHAT, spec: Arc::new(large) };
+    assert!(look(&state, vec![at(0, large)]).jobs[&JobId(100)].refused);
 }
