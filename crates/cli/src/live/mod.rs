@@ -15,7 +15,7 @@ pub mod output;
 mod policy;
 mod reserve;
 mod run;
-mod scale;
+mod services;
 pub mod submit;
 pub mod surroundings;
 mod token;
@@ -70,7 +70,9 @@ pub enum Command {
     /// Stop running jobs and start them again
     Requeue(orders::Arguments),
     /// Set how many replicas a service has
-    Scale(scale::Arguments),
+    Scale(services::ScaleArguments),
+    /// List services, how many of their replicas run, and what they wait for
+    Services(services::ListArguments),
     /// List nodes
     Nodes(nodes::Arguments),
     /// Give a node no new work
@@ -116,7 +118,8 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
             Command::Hold(arguments) => orders::order(arguments, "hold").await,
             Command::Release(arguments) => orders::order(arguments, "release").await,
             Command::Requeue(arguments) => orders::order(arguments, "requeue").await,
-            Command::Scale(arguments) => scale::run(arguments).await,
+            Command::Scale(arguments) => services::scale(arguments).await,
+            Command::Services(arguments) => services::list(arguments).await,
             Command::Nodes(arguments) => nodes::list(arguments).await,
             Command::Drain(arguments) => nodes::drain(arguments).await,
             Command::Resume(arguments) => nodes::resume(arguments).await,

@@ -7,6 +7,7 @@ pub mod job;
 pub mod jobs;
 pub mod nodes;
 pub mod reservations;
+pub mod services;
 pub mod tenants;
 pub mod tokens;
 pub mod what_if;

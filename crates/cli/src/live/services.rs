@@ -1,15 +1,21 @@
-//! `offtake scale`.
+//! `offtake services` and `scale`.
 
 use clap::Args;
-use offtake_protocol::rest::{JobView, Scale};
+use offtake_protocol::rest::{JobView, ListedService, Scale};
 
 use super::Common;
 use crate::identity::JobName;
-use crate::show::jobs;
-use crate::terminal::{print, print_json};
+use crate::show::{jobs, services};
+use crate::terminal::{print, print_json, width};
 
 #[derive(Args)]
-pub struct Arguments {
+pub struct ListArguments {
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub struct ScaleArguments {
     /// The service
     #[arg(value_name = "JOB")]
     job: JobName,
@@ -26,10 +32,22 @@ pub struct Arguments {
     common: Common,
 }
 
-pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub async fn list(arguments: &ListArguments) -> anyhow::Result<()> {
+    let found: Vec<ListedService> = arguments.common.open()?.get("/v1/services").await?;
+    if arguments.common.json {
+        return print_json(&found);
+    }
+    if found.is_empty() {
+        eprint!("{}", services::NONE);
+        return Ok(());
+    }
+    print(&services::services(&found, width()))
+}
+
+pub async fn scale(arguments: &ScaleArguments) -> anyhow::Result<()> {
     let connection = arguments.common.open()?;
     let id = connection.identity(arguments.job).await?;
-    let Arguments { replicas, minimum, maximum, .. } = *arguments;
+    let ScaleArguments { replicas, minimum, maximum, .. } = *arguments;
     let view: JobView = connection.post(&format!("/v1/jobs/{id}/scale"), &Scale { replicas, minimum, maximum }).await?;
     if arguments.common.json {
         return print_json(&view);
