@@ -38,7 +38,8 @@ const MOST_ITEMS: usize = 4096;
 pub struct KindSet(Box<[u64]>);
 
 impl KindSet {
-    fn of(kinds: &[(NodeKindIx, u32)], all: usize) -> Self {
+    /// These, of `all` that there are.
+    pub fn of(kinds: &[(NodeKindIx, u32)], all: usize) -> Self {
         let mut words = vec![0; all.div_ceil(64)];
         kinds.iter().for_each(|(kind, _)| words[kind.ix() / 64] |= 1 << (kind.ix() % 64));
         Self(words.into_boxed_slice())
@@ -104,6 +105,8 @@ pub struct Mix {
     yardstick: Yardstick,
     kinds: usize,
     submitted: u64,
+    /// Submissions of jobs that say when they end.
+    ending: u64,
     next: u64,
     next_hour: Timestamp,
     /// Submissions of each shape.
@@ -136,6 +139,11 @@ impl Counts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MixImage {
     submitted: u64,
+    #[serde(default)]
+    ending: u64,
+    /// The share of them, in millionths, when the replays were drawn.
+    #[serde(default)]
+    drawn_ending: i64,
     next: u64,
     next_hour: Timestamp,
 }
@@ -146,13 +154,21 @@ impl Mix {
         Self { yardstick: Yardstick::of(fleet), kinds: fleet.node_kinds.len(), next: FIRST, ..Self::default() }
     }
 
-    /// Counts a shape submitted at `now`; true when scores that were computed before no longer hold.
-    pub fn learn(&mut self, packing: Packing, shape: ShapeIx, now: Timestamp, shapes: &[Arc<Shape>]) -> bool {
+    /// Counts a shape submitted at `now` by a job that says when it ends, or does not; true when scores that were computed
+    /// before no longer hold.
+    pub fn learn(
+        &mut self,
+        packing: Packing,
+        (shape, ends): (ShapeIx, bool),
+        now: Timestamp,
+        shapes: &[Arc<Shape>],
+    ) -> bool {
         if self.counts.len() <= shape.ix() {
             self.counts.resize(shape.ix() + 1, Counts::default());
         }
         self.counts[shape.ix()].now += 1;
         self.submitted += 1;
+        self.ending += u64::from(ends);
         if self.submitted < FIRST || (self.submitted < self.next && now < self.next_hour) {
             return false;
         }
@@ -181,8 +197,10 @@ impl Mix {
     }
 
     /// What an image keeps, beside the counts.
-    pub const fn image(&self) -> MixImage {
-        MixImage { submitted: self.submitted, next: self.next, next_hour: self.next_hour }
+    pub fn image(&self) -> MixImage {
+        let Self { submitted, ending, next, next_hour, .. } = *self;
+        let drawn_ending = self.replays.as_ref().map_or(0, |replays| replays.ending());
+        MixImage { submitted, ending, drawn_ending, next, next_hour }
     }
 
     /// How often a shape was submitted.
@@ -192,19 +210,20 @@ impl Mix {
 
     /// The mix of an image on a fleet, with the counts of each shape.
     pub fn restore(fleet: &Fleet, image: MixImage, counts: Vec<Counts>, shapes: &[Arc<Shape>]) -> Self {
-        let MixImage { submitted, next, next_hour } = image;
-        let mut mix = Self { submitted, next, next_hour, counts, ..Self::new(fleet) };
+        let MixImage { submitted, ending, drawn_ending, next, next_hour } = image;
+        let mut mix = Self { submitted, ending, next, next_hour, counts, ..Self::new(fleet) };
         mix.typical = Typical::of(&mix.demand(shapes, |counts| counts.typical));
         let drawn = mix.demand(shapes, |counts| counts.replays);
-        mix.replays = Replays::draw(&drawn, &mix.yardstick, mix.kinds, None).map(Arc::new);
+        mix.replays = Replays::draw(&drawn, drawn_ending, &mix.yardstick, None).map(Arc::new);
         mix
     }
 
     fn take(&mut self, packing: Packing, demand: &Demand) -> bool {
         self.typical = Typical::of(demand);
+        let ending = (self.ending * 1_000_000 / self.submitted.max(1)) as i64;
         match packing {
             Packing::Fgd => true,
-            Packing::Offtake => match Replays::draw(demand, &self.yardstick, self.kinds, self.replays.as_deref()) {
+            Packing::Offtake => match Replays::draw(demand, ending, &self.yardstick, self.replays.as_deref()) {
                 Some(drawn) => {
                     self.replays = Some(Arc::new(drawn));
                     self.counts.iter_mut().for_each(|counts| counts.replays = counts.now);
@@ -222,8 +241,8 @@ impl Mix {
 
     /// A mix that is known beforehand: requests and how often each is made.
     #[cfg(test)]
-    pub fn given(fleet: &Fleet, packing: Packing, requests: &[(Request, i64)]) -> Self {
-        let mut mix = Self::new(fleet);
+    pub fn given(fleet: &Fleet, packing: Packing, requests: &[(Request, i64)], ends: bool) -> Self {
+        let mut mix = Self { submitted: 1, ending: u64::from(ends), ..Self::new(fleet) };
         let mut demand = Demand::default();
         requests.iter().for_each(|(request, count)| demand.add(mix.item(request), *count));
         mix.take(packing, &demand);

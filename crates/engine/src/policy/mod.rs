@@ -21,6 +21,7 @@ mod replays;
 mod room;
 #[cfg(test)]
 mod tests;
+mod wide;
 
 use std::fmt;
 use std::sync::Arc;

@@ -5,8 +5,8 @@
 //! request on the tightest chip. A placement costs the value that it destroys beyond what it uses; as what it uses is
 //! the same on every node, the node is best where the value falls the least.
 //!
-//! To that comes what requests for several chips would find on the node if they came alone: without it, a fleet below
-//! its capacity breaks up whole nodes that nobody else will ever fill.
+//! To that comes what requests for several chips would find on the node if they came alone (see [`super::wide`]): without
+//! it, a fleet below its capacity breaks up whole nodes that nobody else will ever fill.
 //!
 //! Fragmentation measures ask which one request still fits; replays ask which *combination* still does, so a core that
 //! stands between a free chip and its next request counts for what it costs. Of equal losses, the node with the least
@@ -28,6 +28,9 @@ const MOST_CHOICES: usize = 8;
 /// tells more chance than loss, and what counts is that nodes fill up.
 const GRAINS: i64 = 10;
 
+/// A larger loss counts as this, so that a score stays a number of 64 bits.
+const MOST_LOSS: i64 = 1 << (i64::BITS - 2 - TIE_BITS);
+
 /// Parts of the largest node.
 const PARTS: i64 = 1_000_000;
 
@@ -41,6 +44,7 @@ pub fn score(replays: Option<&Replays>, yardstick: &Yardstick, value: i64, room:
     for (_, level) in choices.filter(|(place, level)| *place < MOST_CHOICES || *level == ChipMilli::WHOLE.get()) {
         // Taken greedily, a smaller node may by chance take more; that is no gain.
         let loss = (value - replays.map_or(0, |replays| replays.value(&room.after(need, level)))).max(0) / grain;
+        let loss = loss.min(MOST_LOSS);
         if loss < best.score {
             best = Scored { score: loss, level: ChipMilli::new(level) };
         }

@@ -9,18 +9,14 @@ use offtake_workload::rng::Rng;
 
 use super::mix::{Demand, Item};
 use super::room::{MOST, Need, Room, WHOLE, Yardstick};
+use super::wide::Wide;
 
 /// Requests of a replay: the bits of a word. It outlasts the largest node but for the smallest shares.
-const LENGTH: usize = 64;
+pub const LENGTH: usize = 64;
 
 /// Replays. With fewer the sample's noise costs allocation (8: 0.2 points on the openb lists); with 32 a score costs a
 /// third more for 0.05 points on average, and the seed of the draw moves the result as much.
 pub const REPLAYS: usize = 24;
-
-/// What requests for several chips would find alone counts a third. Without it a fleet at nine tenths of its capacity may
-/// leave a tenth of the chips idle beside waiting jobs of 8; with all of it a fleet filled past its capacity on openb
-/// takes 0.3 points less.
-const ALONE: i64 = 3;
 
 /// Part of the demand that has to move before the replays are drawn anew, in millionths: a draw throws away all scores,
 /// and a tenth is within the sample's noise.
@@ -33,9 +29,11 @@ const SEED: u64 = 7;
 #[derive(Clone, Debug)]
 pub struct Replays {
     /// What they were drawn from: requests by their share of the demand in millionths.
-    /// Requests for several whole chips, as bits.
-    many: [u64; REPLAYS],
     basis: Demand,
+    /// How many in a million jobs say when they end.
+    ending: i64,
+    /// What those for several chips would find alone.
+    wide: Wide,
     /// What the requests need, replay by replay.
     needs: Vec<Sampled>,
     cpu: Axis,
@@ -54,8 +52,9 @@ struct Sampled {
 }
 
 impl Replays {
-    /// Replays of a demand; none while it asks for no chips, or when it is much like that of `before`.
-    pub fn draw(demand: &Demand, yardstick: &Yardstick, kinds: usize, before: Option<&Self>) -> Option<Self> {
+    /// Replays of a demand of which `ending` in a million say when they end; none while it asks for no chips, or when it is
+    /// much like that of `before`.
+    pub fn draw(demand: &Demand, ending: i64, yardstick: &Yardstick, before: Option<&Self>) -> Option<Self> {
         let weights = weigh(demand, yardstick);
         let total: i128 = weights.iter().map(|(_, weight)| weight).sum();
         if total == 0 {
@@ -66,7 +65,8 @@ impl Replays {
             basis.add((*item).clone(), (weight * 1_000_000 / total) as i64);
         }
         let moved = |before: &Self| -> i64 {
-            basis.iter().map(|(item, share)| (share - before.basis.count(item)).max(0)).sum()
+            let demand: i64 = basis.iter().map(|(item, share)| (share - before.basis.count(item)).max(0)).sum();
+            demand.max((ending - before.ending).abs())
         };
         if before.is_some_and(|before| moved(before) < REDRAW) {
             return None;
@@ -76,8 +76,8 @@ impl Replays {
             let need = item.need;
             Sampled { cpu: need.cpu, memory: need.memory, chips: need.whole as u16, share: need.share as u16 }
         });
-        let allowed = (0..kinds as u32).map(|kind| {
-            let may = |item: &&Item| item.kinds.contains(offtake_fleet::NodeKindIx(kind));
+        let allowed = yardstick.kinds().map(|kind| {
+            let may = |item: &&Item| item.kinds.contains(kind);
             std::array::from_fn(|replay| word(&sampled[replay * LENGTH..][..LENGTH], may))
         });
         Some(Self {
@@ -86,20 +86,28 @@ impl Replays {
             memory: Axis::new(&sampled, |need| need.memory),
             chips: Axis::new(&sampled, Need::chip_milli),
             allowed: allowed.collect(),
-            many: std::array::from_fn(|replay| word(&sampled[replay * LENGTH..][..LENGTH], |item| item.need.whole > 1)),
+            wide: Wide::of(&weights, total, ending, yardstick),
+            ending,
             basis,
         })
     }
 
-    /// The chips that a node with this room would take off the replays, in thousandths.
+    /// The share of jobs that say when they end, in millionths, as it was when these were drawn.
+    pub const fn ending(&self) -> i64 {
+        self.ending
+    }
+
+    /// The chips that a node with this room would take off the replays, in thousandths, and what it is worth to the
+    /// requests for several.
     pub fn value(&self, room: &Room) -> i64 {
         // Most nodes have few chips, and a table of 8 fits one register. A node of many takes more off each replay, so
         // half of them will do: at most 0.2 points less on nodes of 64 chips.
-        match room.whole as usize + room.shared().len() {
+        let taken = match room.whole as usize + room.shared().len() {
             ..=8 => self.played::<8, 1>(room),
             9..=16 => self.played::<16, 1>(room),
             _ => self.played::<MOST, 2>(room),
-        }
+        };
+        taken + self.wide.worth(room)
     }
 
     /// The chips taken off one in `PART` replays, scaled to all of them.
@@ -124,24 +132,11 @@ impl Replays {
             let words = (self.cpu.words(replay), self.memory.words(replay), self.chips.words(replay));
             let fits = words.0[ranks.0] & words.1[ranks.1] & words.2[ranks.2] & allowed;
             if fits != 0 {
-                taken += self.alone(replay, fits) / ALONE;
                 let mut play = Play { cpu: room.cpu, memory: room.memory, whole, shared, shares, widest: room_for_one };
                 taken += self.play(&mut play, fits, &self.needs[replay * LENGTH..][..LENGTH], words);
             }
         }
         taken * PART as i64
-    }
-
-    /// The chips of the requests for several that would fit alone, per request of a replay. Played in turn, the many
-    /// small requests come first and leave nothing of a whole node to lose; but the small find room elsewhere as well.
-    fn alone(&self, replay: usize, fits: u64) -> i64 {
-        let mut many = fits & self.many[replay];
-        let mut chips = 0;
-        while many != 0 {
-            chips += i64::from(self.needs[replay * LENGTH + many.trailing_zeros() as usize].chips);
-            many &= many - 1;
-        }
-        chips * WHOLE / LENGTH as i64
     }
 
     /// Plays one replay; `fits` are the requests that fit at the start.
@@ -284,13 +279,14 @@ fn sample<'a>(weights: &[(&'a Item, i128)], total: i128) -> Vec<&'a Item> {
     sampled
 }
 
-fn word<'a>(replay: &[&'a Item], is_in: impl Fn(&&'a Item) -> bool) -> u64 {
+/// The requests that are in a set, as the bits of a word; 64 at most.
+pub fn word<'a>(replay: &[&'a Item], is_in: impl Fn(&&'a Item) -> bool) -> u64 {
     replay.iter().enumerate().filter(|(_, item)| is_in(item)).fold(0, |word, (place, _)| word | 1 << place)
 }
 
 /// One resource.
 #[derive(Clone, Debug)]
-struct Axis {
+pub struct Axis {
     /// The distinct needs, ascending.
     needs: Vec<i64>,
     /// The last of them.
@@ -303,7 +299,8 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(sampled: &[&Item], of: impl Fn(&Need) -> i64) -> Self {
+    /// The needs of some requests, in words of 64.
+    pub fn new(sampled: &[&Item], of: impl Fn(&Need) -> i64) -> Self {
         /// Starts enough that few needs lie between two.
         const STARTS_BITS: u32 = 10;
         let mut needs: Vec<i64> = sampled.iter().map(|item| of(&item.need)).collect();
@@ -321,7 +318,7 @@ impl Axis {
     }
 
     /// How many distinct needs are within `free`.
-    fn rank(&self, free: i64) -> usize {
+    pub fn rank(&self, free: i64) -> usize {
         if free >= self.most {
             return self.needs.len();
         }
@@ -334,7 +331,7 @@ impl Axis {
     }
 
     /// A replay's words, by rank.
-    fn words(&self, replay: usize) -> &[u64] {
+    pub fn words(&self, replay: usize) -> &[u64] {
         let ranks = self.needs.len() + 1;
         &self.words[replay * ranks..][..ranks]
     }

@@ -133,7 +133,7 @@ impl Room {
 }
 
 /// The measures of a fleet against which packings hold a node.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Yardstick {
     /// Thousandths of a core of the node with the most; at least 1.
     pub node_cpu: i64,
@@ -143,6 +143,10 @@ pub struct Yardstick {
     pub fleet_cpu: i64,
     /// Thousandths of a chip of all nodes.
     pub fleet_chips: i64,
+    /// Thousandths of a chip of all nodes of each kind.
+    pub kind_chips: Vec<i64>,
+    /// What a whole node of each kind has.
+    pub whole_nodes: Vec<Need>,
 }
 
 impl Yardstick {
@@ -151,11 +155,26 @@ impl Yardstick {
         let kinds = || fleet.nodes.iter().map(|node| fleet.kind(*node));
         let (cpu, chips) =
             (|kind: &NodeKind| i64::from(kind.cpu.get()), |kind: &NodeKind| i64::from(kind.chips) * WHOLE);
+        let mut kind_chips = vec![0; fleet.node_kinds.len()];
+        fleet.nodes.iter().for_each(|node| kind_chips[node.kind.ix()] += chips(fleet.kind(*node)));
+        let whole = |kind: &NodeKind| Need {
+            whole: i64::from(kind.chips),
+            share: 0,
+            cpu: cpu(kind),
+            memory: i64::try_from(kind.memory.get()).unwrap_or(i64::MAX),
+        };
         Self {
             node_cpu: kinds().map(cpu).max().unwrap_or(0).max(1),
             node_chips: kinds().map(chips).max().unwrap_or(0).max(1),
             fleet_cpu: kinds().map(cpu).sum(),
             fleet_chips: kinds().map(chips).sum(),
+            kind_chips,
+            whole_nodes: fleet.node_kinds.iter().map(whole).collect(),
         }
+    }
+
+    /// The node kinds of the fleet.
+    pub fn kinds(&self) -> impl Iterator<Item = NodeKindIx> + use<> {
+        (0..self.whole_nodes.len() as u32).map(NodeKindIx)
     }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_fleet::{
-    AcceleratorKind, AcceleratorKindIx, Domain, DomainIx, Fleet, LevelIx, Node, NodeKind, NodeKindIx, Site, SiteIx,
+    AcceleratorKind, AcceleratorKindIx, Domain, DomainIx, Fleet, LevelIx, Node, NodeIx, NodeKind, NodeKindIx, Site,
+    SiteIx,
 };
-use offtake_units::{ChipMilli, CpuMilli, Mebibytes, Ppm, Timestamp, Watts};
+use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Ppm, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Gang, Job, Tier};
 use proptest::prelude::*;
 
@@ -110,7 +111,7 @@ fn scored(packing: Packing, mix: &Mix, fleet: &Fleet, free: &FreeVector, request
 #[track_caller]
 fn ranks(packing: Packing, mix: &[(Request, i64)], request: &Request, listed: &[FreeVector]) {
     let fleet = eights();
-    let mix = Mix::given(&fleet, packing, mix);
+    let mix = Mix::given(&fleet, packing, mix, false);
     let scores: Vec<i64> = listed.iter().map(|free| scored(packing, &mix, &fleet, free, request).score).collect();
     assert!(scores.is_sorted_by(|a, b| a < b), "{packing:?} gives {scores:?}");
 }
@@ -166,14 +167,14 @@ fn fgd_spares_the_chips_that_the_typical_request_needs() {
     // Halves are typical: 700 left can lose 200 without harm, a whole chip loses one of two.
     let typical = [(share(500, 1), 9), (whole(1, 1), 1)];
     ranks(Packing::Fgd, &typical, &share(200, 1), &[free(0, &[700], 64), free(0, &[600], 64)]);
-    let mix = Mix::given(&eights(), Packing::Fgd, &typical);
+    let mix = Mix::given(&eights(), Packing::Fgd, &typical, false);
     let chosen = scored(Packing::Fgd, &mix, &eights(), &free(1, &[700, 600], 64), &share(200, 1));
     assert_eq!(chosen.level, ChipMilli::new(700));
 }
 
 #[test]
 fn fgd_is_the_published_measure() {
-    let mix = Mix::given(&eights(), Packing::Fgd, &[(share(500, 8), 3), (whole(2, 8), 1)]);
+    let mix = Mix::given(&eights(), Packing::Fgd, &[(share(500, 8), 3), (whole(2, 8), 1)], false);
     let fragmented = |free: &FreeVector| mix.typical().fragmented(&Room::of(free));
     // Three of four can use all but the 400; the fourth can use the two whole chips only.
     assert_eq!(fragmented(&free(2, &[700, 400], 64)), 3 * 400 + 1100);
@@ -189,7 +190,7 @@ fn offtake_keeps_cores_for_the_chips_that_would_lack_them() {
     let mix = [(whole(1, 16), 1)];
     ranks(Packing::Offtake, &mix, &whole(1, 64), &[free(4, &[], 112), free(4, &[], 64)]);
     // Fragmentation alone sees less: the rest of the first node still fits one request.
-    let fgd = Mix::given(&eights(), Packing::Fgd, &mix);
+    let fgd = Mix::given(&eights(), Packing::Fgd, &mix, false);
     let score = |free: &FreeVector| scored(Packing::Fgd, &fgd, &eights(), free, &whole(1, 32)).score;
     assert_eq!(score(&free(4, &[], 48)), score(&free(4, &[], 112)));
 }
@@ -198,7 +199,7 @@ fn offtake_keeps_cores_for_the_chips_that_would_lack_them() {
 fn offtake_is_best_fit_before_it_knows_anything() {
     let nodes = [free(1, &[], 8), free(1, &[], 40), free(8, &[], 128)];
     ranks(Packing::Offtake, &[], &whole(1, 8), &nodes);
-    let mix = Mix::given(&eights(), Packing::Offtake, &[]);
+    let mix = Mix::given(&eights(), Packing::Offtake, &[], false);
     assert!(mix.replays().is_none());
     let chosen = scored(Packing::Offtake, &mix, &eights(), &free(1, &[700, 300], 8), &share(200, 1));
     assert_eq!(chosen.level, ChipMilli::new(300));
@@ -206,9 +207,9 @@ fn offtake_is_best_fit_before_it_knows_anything() {
 
 #[test]
 fn a_node_takes_off_a_replay_what_it_has_room_for() {
-    let mix = Mix::given(&eights(), Packing::Offtake, &[(whole(2, 8), 1)]);
+    let mix = Mix::given(&eights(), Packing::Offtake, &[(whole(2, 8), 1)], false);
     // Beside what the node takes off the replays, the request for two chips that would fit alone counts a third.
-    let alone = |free: &FreeVector| if free.whole >= 2 { REPLAYS as i64 * (2000 / 3) } else { 0 };
+    let alone = |free: &FreeVector| if free.whole >= 2 { REPLAYS as i64 * 2000 / 3 } else { 0 };
     let value = |free: &FreeVector| Packing::Offtake.value(&mix, free) - alone(free);
     let replays = value(&free(2, &[], 8)) / 2000;
     assert_eq!(replays, REPLAYS as i64);
@@ -216,17 +217,70 @@ fn a_node_takes_off_a_replay_what_it_has_room_for() {
     assert_eq!(value(&free(7, &[500], 128)), replays * 6000);
     assert_eq!(value(&free(8, &[], 31)), replays * 6000);
     assert_eq!(value(&free(1, &[900, 900], 128)), 0);
-    let halves = Mix::given(&eights(), Packing::Offtake, &[(share(500, 1), 1)]);
+    let halves = Mix::given(&eights(), Packing::Offtake, &[(share(500, 1), 1)], false);
     let value = |free: &FreeVector| Packing::Offtake.value(&halves, free);
     assert_eq!(value(&free(1, &[700, 499], 128)), replays * 1500);
+}
+
+/// A fleet of 2 nodes of 8 chips and 128 cores, the rare ones, before 40 with fewer cores.
+fn two_rare() -> Fleet {
+    let mut fleet = fleet(&[(8, 128, 1024), (8, 96, 1024)]);
+    fleet.nodes = (0..42).map(|node| Node { kind: NodeKindIx(u32::from(node >= 2)), domain: DomainIx(0) }).collect();
+    fleet.domains[0].nodes = 0..42;
+    fleet
+}
+
+/// A job of one worker that ends after an hour, or nobody knows when.
+fn one(chips: u16, cores: u32, ends: bool) -> Job {
+    let gang =
+        Gang { workers: 1, chips: ChipRequest::Whole(chips), cpu: CpuMilli::new(cores * 1000), ..Gang::default() };
+    Job { duration: ends.then_some(Duration::HOUR), gangs: vec![gang], ..work(0, 0, 1) }
+}
+
+/// How many of the rare nodes are wholly free after so many jobs of one chip and 12 or 16 cores have come; before each tenth of
+/// them one of 8 chips comes that only the rare nodes could hold, if it is asked for, and ends at once.
+fn rare_nodes_left(jobs: u64, rare_are_asked_for: bool, ends: bool) -> usize {
+    let mut state = State::default();
+    let mut tell = |event| {
+        let mut facts = vec![Fact { at: Timestamp::EPOCH, event }];
+        state.apply(&facts[0]);
+        decide(&mut state, Timestamp::EPOCH, &mut facts);
+    };
+    let policy = Policy { packing: Packing::Offtake, ..Policy::default() };
+    tell(Event::PolicySet { policy });
+    tell(Event::FleetLoaded { fleet: Arc::new(two_rare()) });
+    for number in 0..jobs {
+        if rare_are_asked_for && number % 10 == 0 {
+            let job = JobId(jobs + number);
+            tell(Event::JobSubmitted { job, spec: Arc::new(one(8, 120, ends)) });
+            tell(Event::JobFinished { job });
+        }
+        tell(Event::JobSubmitted {
+            job: JobId(number),
+            spec: Arc::new(one(1, if number % 4 == 0 { 16 } else { 12 }, ends)),
+        });
+    }
+    let whole = |node: &u32| state.capacity().class_of(NodeIx(*node)).vector.whole == 8;
+    (0..2).filter(whole).count()
+}
+
+#[test]
+fn rare_nodes_stay_whole_for_those_who_fit_nowhere_else() {
+    // 12 cores a chip is what most nodes have: who wants 16 leaves a chip there without, and none on a rare one.
+    assert_eq!(rare_nodes_left(200, true, true), 2);
+    // Before anybody has asked for them, too.
+    assert_eq!(rare_nodes_left(200, false, true), 2);
+    // Where nobody leaves, the fullest fleet counts; and once nothing else fits they are used.
+    assert_eq!(rare_nodes_left(200, false, false), 0);
+    assert_eq!(rare_nodes_left(400, true, true), 0);
 }
 
 #[test]
 fn host_only_work_counts_where_cores_are_scarce() {
     let hosts = request(ChipRequest::None, 8);
     // 16 cores a chip is what the fleet has: alone the request of chips leaves none to spare.
-    let scarce = Mix::given(&eights(), Packing::Offtake, &[(whole(1, 16), 1), (hosts.clone(), 1)]);
-    let ample = Mix::given(&eights(), Packing::Offtake, &[(whole(1, 4), 1), (hosts, 1)]);
+    let scarce = Mix::given(&eights(), Packing::Offtake, &[(whole(1, 16), 1), (hosts.clone(), 1)], false);
+    let ample = Mix::given(&eights(), Packing::Offtake, &[(whole(1, 4), 1), (hosts, 1)], false);
     let full = free(8, &[], 128);
     let replays = Packing::Offtake.value(&ample, &full) / 8000;
     assert!(Packing::Offtake.value(&scarce, &full) < replays * 8000);
@@ -241,16 +295,17 @@ fn the_mix_is_learned_at_its_times_and_scores_change_only_then() {
     for submission in 1..=300_u32 {
         // From 16 submissions on, the demand is another.
         let shape = ShapeIx(u32::from(submission > 16));
-        if mix.learn(Packing::Offtake, shape, Timestamp::EPOCH, &shapes) {
+        if mix.learn(Packing::Offtake, (shape, false), Timestamp::EPOCH, &shapes) {
             learned.push(submission);
         }
     }
     assert_eq!(learned[0], 16);
     assert!(learned.windows(2).all(|pair| pair[1] * 4 >= pair[0] * 5), "each time a quarter more: {learned:?}");
     let mut same = Mix::new(&fleet);
-    let learned = (1..=300).filter(|_| same.learn(Packing::Offtake, ShapeIx(0), Timestamp::EPOCH, &shapes)).count();
+    let learned =
+        (1..=300).filter(|_| same.learn(Packing::Offtake, (ShapeIx(0), false), Timestamp::EPOCH, &shapes)).count();
     assert_eq!(learned, 1, "a demand that stays is not drawn anew");
-    assert!((0..300).all(|_| !Mix::new(&fleet).learn(Packing::BestFit, ShapeIx(0), Timestamp::EPOCH, &shapes)));
+    assert!((0..300).all(|_| !Mix::new(&fleet).learn(Packing::BestFit, (ShapeIx(0), true), Timestamp::EPOCH, &shapes)));
 }
 
 prop_compose! {
@@ -331,7 +386,7 @@ proptest! {
             }
             for name in Policy::NAMES {
                 let packing = Policy::named(name, 0).map_or(Packing::FirstFit, |policy| policy.packing);
-                let mix = Mix::given(&fleet, packing, &mix);
+                let mix = Mix::given(&fleet, packing, &mix, false);
                 let value = packing.value(&mix, &free);
                 let found = packing.score(&mix, &free, value, kind, &request, request.workers);
                 prop_assert_eq!(found, packing.score(&mix, &free.clone(), value, kind, &request, request.workers));

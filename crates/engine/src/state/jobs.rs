@@ -55,7 +55,8 @@ impl State {
         let phase = match self.intern_across(&spec, 0).and_then(|shape| may_wait.map(|()| shape)) {
             Ok((shape, crossed)) => {
                 crossing = crossed;
-                if self.mix.learn(self.policy.packing, shape, self.now, &self.shapes) {
+                let asked = (shape, length(&spec, None, crossing).is_some());
+                if self.mix.learn(self.policy.packing, asked, self.now, &self.shapes) {
                     self.scores.clear();
                 }
                 let length = length(&spec, planned, crossing);
