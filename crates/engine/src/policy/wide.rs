@@ -16,7 +16,7 @@ use super::room::{Need, Room, WHOLE, Yardstick};
 const LASTING: i128 = 3;
 
 /// Where all work ends it counts so many times the chips, times the fleet's chips over those that could ever give it. On
-/// openb at 0.95 of its capacity those who want 8 chips wait a sixteenth as long with three as with one.
+/// openb at 0.95 of its capacity those who want 8 chips wait a tenth as long with three as with one.
 const ENDING: i128 = 3;
 
 const BILLION: i128 = 1_000_000_000;
