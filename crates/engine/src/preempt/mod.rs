@@ -28,12 +28,13 @@ pub use search::Search;
 
 pub use search::Plan;
 
-/// A job that nobody can be stopped for is not looked at again before this has passed.
+/// A job that nobody can be stopped for is not looked at again before an eighth of the time has passed for which it has
+/// waited, and this at least: so what a job costs that waits for months does not grow with the months. Where only lent
+/// quota could be taken back, all work as strong is searched, and it is as long as the job has waited.
 const AGAIN_AFTER: Duration = Duration::MINUTE;
 
-/// Where only lent quota could be taken back, all work as strong is searched: again after as long as the job has waited,
-/// and this at the latest.
-const RECLAIM_AGAIN_AFTER: Duration = Duration::HOUR;
+/// By then it is looked at again in any case.
+const AGAIN_BY: Duration = Duration::HOUR;
 
 /// Jobs of one lane for which work is stopped in one pass at most.
 const AT_ONCE: usize = 16;
@@ -73,8 +74,8 @@ pub fn make_room(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) {
             }
             let now = state.now();
             let waited = state.job(job).map_or(Duration::ZERO, |work| now - work.asked);
-            let after = if none { waited.clamp(AGAIN_AFTER, RECLAIM_AGAIN_AFTER) } else { AGAIN_AFTER };
-            state.unhelped.until(job, now.saturating_add(after));
+            let after = if none { waited } else { Duration::from_millis(waited.as_millis() / 8) };
+            state.unhelped.until(job, now.saturating_add(after.clamp(AGAIN_AFTER, AGAIN_BY)));
             return;
         };
         carry_out(state, job, plan, released, facts);
