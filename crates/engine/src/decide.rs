@@ -1,5 +1,5 @@
-//! One scheduling pass: admit → scale → place. Each proposal is applied as it is made, so a pass costs what it touches;
-//! a second pass at the same instant proposes nothing.
+//! One scheduling pass: admit → scale → place → evacuate. Each proposal is applied as it is made, so a pass costs what
+//! it touches; a second pass at the same instant proposes nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};

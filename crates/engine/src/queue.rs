@@ -16,7 +16,6 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use self::awake::{QuotaBack, Sleepers, Stir};
-use self::lane::LONGEST;
 use self::standings::{Standings, all_of, of_tier};
 use crate::place::ShapeIx;
 use crate::state::ReservationIx;
@@ -100,8 +99,7 @@ impl Queue {
         let stirred = self.stirred.keys().copied();
         let lacking = self.lacking_quota.iter().copied();
         let lacking = lacking.filter(|shape| self.quota_back.may_help(*shape) && !self.stirred.contains_key(shape));
-        let asleep = stirred.chain(lacking).filter(|shape| self.asleep[shape].may_have_room());
-        std::iter::once(self.ready()).chain(asleep.filter_map(|shape| self.awake_of(shape)))
+        std::iter::once(self.ready()).chain(stirred.chain(lacking).filter_map(|shape| self.awake_of(shape)))
     }
 
     /// The only lane to be tried, or none; nothing where there may be several.
@@ -250,8 +248,6 @@ impl Queue {
             let entry = &mut self.lanes[lane.0 as usize];
             (entry.parked, entry.lacked_quota) = (None, false);
             self.line_up(lane);
-        } else if let Some(asleep) = self.asleep.get_mut(&key.shape) {
-            asleep.heed(&self.lanes[lane.0 as usize]);
         }
         self.jobs += 1;
         self.chip_milli[key.tier as usize] += chip_milli;
@@ -276,7 +272,6 @@ impl Queue {
                 under_caps: 0,
                 lacking_quota: 0,
                 no_room: None,
-                shortest: LONGEST,
                 kinds: kinds.into_iter().collect(),
             }
         });
@@ -348,7 +343,6 @@ impl Queue {
             asleep.kinds.iter().for_each(|kind| _ = self.on_kind[kind.ix()].insert(entry.key.shape));
         }
         asleep.lanes.insert(entry.key, first.turn, lane);
-        asleep.heed(entry);
         asleep.under_caps += u32::from(matches!(why, Blocked::Power(_)));
         if entry.lacked_quota {
             asleep.lacking_quota += 1;

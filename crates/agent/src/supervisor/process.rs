@@ -260,6 +260,10 @@ impl Shell {
             complain(&format!("{number} is no signal that can be sent"));
             return;
         };
+        if to == Whom::Tree && signal == Signal::SIGTERM {
+            tree::terminate_all(|| tree::descendants(self.own.pid));
+            return;
+        }
         let worker = self.child.map(Pid::as_raw);
         let mut pids = match to {
             Whom::Worker => Vec::new(),

@@ -1,7 +1,8 @@
 //! Processes, as `/proc` shows them.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::time::Duration;
+use std::{fs, thread};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -10,6 +11,8 @@ use super::record::Identity;
 
 /// Times that a tree is looked through for processes that were forked meanwhile.
 const PASSES: usize = 16;
+/// Time given to processes to come to a stop before they are looked at again.
+const STILL: Duration = Duration::from_millis(1);
 /// The variable in the environment of workers that names their supervisor.
 pub(super) const MARK: &str = "OFFTAKE_SUPERVISOR";
 
@@ -17,6 +20,7 @@ pub(super) const MARK: &str = "OFFTAKE_SUPERVISOR";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     dead: bool,
+    stopped: bool,
     parent: i32,
     session: i32,
     start_ticks: u64,
@@ -33,6 +37,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = fields.split_whitespace().collect();
     Some(Stat {
         dead: matches!(*fields.first()?, "Z" | "X"),
+        stopped: matches!(*fields.first()?, "T" | "t"),
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,
@@ -96,23 +101,48 @@ fn everyone() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Kills all processes that `find` finds, also if they fork meanwhile: it first holds them still, until no new one is
-/// found. Returns how many there were. Does not wait until they are gone.
+/// Kills all processes that `find` finds, also if they fork meanwhile. Returns how many there were. Does not wait until
+/// they are gone.
 pub(super) fn kill_all(find: impl Fn() -> Vec<i32>) -> usize {
-    let mut held = BTreeSet::new();
-    for _ in 0..PASSES {
-        let new: Vec<i32> = find().into_iter().filter(|pid| held.insert(*pid)).collect();
-        if new.is_empty() {
-            break;
-        }
-        for pid in new {
-            send(pid, Signal::SIGSTOP);
-        }
-    }
-    for pid in &held {
-        send(*pid, Signal::SIGKILL);
-    }
+    let held = hold_still(find);
+    held.iter().for_each(|pid| send(*pid, Signal::SIGKILL));
     held.len()
+}
+
+/// Sends SIGTERM to all processes that `find` finds. Nobody forks while it goes round: what a shell that then dies of it
+/// had just started would run on, and be waited for as one that saves its work.
+pub(super) fn terminate_all(find: impl Fn() -> Vec<i32>) {
+    let held = hold_still(find);
+    for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+        held.iter().for_each(|pid| send(*pid, signal));
+    }
+}
+
+/// Stops all processes that `find` finds, until all are still and no new one is found; gives them as they were found.
+fn hold_still(find: impl Fn() -> Vec<i32>) -> Vec<i32> {
+    let mut held = Vec::new();
+    let mut known = BTreeSet::new();
+    for _ in 0..PASSES {
+        // One that is not still yet may be in the middle of a fork.
+        let all_still = held.iter().all(|pid| is_still(*pid));
+        let new: Vec<i32> = find().into_iter().filter(|pid| known.insert(*pid)).collect();
+        if new.is_empty() {
+            if all_still {
+                break;
+            }
+            thread::sleep(STILL);
+        }
+        new.iter().for_each(|pid| send(*pid, Signal::SIGSTOP));
+        held.extend(new);
+    }
+    held
+}
+
+/// Whether no thread of a process does anything any more.
+fn is_still(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut told = threads.filter_map(|thread| parse_stat(&fs::read_to_string(thread.path().join("stat")).ok()?));
+    told.all(|stat| stat.stopped || stat.dead)
 }
 
 /// Sends a signal to a process that may have ended already.
@@ -151,7 +181,10 @@ mod tests {
     #[test]
     fn names_with_brackets_do_not_confuse() {
         let text = "17 (a) b (c)) S 4 17 17 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 9876 1 1";
-        assert_eq!(parse_stat(text), Some(Stat { dead: false, parent: 4, session: 17, start_ticks: 9876 }));
+        assert_eq!(
+            parse_stat(text),
+            Some(Stat { dead: false, stopped: false, parent: 4, session: 17, start_ticks: 9876 })
+        );
         assert_eq!(parse_stat("17 (x) Z 4"), None);
     }
 

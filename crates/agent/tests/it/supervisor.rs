@@ -293,6 +293,19 @@ async fn a_shell_waits_while_what_it_started_saves_its_work() {
 }
 
 #[tokio::test]
+async fn what_is_forked_while_sigterm_goes_round_gets_it_too() {
+    let folder = Folder::new();
+    let mark = unique();
+    let text = format!("i=0; while [ $i -lt 300 ]; do sleep {mark} & i=$((i+1)); done; wait");
+    let (mut handle, _) = start(folder.path(), &script(folder.path(), &text)).await;
+    until("it forks", || !sleepers(&mark).is_empty()).await;
+    let plan = StopPlan { checkpoint: None, checkpoint_grace_ms: 0, grace_ms: 600_000 };
+    handle.send(&Command::Stop(plan)).await.expect("sent");
+    assert_eq!(end(&mut handle).await.exit, Exit::Signal(15));
+    assert!(sleepers(&mark).is_empty(), "nobody is left who would be waited for");
+}
+
+#[tokio::test]
 async fn a_supervisor_that_is_terminated_stops_its_worker_with_grace() {
     let folder = Folder::new();
     let text = "trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.01; done";

@@ -46,6 +46,11 @@ fn a_service_stays_until_it_is_cancelled() {
     assert!(listed.contains("running 2/2") && listed.contains(&format!("replica of {service}")), "{listed}");
     let why = host.offtake(&format!("why {service}")).succeeds().stdout;
     assert!(why.contains(&format!("Service {service} runs 2 of 2 replicas")), "{why}");
+    let all = host.offtake("services --json").succeeds().json();
+    assert_eq!((&all[0]["id"], &all[0]["name"], &all[0]["demand"]), (&json!(service), &json!("stays"), &json!(2)));
+    assert_eq!((&all[0]["service"]["replicas"], &all[0]["service"]["running"]), (&json!(2), &json!(2)), "{all:#}");
+    let listed = host.offtake("services").succeeds().stdout;
+    assert!(listed.contains("wanted") && listed.contains("stays"), "{listed}");
 
     // One that is killed comes back.
     let marker = format!("OFFTAKE_JOB_ID={first}");

@@ -180,12 +180,14 @@ impl Reader<'_> {
     fn blast_radius(&self, tenant: &str, radii: Named<Spanned<f64>>) -> Result<BTreeMap<String, Ppm>, PolicyError> {
         let mut shares = BTreeMap::new();
         for (level, share) in radii {
-            let field = format!("tenants.{tenant}.blast_radius.{}", level.as_ref());
-            let (span, share) = (share.span(), self.share(&field, Some(share), Ppm::ONE)?);
-            if share == Ppm::ZERO {
-                return Err(self.fault(span, format!("`{field}` is `0`; allowed is more than 0, and at most 1")));
-            }
-            shares.insert(level.into_inner(), share);
+            let most = Ppm::from_ratio(*share.as_ref()).filter(|most| Ppm::ZERO < *most && *most <= Ppm::ONE);
+            let most = most.ok_or_else(|| {
+                let (level, given) = (level.as_ref(), share.as_ref());
+                let allowed = "allowed is more than 0, and at most 1";
+                let message = format!("`tenants.{tenant}.blast_radius.{level}` is `{given}`; {allowed}");
+                self.fault(share.span(), message)
+            })?;
+            shares.insert(level.into_inner(), most);
         }
         Ok(shares)
     }
@@ -514,7 +516,10 @@ blast_radius = { rack = 0.25, circuit = 0.5 }
                 "[tenants.a]\nblast_radius.rack = 0",
                 "line 2: `tenants.a.blast_radius.rack` is `0`; allowed is more than 0",
             ),
-            ("[tenants.a]\nblast_radius.rack = 2", "line 2: `tenants.a.blast_radius.rack` is `2`; allowed is 0 to 1"),
+            (
+                "[tenants.a]\nblast_radius.rack = 2",
+                "line 2: `tenants.a.blast_radius.rack` is `2`; allowed is more than 0, and at most 1",
+            ),
             ("[tenants.a]\nparent = \"b\"", "line 2: `tenants.a.parent` is `b`; allowed is the name of a tenant"),
             (
                 "[tenants.a]\nparent = \"b\"\n[tenants.b]\nparent = \"a\"",

@@ -8,7 +8,7 @@ use offtake_units::Duration;
 use offtake_workload::Tier;
 
 use super::Queue;
-use super::lane::{Lane, LaneIx, SHORTEST, Turn};
+use super::lane::{Lane, LaneIx, Turn};
 use super::standings::{Candidate, Standings, all_of, of_tier};
 use crate::place::ShapeIx;
 use crate::tenants::TenantIx;
@@ -23,8 +23,6 @@ pub(super) struct Sleepers {
     pub(super) lacking_quota: u32,
     /// Lanes without a shorter job than this have no room, whoever asks; those with a reservation may have.
     pub(super) no_room: Option<Duration>,
-    /// No lane has a shorter job than this.
-    pub(super) shortest: Duration,
     pub(super) kinds: Vec<NodeKindIx>,
 }
 
@@ -108,19 +106,6 @@ pub struct Awake<'a> {
     pub(super) standings: &'a Standings,
     /// Of one shape; whether room for it came.
     pub(super) asleep: Option<(&'a Sleepers, Option<&'a Stir>)>,
-}
-
-impl Sleepers {
-    /// Notes the shortest job of a lane; one with a reservation is tried as if it had the shortest of all.
-    pub(super) fn heed(&mut self, lane: &Lane) {
-        let shortest = if lane.key.reservation.is_some() { SHORTEST } else { lane.shortest };
-        self.shortest = self.shortest.min(shortest);
-    }
-
-    /// Whether some lane may have room.
-    pub(super) fn may_have_room(&self) -> bool {
-        self.no_room.is_none_or(|longest| self.shortest < longest)
-    }
 }
 
 impl<'a> Awake<'a> {

@@ -89,10 +89,6 @@ pub(super) struct Chunk {
     shortest: Duration,
 }
 
-/// Nothing is shorter than the one, nor longer than the other.
-pub(super) const SHORTEST: Duration = Duration::from_millis(i64::MIN);
-pub(super) const LONGEST: Duration = Duration::from_millis(i64::MAX);
-
 /// A chunk this long is still quicker to move than to split.
 pub(super) const CHUNK: usize = 64;
 

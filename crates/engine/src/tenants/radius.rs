@@ -79,20 +79,17 @@ pub struct Areas {
 
 impl Areas {
     fn new(fleet: &Arc<Fleet>) -> Self {
-        let mut circuits: Vec<Vec<CircuitIx>> = Vec::with_capacity(fleet.domains.len());
-        for domain in &fleet.domains {
-            circuits.push(domain.parent.map_or_else(Vec::new, |parent| circuits[parent.ix()].clone()));
-        }
+        let mut circuits: Vec<Vec<CircuitIx>> = vec![Vec::new(); fleet.domains.len()];
         for (number, circuit) in fleet.circuits.iter().enumerate() {
             for feed in &circuit.feeds {
-                // Domains are numbered level by level: those below one are found by their nodes.
-                let nodes = &fleet.domains[feed.domain.ix()].nodes;
-                for (domain, fed) in fleet.domains.iter().zip(&mut circuits) {
-                    let is_inside = domain.nodes.start >= nodes.start && domain.nodes.end <= nodes.end;
-                    if is_inside && domain.level >= fleet.domains[feed.domain.ix()].level {
-                        fed.push(CircuitIx(number as u32));
-                    }
-                }
+                circuits[feed.domain.ix()].push(CircuitIx(number as u32));
+            }
+        }
+        // Parents come before those below them.
+        for (place, domain) in fleet.domains.iter().enumerate() {
+            if let Some(parent) = domain.parent {
+                let around = circuits[parent.ix()].clone();
+                circuits[place].extend(around);
             }
         }
         Self { fleet: Arc::clone(fleet), circuits }

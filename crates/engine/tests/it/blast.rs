@@ -67,6 +67,22 @@ fn a_gang_is_spread_over_the_places_that_may_hold_it() {
 }
 
 #[test]
+fn where_several_of_a_path_have_a_radius_the_least_that_is_left_counts() {
+    let chips = |nominal| BTreeMap::from([("chip".to_owned(), Quota { nominal, ..Quota::default() })]);
+    let half = BTreeMap::from([("rack".to_owned(), Ppm::new(500_000))]);
+    let quarter = BTreeMap::from([("rack".to_owned(), Ppm::new(250_000))]);
+    let a = Tenant { quota: chips(24), blast_radius: quarter, ..Tenant::default() };
+    let below = Tenant { parent: Some("a".to_owned()), quota: chips(24), blast_radius: half, ..Tenant::default() };
+    let tenants = BTreeMap::from([("a".to_owned(), a), ("below".to_owned(), below)]);
+    let tree = TenantTree { tenants, ..TenantTree::default() };
+    let mut engine = Engine::under(fleet(ISLANDS), Policy { tenants: Arc::new(tree), ..policy("chip", 24, &[]) });
+    let wide = engine.submit(of("below", job(vec![gang(6, 4)], Some(100))));
+    engine.decide();
+    assert!(engine.runs(wide), "three of its nodes may be in each rack, for both");
+    assert!(in_each(&engine.state, "rack").values().all(|chips| *chips == 12));
+}
+
+#[test]
 fn who_would_have_too_much_in_one_place_waits_and_says_so() {
     let mut engine = Engine::under(fleet(ISLANDS), policy("chip", 48, &[("rack", 0.25)]));
     let first = engine.submit(of("a", job(vec![gang(3, 4)], Some(100))));
