@@ -150,6 +150,15 @@ pub enum Obstacle {
         /// When its window begins; none where it has no nodes yet.
         start: Option<Timestamp>,
     },
+    /// The nodes of its reservation have too few chips for it.
+    SmallReservation {
+        /// The reservation's name.
+        name: String,
+        /// Chips that its window has.
+        chips: u64,
+        /// Chips that the job needs at least.
+        needed: u64,
+    },
     /// It names a reservation that is not there, is over, or is for others.
     NoReservation {
         /// The name.
@@ -336,7 +345,8 @@ impl State {
         if let Some(own) = own {
             self.lift_hold(own);
         }
-        let in_the_way = match self.before_its_window(job) {
+        let small = self.small_reservation(job, shape);
+        let in_the_way = match small.or_else(|| self.before_its_window(job)) {
             Some(obstacle) => vec![obstacle],
             None => self.in_the_way(job, shape),
         };
@@ -361,6 +371,17 @@ impl State {
         let opening = if obstacles.contains(&Obstacle::Scattered) { self.opening_for(job) } else { None };
         let levels = self.job(job).filter(|work| weighs(&work.spec)).map(|work| (work.crossing, self.crosses_at(job)));
         Some(Waiting { needs, obstacles, before, levels, hold, earliest, running, running_jobs, out, opening })
+    }
+
+    /// What a job waits for that its reservation cannot hold, whoever else runs there.
+    fn small_reservation(&self, job: JobId, shape: ShapeIx) -> Option<Obstacle> {
+        let spec = &self.job(job)?.spec;
+        let (name, window) = (spec.reservation.clone()?, self.own_window(spec)?);
+        let fleet = self.fleet();
+        let chips_of = |node: u32| u64::from(fleet.kind(fleet.nodes[node as usize]).chips);
+        let chips = window.nodes.iter().flat_map(|range| range.numbers()).map(chips_of).sum();
+        let needed = self.least_milli(shape).div_ceil(1000);
+        (needed > chips).then_some(Obstacle::SmallReservation { name, chips, needed })
     }
 
     /// What a job waits for that cannot start before its reservation has.

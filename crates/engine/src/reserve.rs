@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::capacity::Withheld;
 use crate::decide::propose;
 use crate::fact::{Event, Fact, JobId, NodeRange, ReservationId, StopReason};
-use crate::state::{Phase, State};
+use crate::state::{Phase, Reserved, State};
 
 /// Jobs that are named at most.
 const MOST_NAMED: usize = 16;
@@ -94,6 +94,9 @@ pub fn keep_windows(state: &mut State, facts: &mut Vec<Fact>) {
             Err(reason) => propose(state, facts, Event::ReservationRefused { reservation, reason }),
         }
     }
+    for (reservation, Window { start, end, nodes }) in state.windows_made_whole() {
+        propose(state, facts, Event::WindowPlaced { reservation, start, end, nodes });
+    }
 }
 
 /// The jobs of a reservation that are on its nodes are stopped.
@@ -142,6 +145,47 @@ impl State {
         }
         let end = if from > start { from.saturating_add(spec.length) } else { end };
         Ok(Window { start: from, end, nodes: ranges(nodes) })
+    }
+
+    /// Windows that last and have lost nodes, with others in their place as far as there are free ones.
+    fn windows_made_whole(&self) -> Vec<(ReservationId, Window)> {
+        let mine = |(id, reserved): (&ReservationId, &Reserved)| Some((*id, self.made_whole(*id, &reserved.spec)?));
+        self.reservations().iter().filter_map(mine).collect()
+    }
+
+    /// Others in place of a window's nodes that are lost, or drained and empty: those of a whole domain, or of
+    /// maintenance, are meant and no others.
+    fn made_whole(&self, reservation: ReservationId, spec: &Reservation) -> Option<Window> {
+        let window = self.window(reservation).filter(|window| window.start <= self.now() && self.now() < window.end)?;
+        if spec.domain.is_some() || spec.purpose == Purpose::Maintenance {
+            return None;
+        }
+        let fleet = self.fleet();
+        let within = |range: &NodeRange| range.first..NodeIx(range.numbers().end);
+        let out = window.nodes.iter().flat_map(|range| self.conditions().range(within(range)));
+        let is_empty = |node: &NodeIx| self.capacity().class_of(*node).is_free;
+        let lost: Vec<NodeIx> = out.map(|(node, _)| *node).filter(is_empty).collect();
+        let one = lost.first()?.0;
+        let level = spec.level.as_deref().and_then(|name| fleet.level(name));
+        let domains = level.map(|level| fleet.domains_at(level)).unwrap_or_default();
+        let mut places = domains.map(|domain| fleet.domains[domain as usize].nodes.clone());
+        let place = places.find(|nodes| nodes.contains(&one)).unwrap_or(0..fleet.nodes.len() as u32);
+        let mut nodes: BTreeSet<u32> = window.nodes.iter().flat_map(|range| range.numbers()).collect();
+        let mut found = false;
+        for node in lost {
+            let kind = fleet.nodes[node.ix()].kind;
+            let mut from = place.start;
+            while let Some(free) = self.capacity().first_free(kind, from..place.end) {
+                from = free + 1;
+                if nodes.insert(free) {
+                    found = true;
+                    nodes.remove(&node.0);
+                    break;
+                }
+            }
+        }
+        let nodes = ranges(nodes.into_iter().collect());
+        found.then_some(Window { start: window.start, end: window.end, nodes })
     }
 
     /// When work and other windows have left each node.

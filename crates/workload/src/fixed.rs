@@ -96,15 +96,36 @@ pub(crate) fn minus_ln_q32(bits: u64) -> u64 {
     ((u128::from(minus_log2) * LN_2_Q32) >> 32) as u64
 }
 
+/// 2 to the power of each eight bits of a fraction, the upper ones first, with 62 bits after the point.
+const POWERS_OF_2_Q62: [[u64; 256]; 4] = {
+    let mut powers = [[0; 256]; 4];
+    let mut place = 0;
+    while place < 4 {
+        let mut bits = 0;
+        while bits < 256 {
+            let mut factor_q62: u128 = 1 << 62;
+            let mut root = 0;
+            while root < 8 {
+                if bits >> (7 - root) & 1 == 1 {
+                    factor_q62 = (factor_q62 * ROOTS_OF_2_Q62[8 * place + root] as u128) >> 62;
+                }
+                root += 1;
+            }
+            powers[place][bits] = factor_q62 as u64;
+            bits += 1;
+        }
+        place += 1;
+    }
+    powers
+};
+
 /// `number` times 2 to the power `exponent_q32`, or `most` where that is less.
 pub fn times_power_of_2(number: u64, exponent_q32: i64, most: u64) -> u64 {
     let fraction = (exponent_q32 & (ONE_Q32 as i64 - 1)) as u64;
     let whole = exponent_q32 >> 32;
     let mut factor_q62: u128 = 1 << 62;
-    for (index, root) in ROOTS_OF_2_Q62.iter().enumerate() {
-        if fraction >> (31 - index) & 1 == 1 {
-            factor_q62 = (factor_q62 * u128::from(*root)) >> 62;
-        }
+    for (powers, bits) in POWERS_OF_2_Q62.iter().zip((fraction as u32).to_be_bytes()) {
+        factor_q62 = (factor_q62 * u128::from(powers[usize::from(bits)])) >> 62;
     }
     // `number` × a factor below 2 has at most 127 bits.
     let product_q62 = u128::from(number) * factor_q62;

@@ -120,7 +120,9 @@ impl<'a> Awake<'a> {
     pub(super) fn may(self, lane: LaneIx) -> bool {
         let Some((asleep, stir)) = self.asleep else { return true };
         let entry = self.queue.lane(lane);
-        let is_concerned = stir.is_some_and(|stir| stir.has_room) || self.queue.quota_back.helps(entry);
+        // Nodes of a reservation that are given back wake its lanes by themselves; no others can help them.
+        let has_room = |stir: &Stir| stir.has_room && !(stir.only_freed && entry.key.reservation.is_some());
+        let is_concerned = stir.is_some_and(has_room) || self.queue.quota_back.helps(entry);
         is_concerned
             && !stir.is_some_and(|stir| stir.failed.contains(&lane))
             && (entry.key.reservation.is_some() || asleep.no_room.is_none_or(|longest| entry.shortest < longest))

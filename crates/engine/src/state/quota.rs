@@ -88,9 +88,16 @@ impl State {
             self.tenants.leave(tenant, &footprint, self.now);
             self.queue.return_quota();
             self.wake_within_radius(tenant);
-            if let Some(job) = self.tenants.promise().map(|kept| kept.job) {
-                self.wake_job(job);
-            }
+            self.wake_promised();
+        }
+    }
+
+    /// The job that quota is kept for is tried once that, or a limit, is all that it waited for and there is enough.
+    fn wake_promised(&mut self) {
+        let Some(job) = self.tenants.promise().map(|kept| kept.job) else { return };
+        let lane = self.pending_shape(job).and_then(|shape| self.lane_of(shape, &self.jobs.get(&job)?.spec));
+        if lane.is_some_and(|lane| self.queue.lane(lane).lacked_quota) && !self.waits_for_quota(job) {
+            self.wake_job(job);
         }
     }
 
@@ -176,6 +183,11 @@ impl State {
         short.is_some()
     }
 
+    /// Thousandths of chips of a shape with the fewest workers.
+    pub(crate) fn least_milli(&self, shape: ShapeIx) -> u64 {
+        self.needs[shape.ix()].least
+    }
+
     fn short_of_quota(&self, job: JobId, tenant: TenantIx, shape: ShapeIx) -> Option<Blocked> {
         let needs = &self.needs[shape.ix()];
         if self.tenants.full(job, tenant, needs.least).is_some() {
@@ -197,7 +209,7 @@ impl State {
             return false;
         };
         let needs = &self.needs[entry.key.shape.ix()];
-        needs.could_use_more(|kind| self.tenants.available(tenant, kind))
+        needs.could_use_more(|kind| self.tenants.available_to(first.job, tenant, kind))
             || self.tenants.full(first.job, tenant, needs.most).is_some()
     }
 

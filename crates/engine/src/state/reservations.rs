@@ -117,8 +117,17 @@ impl State {
     pub(super) fn unreserve(&mut self, id: ReservationId) {
         if let Some(reserved) = self.reservations.by_id.remove(&id) {
             self.reservations.due.remove(&(reserved.look_at, id));
-            self.release_hold(JobId::of_window(id));
-            self.start_unknown.clear();
+            self.end_window(id);
+        }
+    }
+
+    /// Nothing is kept for a window any more, nor for one who waits for the next.
+    fn end_window(&mut self, id: ReservationId) {
+        self.release_hold(JobId::of_window(id));
+        self.start_unknown.clear();
+        let waits = |job: &JobId| self.jobs.get(job).is_some_and(|work| self.awaits_window(&work.spec));
+        if let Some(job) = self.tenants.promise().map(|kept| kept.job).filter(waits) {
+            self.forget_promise(job);
         }
     }
 
@@ -129,6 +138,9 @@ impl State {
         let window = JobId::of_window(id);
         self.release_hold(window);
         self.keep_window(window, start, end, nodes);
+        // Where it lasts already, it has other nodes than before.
+        let lanes = self.lanes_of(id).to_vec();
+        lanes.into_iter().for_each(|lane| self.queue.wake(lane));
     }
 
     /// A window had no nodes in time, or is over: the next is looked for once this one would have ended. One that does
@@ -143,8 +155,7 @@ impl State {
         let next = every.as_millis().saturating_mul(passed + 1);
         reserved.start = reserved.spec.start.saturating_add(offtake_units::Duration::from_millis(next));
         self.reservations.look_at(id, over);
-        self.release_hold(JobId::of_window(id));
-        self.start_unknown.clear();
+        self.end_window(id);
     }
 
     /// The window that a job may use.

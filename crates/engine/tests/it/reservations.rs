@@ -1,8 +1,12 @@
 //! Capacity that is set aside: who may use it, when, and what is said where it cannot be had.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{Event, Explanation, JobId, Obstacle, ReservationId, Stage, StopReason, Unmet};
+use offtake_engine::{
+    Event, Explanation, Fairness, JobId, Obstacle, Policy, Quota, ReservationId, Stage, StopReason, Tenant, TenantTree,
+    Unmet,
+};
 use offtake_fleet::NodeIx;
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::{Job, Purpose, Reservation};
@@ -97,6 +101,72 @@ fn those_who_name_it_use_its_nodes() {
     let why = engine.state.explain(stranger);
     let over = Obstacle::NoReservation { name: "course".to_owned() };
     assert!(matches!(&why, Some(Explanation::Waiting(why)) if why.obstacles == [over.clone()]), "{why:?}");
+}
+
+#[test]
+fn who_needs_more_than_its_reservation_has_is_told() {
+    let mut engine = Engine::new(fleet(PLAIN), "offtake");
+    make(&mut engine, nodes(2, 10, 50));
+    let wide = engine.submit(named(job(vec![gang(3, 4)], Some(5))));
+    for _ in 0..2 {
+        let why = engine.state.explain(wide);
+        let small = Obstacle::SmallReservation { name: "course".to_owned(), chips: 8, needed: 12 };
+        assert!(matches!(&why, Some(Explanation::Waiting(why)) if why.obstacles[0] == small), "{why:?}");
+        engine.pass(10);
+    }
+}
+
+#[test]
+fn quota_is_kept_for_nobody_who_waits_for_the_next_window() {
+    let quota =
+        BTreeMap::from([("chip".to_owned(), Quota { nominal: 8, borrowing_limit: Some(0), ..Quota::default() })]);
+    let tenants = BTreeMap::from([("lab".to_owned(), Tenant { quota, ..Tenant::default() })]);
+    let fairness = Fairness { half_life: Duration::ZERO, ageing: Some(Duration::from_secs(20)) };
+    let tenants = Arc::new(TenantTree { tenants, ..TenantTree::default() });
+    let policy = Policy { fairness, tenants, ..Policy::named("backfill", 7).expect("the policy exists") };
+    let mut engine = Engine::under(fleet(PLAIN), policy);
+    make(&mut engine, Reservation { every: Some(Duration::from_secs(500)), ..nodes(2, 10, 50) });
+    let first = engine.submit(of("lab", job(vec![gang(1, 4)], None)));
+    let patient = engine.submit(of("lab", named(job(vec![gang(2, 4)], Some(10)))));
+    engine.pass(30);
+    let other = engine.submit(of("lab", job(vec![gang(1, 4)], Some(10))));
+    engine.pass(1);
+    assert!(engine.runs(first) && !engine.runs(patient));
+    assert!(!engine.runs(other), "what is left is kept for who has waited too long");
+    engine.pass(40);
+    assert!(engine.runs(other), "nobody may use it before the next window");
+    assert_eq!(engine.folded().essence(), engine.state.essence());
+}
+
+#[test]
+fn nodes_that_are_lost_while_it_lasts_are_replaced() {
+    let mut engine = Engine::new(fleet(ISLANDS), "offtake");
+    make(&mut engine, Reservation { level: Some("rack".to_owned()), ..nodes(4, 10, 500) });
+    let window = |engine: &Engine| engine.state.window(ONE).expect("it lasts").nodes.clone();
+    let numbers = |engine: &Engine| window(engine).iter().flat_map(|range| range.numbers()).collect::<Vec<u32>>();
+    let first = numbers(&engine);
+    let (lost, drained) = (NodeIx(first[0]), NodeIx(first[1]));
+    engine.tell(Event::NodeLost { node: lost });
+    engine.pass(5);
+    assert_eq!(numbers(&engine), first, "it may be back when the window begins");
+    engine.pass(5);
+    let now = numbers(&engine);
+    assert!(now.len() == 4 && !now.contains(&lost.0), "{now:?}");
+    assert!(now.iter().all(|node| node / 6 == first[0] / 6), "a rack has six nodes, and all are of one: {now:?}");
+    let wide = engine.submit(named(job(vec![gang(4, 4)], Some(50))));
+    engine.pass(0);
+    assert!(engine.runs(wide));
+
+    // What runs on a drained node stays; then another takes its place.
+    engine.tell(Event::NodeDrained { node: drained, reason: String::new() });
+    engine.pass(10);
+    assert_eq!(numbers(&engine), now);
+    engine.tell(Event::JobFinished { job: wide });
+    let wide = engine.submit(named(job(vec![gang(4, 4)], Some(50))));
+    engine.pass(0);
+    assert!(engine.runs(wide) && !numbers(&engine).contains(&drained.0), "{:?}", numbers(&engine));
+    engine.restore();
+    assert_eq!(engine.folded().essence(), engine.state.essence());
 }
 
 #[test]

@@ -279,6 +279,11 @@ impl Core {
                 format!("its reservation {name} begins at {}", instant(*start))
             }
             Obstacle::NotBegun { name, start: None } => format!("its reservation {name} has no nodes yet"),
+            Obstacle::SmallReservation { name, chips, needed } => format!(
+                "its reservation {name} has {}, and it needs {}: it will not start there; cancel it, or reserve more",
+                count(*chips, "chip"),
+                count(*needed, "chip")
+            ),
             Obstacle::NoReservation { name } => format!(
                 "it names the reservation {name}, which is over, was withdrawn or is for other tenants: cancel it and \
                  submit it without, or with another"
