@@ -2,19 +2,21 @@
 //!
 //! Candidates are found by *counting*: ends of running work are looked at in order, and per domain the workers that
 //! would find whole chips there are added up; until they are enough in some domain nothing has to be tried. Only then
-//! the work that leaves that domain is taken out, the job placed, and all put back. Where chips alone do not tell (parts
-//! of a chip, hosts, several gangs, caps, quota) running work is taken out end by end, and the job tried at each.
+//! the work that leaves that domain is taken out, the job placed, and all put back. The same goes for watts, by cap: all
+//! that ends under a cap gives back what it draws. Where chips and watts alone do not tell (parts of a chip, hosts,
+//! several gangs, quota) running work is taken out end by end, and the job tried at each.
 //!
 //! Holds of jobs that stand before this one are in the way while they overlap; those of others are not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
-use offtake_fleet::{DomainIx, LevelIx, NodeIx};
-use offtake_units::{Duration, Timestamp};
+use offtake_fleet::{DomainIx, LevelIx, NodeIx, NodeKindIx};
+use offtake_units::{Duration, Ppm, Timestamp};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::capacity::{Limit, LimitIx, Withheld};
+use crate::capacity::{Feed, Limit, LimitIx, Withheld};
 use crate::decide::place;
 use crate::fact::{JobId, Placement};
 use crate::place::{ShapeIx, could_help};
@@ -30,7 +32,6 @@ pub(crate) type Start = (Timestamp, Placement, Vec<(LimitIx, i64)>);
 /// Work that has outrun its expected end has none any more.
 pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -> Option<Start> {
     let shape = Arc::clone(state.shape(shape_ix));
-    let capped = state.capacity.limits().iter().any(Limit::can_bind);
     let spec = Arc::clone(&state.job(job)?.spec);
     let longest = Duration::from_millis(i64::MAX);
     let limit = state.job(job)?.limit().unwrap_or(longest);
@@ -52,7 +53,7 @@ pub(crate) fn earliest_start(state: &mut State, shape_ix: ShapeIx, job: JobId) -
         return Some(found);
     }
     match search.shape.gangs.as_slice() {
-        [gang] if gang.whole_chips() > 0 && !capped && !state.waits_for_quota(job) => search.by_counting(state, gang),
+        [gang] if gang.whole_chips() > 0 && !state.waits_for_quota(job) => search.by_counting(state, gang),
         _ => search.by_trying(state),
     }
 }
@@ -228,11 +229,11 @@ impl Search {
         let mut found = None;
         while found.is_none() {
             let Some((at, domain)) = count.next(state) else { break };
-            self.meet(state, at);
             let mut gone = Gone::new();
-            for job in count.left_from(state, domain) {
+            for job in count.that_matter(state, domain) {
                 self.take_out(state, job, &mut gone);
             }
+            self.meet(state, at);
             found = self.attempt(state, at);
             self.put_back(state, gone);
         }
@@ -264,8 +265,31 @@ struct Count<'a> {
     last: (Timestamp, JobId),
     /// Holds that come to be in the way of a later start, and those that no longer are, the last first.
     turns: Vec<(Timestamp, Turn, JobId)>,
-    /// Domains that gained room at the present instant.
+    /// Domains that gained room or watts at the present instant.
     gained: Vec<(Timestamp, DomainIx)>,
+    /// What caps leave; none where none can bind.
+    power: Option<Power>,
+}
+
+/// Watts for the gang as time goes on.
+struct Power {
+    /// What is left under each limit, and what was given back so far, in millionths of a watt.
+    left: Vec<i64>,
+    /// What holds in the way leave under a limit to work that meets them.
+    spared: BTreeSet<(LimitIx, i64, JobId)>,
+    /// The outermost domains with a cap inside those that would hold all workers.
+    parts: FxHashMap<DomainIx, Part>,
+    /// Limits that have enough since the last end of work.
+    enough: Vec<LimitIx>,
+}
+
+/// Workers in a capped part of a domain.
+#[derive(Clone, Copy)]
+struct Part {
+    /// With room.
+    workers: u32,
+    /// With power, too.
+    powered: u32,
 }
 
 /// How a hold changes with the time of the start.
@@ -283,12 +307,22 @@ impl<'a> Count<'a> {
         let now = state.now();
         let mut turns = Vec::new();
         let mut kept = FxHashMap::default();
+        let limits = state.capacity.limits();
+        let left = || limits.iter().map(Limit::left_micro).collect();
+        let capped = limits.iter().any(Limit::can_bind);
+        let mut power = capped.then(|| Power {
+            left: left(),
+            spared: BTreeSet::new(),
+            parts: FxHashMap::default(),
+            enough: Vec::new(),
+        });
         for hold in state.holds.iter().filter(|hold| search.heeds(hold)) {
             let span = search.span_before(hold);
             if hold.overlaps(now, now.saturating_add(span)) {
                 for node in hold.nodes.iter().flat_map(|range| range.numbers()) {
                     *kept.entry(node).or_default() += 1;
                 }
+                power.iter_mut().for_each(|power| power.spared.extend(spared(hold)));
             } else if let Some(near) = hold.start.as_millis().checked_sub(span.as_millis()) {
                 turns.push((Timestamp::from_millis(near), Turn::Near, hold.job));
             }
@@ -309,6 +343,7 @@ impl<'a> Count<'a> {
             last: (now, JobId(u64::MAX)),
             turns,
             gained: Vec::new(),
+            power,
         }
     }
 
@@ -343,21 +378,94 @@ impl<'a> Count<'a> {
         for slot in placement.slots() {
             let chips = slot.chips.count_ones() as u16;
             for node in slot.nodes.numbers() {
+                self.give_back(state, NodeIx(node), chips);
                 // What is seen of a node with another tenant's work is nothing until that has gone.
                 let unseen =
                     !self.freed.contains_key(&node) && state.capacity.is_withheld(NodeIx(node), Withheld::Tenant);
                 let before = if unseen { 0 } else { self.workers_on(state, node) };
                 *self.freed.entry(node).or_default() += chips;
                 let after = self.workers_on(state, node);
-                if after > before && !self.kept.contains_key(&node) {
+                if !self.kept.contains_key(&node) && (after > before || self.power.is_some()) {
                     self.change(state, at, node, before, after);
                 }
+            }
+        }
+        let enough = self.power.as_mut().map(|power| std::mem::take(&mut power.enough));
+        enough.into_iter().flatten().for_each(|limit| self.gain_under(state, at, limit));
+    }
+
+    /// Work that ends on a node gives back what it draws, a shared chip as if it were used alone.
+    fn give_back(&mut self, state: &State, node: NodeIx, chips: u16) {
+        if self.power.is_none() {
+            return;
+        }
+        if let Some(domain) = self.domain_of(state, node.0) {
+            self.workers_in(state, domain);
+        }
+        let like = state.fleet().nodes[node.ix()];
+        let draw = state.capacity.chip_draw(like.kind);
+        for feed in state.capacity.around(like.domain) {
+            let Some(power) = &mut self.power else { return };
+            let limit = &state.capacity.limits()[feed.limit.ix()];
+            let left = &mut power.left[feed.limit.ix()];
+            let before = *left;
+            *left += limit.counted(draw).times(chips.into()).get() * i64::from(feed.factor.parts());
+            // Of a draw in one of its domains a limit may count more than of one in another, and of one kind than of
+            // another: what several kinds together need is not known before.
+            let comes_to_do = |(domain, factor): &(DomainIx, Ppm)| {
+                let feed = Feed { factor: *factor, domain: *domain, ..*feed };
+                let needed = needed(state, self.gang, feed, *domain);
+                needed <= *left && (before < needed || kinds_in(state, self.gang, *domain).nth(1).is_some())
+            };
+            if limit.can_bind() && limit.domains.iter().any(comes_to_do) {
+                power.enough.push(feed.limit);
+            }
+            if limit.can_bind() {
+                limit.domains.iter().for_each(|(part, _)| self.recount(state, *part));
+            }
+        }
+    }
+
+    /// A part of a domain has power for another number of workers.
+    fn recount(&mut self, state: &State, part: DomainIx) {
+        let (Some(power), gang) = (&mut self.power, self.gang) else { return };
+        let Some(before) = power.parts.get(&part).copied() else { return };
+        let now = Part { powered: before.workers.min(power.workers(state, gang, part)), ..before };
+        power.parts.insert(part, now);
+        let whole = self.domain_of(state, state.fleet().domains[part.ix()].nodes.start);
+        if let Some(workers) = whole.and_then(|domain| self.workers.get_mut(&domain)) {
+            *workers = (*workers + now.powered).saturating_sub(before.powered);
+        }
+    }
+
+    /// A limit has watts that were not there before: every domain under it may have enough now.
+    fn gain_under(&mut self, state: &State, at: Timestamp, limit: LimitIx) {
+        let fleet = state.fleet();
+        for (domain, _) in &state.capacity.limits()[limit.ix()].domains {
+            let under = fleet.domains[domain.ix()].nodes.clone();
+            let at_level = fleet.domains_at(self.level);
+            let nodes = |domain: &DomainIx| fleet.domains[domain.ix()].nodes.clone();
+            // Of one level, they are in the order of their nodes.
+            let all: Vec<DomainIx> = at_level.map(DomainIx).collect();
+            let first = all.partition_point(|domain| nodes(domain).end <= under.start);
+            let inside = all[first..].iter().copied().take_while(|domain| nodes(domain).start < under.end);
+            for domain in inside {
+                self.gain(state, at, domain);
             }
         }
     }
 
     fn turn(&mut self, state: &State, at: Timestamp, turn: Turn, job: JobId) {
         let Some(hold) = state.hold_of(job) else { return };
+        if let Some(power) = &mut self.power {
+            match turn {
+                Turn::Near => power.spared.extend(spared(hold)),
+                Turn::Over => spared(hold).for_each(|spared| _ = power.spared.remove(&spared)),
+            }
+            let limits = hold.leaves().map(|(limit, _)| &state.capacity.limits()[limit.ix()]);
+            let parts: Vec<DomainIx> = limits.flat_map(|limit| &limit.domains).map(|(domain, _)| *domain).collect();
+            parts.into_iter().for_each(|part| self.recount(state, part));
+        }
         for node in hold.nodes.iter().flat_map(|range| range.numbers()) {
             let room = self.workers_on(state, node);
             let keepers = self.kept.entry(node).or_default();
@@ -374,20 +482,75 @@ impl<'a> Count<'a> {
                 _ => {}
             }
         }
+        if turn == Turn::Over && self.power.is_some() {
+            hold.leaves().for_each(|(limit, _)| self.gain_under(state, at, limit));
+        }
     }
 
     /// A node has room for another number of workers.
     fn change(&mut self, state: &State, at: Timestamp, node: u32, before: u32, after: u32) {
-        let Some(domain) = self.domain_of(state, node) else { return };
-        let gang = self.gang;
-        let workers = self.workers.entry(domain).or_insert_with(|| {
-            let cells = gang.kinds.iter().filter_map(|(kind, _)| state.capacity.cell_of(domain, *kind));
-            cells.map(|cell| state.capacity.room(cell, gang.whole_chips())).sum()
-        });
-        *workers = (*workers + after).saturating_sub(before);
-        if after > before && *workers >= gang.workers && self.gained.last() != Some(&(at, domain)) {
+        let Some(domain) = self.domain_of(state, node) else {
+            // In no domain of the level, it would hold all by itself.
+            if after >= self.gang.workers {
+                self.gained.push((at, state.fleet().nodes[node as usize].domain));
+            }
+            return;
+        };
+        let workers = self.workers_in(state, domain);
+        let part = self.power.as_mut().zip(part_of(state, node, self.level));
+        match part.and_then(|(power, part)| Some((part, power.parts.get_mut(&part)?))) {
+            Some((part, entry)) => {
+                entry.workers = (entry.workers + after).saturating_sub(before);
+                self.recount(state, part);
+            }
+            None => {
+                self.workers.insert(domain, (workers + after).saturating_sub(before));
+            }
+        }
+        if after > before || self.power.is_some() {
+            self.gain(state, at, domain);
+        }
+    }
+
+    /// A domain that has gained something is one to be tried if it may have enough.
+    fn gain(&mut self, state: &State, at: Timestamp, domain: DomainIx) {
+        let is_powered = |power: &Power| {
+            let mut feeds = state.capacity.around(domain).iter();
+            feeds.all(|feed| needed(state, self.gang, *feed, domain) <= power.left_to(feed.limit))
+        };
+        if self.workers_in(state, domain) >= self.gang.workers
+            && self.gained.last() != Some(&(at, domain))
+            && self.power.as_ref().is_none_or(is_powered)
+        {
             self.gained.push((at, domain));
         }
+    }
+
+    /// Workers with room in a domain, and with power in each capped part of it.
+    fn workers_in(&mut self, state: &State, domain: DomainIx) -> u32 {
+        if let Some(workers) = self.workers.get(&domain) {
+            return *workers;
+        }
+        let (capacity, gang) = (&state.capacity, self.gang);
+        let room = |domain: DomainIx| -> u32 {
+            let cells = gang.kinds.iter().filter_map(|(kind, _)| capacity.cell_of(domain, *kind));
+            cells.map(|cell| capacity.room(cell, gang.whole_chips())).sum()
+        };
+        let mut workers = room(domain);
+        if let Some(power) = &mut self.power {
+            for feed in capacity.inside(domain) {
+                let first = state.fleet().domains[feed.domain.ix()].nodes.start;
+                if power.parts.contains_key(&feed.domain) || part_of(state, first, self.level) != Some(feed.domain) {
+                    continue;
+                }
+                let inside = room(feed.domain);
+                let powered = inside.min(power.workers(state, gang, feed.domain));
+                power.parts.insert(feed.domain, Part { workers: inside, powered });
+                workers = workers - inside + powered;
+            }
+        }
+        self.workers.insert(domain, workers);
+        workers
     }
 
     /// Workers for which a node has whole chips left, as far as work has ended.
@@ -412,15 +575,73 @@ impl<'a> Count<'a> {
         (fleet.domains[domain.ix()].level == self.level).then_some(domain)
     }
 
-    /// The running jobs that have left nodes of a domain which are kept for nobody.
-    fn left_from(&self, state: &State, domain: DomainIx) -> Vec<JobId> {
-        let within = state.fleet().domains[domain.ix()].nodes.clone();
+    /// Of the jobs that have ended those that have left nodes of a domain which are kept for nobody, or watts under a cap
+    /// in it or around it.
+    fn that_matter(&self, state: &State, domain: DomainIx) -> Vec<JobId> {
+        let of = |domain: DomainIx| state.fleet().domains[domain.ix()].nodes.clone();
+        let within = of(domain);
+        let limits = state.capacity.around(domain).iter().map(|feed| &state.capacity.limits()[feed.limit.ix()]);
+        let binding = limits.filter(|limit| limit.can_bind());
+        let fed: Vec<Range<u32>> = binding.flat_map(|limit| &limit.domains).map(|(domain, _)| of(*domain)).collect();
+        // What holds keep may still give back watts.
+        let is_there = |node: u32| self.power.is_some() || !self.kept.contains_key(&node);
+        let matters =
+            |node: u32| (within.contains(&node) && is_there(node)) || fed.iter().any(|nodes| nodes.contains(&node));
         let gave = |job: &JobId| {
-            running(state, *job).is_some_and(|(_, placement)| {
-                let mut nodes = placement.slots().flat_map(|slot| slot.nodes.numbers());
-                nodes.any(|node| within.contains(&node) && !self.kept.contains_key(&node))
-            })
+            running(state, *job)
+                .is_some_and(|(_, placement)| placement.slots().flat_map(|slot| slot.nodes.numbers()).any(matters))
         };
         self.ended.iter().copied().filter(gave).collect()
     }
+}
+
+impl Power {
+    /// What work that meets the holds in the way may draw more under a limit.
+    fn left_to(&self, limit: LimitIx) -> i64 {
+        let spared = self.spared.range((limit, i64::MIN, JobId(0))..).next().filter(|(of, ..)| *of == limit);
+        spared.map_or(i64::MAX, |(_, most, _)| *most).min(self.left[limit.ix()]).max(0)
+    }
+
+    /// Workers that the caps directly on a domain can power at most.
+    fn workers(&self, state: &State, gang: &Request, domain: DomainIx) -> u32 {
+        let own = state.capacity.around(domain).iter().take_while(|feed| feed.domain == domain);
+        let most =
+            own.filter_map(|feed| self.left_to(feed.limit).checked_div(drawn_by_one(state, gang, *feed, domain)));
+        most.min().map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(u32::MAX))
+    }
+}
+
+/// What a hold leaves to others.
+fn spared(hold: &Hold) -> impl Iterator<Item = (LimitIx, i64, JobId)> {
+    hold.leaves().map(|(limit, most)| (limit, most, hold.job))
+}
+
+/// The outermost domain around a node with a cap that can bind, inside that of a level.
+fn part_of(state: &State, node: u32, level: LevelIx) -> Option<DomainIx> {
+    let feeds = state.capacity.around(state.fleet().nodes[node as usize].domain);
+    let is_inside = |feed: &&Feed| state.fleet().domains[feed.domain.ix()].level > level;
+    let binding = |feed: &&Feed| state.capacity.limits()[feed.limit.ix()].can_bind();
+    feeds.iter().take_while(is_inside).filter(binding).last().map(|feed| feed.domain)
+}
+
+/// The kinds that a gang may use in a domain.
+fn kinds_in(state: &State, gang: &Request, domain: DomainIx) -> impl Iterator<Item = NodeKindIx> {
+    let kinds = gang.kinds.iter().map(|(kind, _)| *kind);
+    kinds.filter(move |kind| state.capacity.cell_of(domain, *kind).is_some())
+}
+
+/// What a gang that runs in a domain as a whole draws at least under a limit on it or around it, in millionths of a watt;
+/// nothing where the limit can never bind.
+fn needed(state: &State, gang: &Request, feed: Feed, domain: DomainIx) -> i64 {
+    drawn_by_one(state, gang, feed, domain) * i64::from(gang.workers)
+}
+
+/// The same of one worker.
+fn drawn_by_one(state: &State, gang: &Request, feed: Feed, domain: DomainIx) -> i64 {
+    let limit = &state.capacity.limits()[feed.limit.ix()];
+    if !limit.can_bind() {
+        return 0;
+    }
+    let draws = kinds_in(state, gang, domain).map(|kind| limit.counted(state.capacity.chip_draw(kind)).get());
+    draws.min().unwrap_or(0) * i64::from(gang.whole_chips()) * i64::from(feed.factor.parts())
 }

@@ -186,9 +186,7 @@ fn feeds_inside(fleet: &Fleet, on_domain: &[Vec<Feed>]) -> Vec<Vec<Feed>> {
     for (index, feeds) in on_domain.iter().enumerate() {
         let mut above = fleet.domains[index].parent;
         while let Some(domain) = above {
-            if !on_domain[domain.ix()].is_empty() {
-                inside[domain.ix()].extend_from_slice(feeds);
-            }
+            inside[domain.ix()].extend_from_slice(feeds);
             above = fleet.domains[domain.ix()].parent;
         }
     }

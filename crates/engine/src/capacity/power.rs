@@ -40,6 +40,16 @@ impl Capacity {
         }
     }
 
+    /// Limits on a domain and around it, from the inside out.
+    pub fn around(&self, domain: DomainIx) -> &[Feed] {
+        &self.around[domain.ix()]
+    }
+
+    /// Limits on domains inside a domain.
+    pub fn inside(&self, domain: DomainIx) -> &[Feed] {
+        &self.inside[domain.ix()]
+    }
+
     /// Whether a limit that can ever bind lies directly on a domain.
     pub(super) fn is_capped(&self, domain: DomainIx) -> bool {
         self.on_domain[domain.ix()].iter().any(|feed| self.limits[feed.limit.ix()].can_bind())

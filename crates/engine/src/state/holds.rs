@@ -383,6 +383,12 @@ impl Hold {
         !self.extra.is_empty()
     }
 
+    /// Per limit under which it keeps power, what work that outlasts its start may still draw more, in millionths of a
+    /// watt.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = (LimitIx, i64)> {
+        self.extra.iter().map(|(limit, most)| (*limit, *most))
+    }
+
     /// Whether its job would be at work at some time in a span.
     pub(crate) fn overlaps(&self, from: Timestamp, until: Timestamp) -> bool {
         self.start < until && from < self.end

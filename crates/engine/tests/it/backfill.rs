@@ -3,6 +3,7 @@
 use offtake_engine::{Blocked, Event};
 use offtake_units::{CpuMilli, Mebibytes};
 use offtake_workload::{Gang, Job, Strength, Tier};
+use proptest::prelude::*;
 
 use crate::support::{Engine, ISLANDS, MIXED, PLAIN, fleet, gang, job, within};
 
@@ -163,4 +164,52 @@ fn a_million_workers_that_need_next_to_nothing_are_placed() {
     let job = engine.submit(job(vec![crowd], None));
     engine.pass(0);
     assert!(engine.runs(job));
+}
+
+/// Workers, chips, seconds, and a level by number.
+fn work() -> impl Strategy<Value = (u32, u16, i64, usize)> {
+    (1u32..5, 1u16..=4, 10i64..200, 0usize..4)
+}
+
+fn gang_at(workers: u32, chips: u16, level: usize) -> Gang {
+    let plain = gang(workers, chips);
+    match level {
+        0 => plain,
+        1 => within(plain, "site", Strength::Required),
+        2 => within(plain, "rack", Strength::Preferred),
+        _ => within(plain, "rack", Strength::Required),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Nobody comes meanwhile, so that any earlier start was overlooked, and any later one promised in vain.
+    #[test]
+    fn under_caps_too_a_blocked_job_starts_exactly_when_planned(
+        running in prop::collection::vec(work(), 4..40),
+        (workers, chips, _, level) in work(),
+        times in 1u32..4,
+    ) {
+        // Where a circuit feeds two racks, workers that go one by one may miss the only place that there is.
+        let nested = MIXED.replace(r#", { domain = "north/rack-3", share = 0.5 }"#, "");
+        let mut engine = Engine::new(fleet(&nested), "backfill");
+        for (workers, chips, seconds, level) in running {
+            let job = engine.submit(job(vec![gang_at(workers, chips, level)], Some(seconds)));
+            engine.decide();
+            if !engine.runs(job) {
+                engine.tell(Event::JobCancelled { job });
+            }
+        }
+        let blocked = engine.submit(job(vec![gang_at(workers * times, chips, level)], Some(50)));
+        engine.decide();
+        let held = |engine: &Engine| engine.state.holds().iter().find(|hold| hold.job == blocked).map(|hold| hold.start);
+        if let Some(start) = held(&engine) {
+            while !engine.runs(blocked) {
+                prop_assert!(engine.now() < start, "promised for {start:?}");
+                engine.pass(1);
+            }
+            prop_assert_eq!(engine.now(), start);
+        }
+    }
 }
