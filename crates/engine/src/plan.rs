@@ -308,10 +308,8 @@ impl<'a> Count<'a> {
         let mut turns = Vec::new();
         let mut kept = FxHashMap::default();
         let limits = state.capacity.limits();
-        let left = || limits.iter().map(Limit::left_micro).collect();
-        let capped = limits.iter().any(Limit::can_bind);
-        let mut power = capped.then(|| Power {
-            left: left(),
+        let mut power = limits.iter().any(Limit::can_bind).then(|| Power {
+            left: limits.iter().map(Limit::left_micro).collect(),
             spared: BTreeSet::new(),
             parts: FxHashMap::default(),
             enough: Vec::new(),
@@ -407,6 +405,9 @@ impl<'a> Count<'a> {
         for feed in state.capacity.around(like.domain) {
             let Some(power) = &mut self.power else { return };
             let limit = &state.capacity.limits()[feed.limit.ix()];
+            if !limit.can_bind() {
+                continue;
+            }
             let left = &mut power.left[feed.limit.ix()];
             let before = *left;
             *left += limit.counted(draw).times(chips.into()).get() * i64::from(feed.factor.parts());
@@ -417,12 +418,10 @@ impl<'a> Count<'a> {
                 let needed = needed(state, self.gang, feed, *domain);
                 needed <= *left && (before < needed || kinds_in(state, self.gang, *domain).nth(1).is_some())
             };
-            if limit.can_bind() && limit.domains.iter().any(comes_to_do) {
+            if limit.domains.iter().any(comes_to_do) {
                 power.enough.push(feed.limit);
             }
-            if limit.can_bind() {
-                limit.domains.iter().for_each(|(part, _)| self.recount(state, *part));
-            }
+            limit.domains.iter().for_each(|(part, _)| self.recount(state, *part));
         }
     }
 
@@ -443,13 +442,12 @@ impl<'a> Count<'a> {
         let fleet = state.fleet();
         for (domain, _) in &state.capacity.limits()[limit.ix()].domains {
             let under = fleet.domains[domain.ix()].nodes.clone();
-            let at_level = fleet.domains_at(self.level);
-            let nodes = |domain: &DomainIx| fleet.domains[domain.ix()].nodes.clone();
             // Of one level, they are in the order of their nodes.
-            let all: Vec<DomainIx> = at_level.map(DomainIx).collect();
-            let first = all.partition_point(|domain| nodes(domain).end <= under.start);
-            let inside = all[first..].iter().copied().take_while(|domain| nodes(domain).start < under.end);
-            for domain in inside {
+            let at_level = fleet.domains_at(self.level);
+            let before = fleet.domains[at_level.start as usize..at_level.end as usize]
+                .partition_point(|domain| domain.nodes.end <= under.start);
+            let rest = (at_level.start + before as u32..at_level.end).map(DomainIx);
+            for domain in rest.take_while(|domain| fleet.domains[domain.ix()].nodes.start < under.end) {
                 self.gain(state, at, domain);
             }
         }
