@@ -23,6 +23,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use offtake_client::ClientError;
 
+/// A year of a fleet is made of hundreds of millions of small allocations, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The word with which an agent starts the process from which its workers' supervisors are forked.
 const SUPERVISE: &str = "supervise";
 

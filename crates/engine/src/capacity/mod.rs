@@ -318,6 +318,11 @@ impl Capacity {
         chips && free.cpu >= take.cpu && free.memory >= take.memory
     }
 
+    /// Whether nothing is taken of a node.
+    pub fn is_idle(&self, node: NodeIx) -> bool {
+        self.class_of(node).vector == *self.empty(self.fleet.nodes[node.ix()].kind)
+    }
+
     /// Whether a wholly free node of a kind may be used.
     pub fn is_free(&self, kind: NodeKindIx, node: u32) -> bool {
         self.kinds[kind.ix()].free.contains(node)

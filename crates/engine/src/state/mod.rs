@@ -459,7 +459,7 @@ impl State {
             Event::NodeDrained { node, reason } => {
                 self.faults.drain(*node);
                 self.set_condition(*node, |condition| condition.drained = Some(reason.clone()));
-                self.drains_changed = true;
+                self.drains_changed |= !self.capacity.is_idle(*node);
             }
             // Who resumes a node that has yet to prove itself knows it for sound.
             Event::NodeResumed { node } => {
@@ -468,7 +468,7 @@ impl State {
                 self.set_condition(*node, |condition| {
                     condition.proves_until = condition.drained.take().and(until);
                 });
-                self.drains_changed = true;
+                self.drains_changed |= !self.capacity.is_idle(*node);
             }
             Event::NodeProved { node } => self.set_condition(*node, |condition| condition.proves_until = None),
             Event::FaultSeen { node, job, fault } => self.see_fault(*node, *job, *fault),
