@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use offtake_fleet::NodeIx;
 
 use crate::decide::propose;
-use crate::fact::{Event, Fact, JobId, ServiceId, StopReason};
+use crate::fact::{Event, Fact, JobId, ServiceId, Slot, StopReason};
 use crate::state::{Phase, ServiceState, State};
 
 /// Stops replicas on drained nodes that may leave by now. False when there is none.
@@ -87,14 +87,30 @@ impl State {
         }
     }
 
-    /// Looks for replicas on drained nodes, where nodes have been drained or resumed since it was done last.
+    /// Takes note that a node has been drained or resumed.
+    pub(crate) fn note_drain(&mut self, node: NodeIx) {
+        if !self.capacity().is_idle(node) {
+            self.drains_changed.insert(node);
+        }
+    }
+
+    /// Looks under the replicas on nodes that have been drained or resumed since it was done last.
     pub(crate) fn look_under_all(&mut self) {
-        if !std::mem::take(&mut self.drains_changed) {
+        let changed = std::mem::take(&mut self.drains_changed);
+        if changed.is_empty() {
             return;
         }
-        let on_drained: Vec<_> = self.services.values().map(|service| self.on_drained(service)).collect();
-        for (service, on_drained) in self.services.values_mut().zip(on_drained) {
-            service.on_drained = on_drained;
-        }
+        let is_there = |slot: Slot| {
+            let nodes = slot.nodes.numbers();
+            changed.range(NodeIx(nodes.start)..NodeIx(nodes.end)).next().is_some()
+        };
+        let replicas = self.services.values().flat_map(|service| &service.replicas).copied();
+        let concerned: Vec<JobId> = replicas
+            .filter(|replica| {
+                let phase = self.job(*replica).map(|work| &work.phase);
+                matches!(phase, Some(Phase::Running { placement, .. }) if placement.slots().any(is_there))
+            })
+            .collect();
+        concerned.into_iter().for_each(|replica| self.look_under(replica));
     }
 }

@@ -429,7 +429,7 @@ pub fn write_jobs(scenario: &Scenario, outcome: &Outcome, to: impl Write) -> Res
         "expected_gain_pct",
     ])?;
     let advice = advice_on(setup);
-    let seconds = |at: Timestamp| format!("{:.3}", (at - setup.start).as_secs_f64());
+    let since_start = |at: Timestamp| seconds(at - setup.start);
     for (index, (job, record)) in setup.jobs.iter().zip(&outcome.jobs).enumerate() {
         if job.submitted > outcome.end {
             break;
@@ -450,6 +450,7 @@ pub fn write_jobs(scenario: &Scenario, outcome: &Outcome, to: impl Write) -> Res
                 (setup.fleet.sites[site as usize].name.clone(), setup.fleet.node_name(node))
             }
         };
+        let advice = advice(job);
         let workers: u32 = job.gangs.iter().map(|gang| gang.workers).sum();
         table.write_record([
             job.name.as_str(),
@@ -457,17 +458,17 @@ pub fn write_jobs(scenario: &Scenario, outcome: &Outcome, to: impl Write) -> Res
             tier_name(job.tier),
             &workers.to_string(),
             &chips_text(job),
-            &seconds(job.submitted),
-            &record.started.map(seconds).unwrap_or_default(),
-            &record.finished.map(seconds).unwrap_or_default(),
-            &format!("{:.3}", wait(job, record.started, outcome.end).as_secs_f64()),
+            &since_start(job.submitted),
+            &record.started.map(since_start).unwrap_or_default(),
+            &record.finished.map(since_start).unwrap_or_default(),
+            &seconds(wait(job, record.started, outcome.end)),
             state,
             &site,
             &record.nodes.to_string(),
             &name,
             &job.checkpoint.map(|checkpoint| brief(checkpoint.interval)).unwrap_or_default(),
-            &advice(job).map(|advice| brief(advice.daly)).unwrap_or_default(),
-            &advice(job).map(|advice| format!("{:.3}", gain_pct(&advice))).unwrap_or_default(),
+            &advice.as_ref().map(|advice| brief(advice.daly)).unwrap_or_default(),
+            &advice.map(|advice| format!("{:.3}", gain_pct(&advice))).unwrap_or_default(),
         ])?;
     }
     table.flush()?;
@@ -479,6 +480,12 @@ pub fn write_jobs(scenario: &Scenario, outcome: &Outcome, to: impl Write) -> Res
 fn advice_on(setup: &Setup) -> impl Fn(&Job) -> Option<IntervalAdvice> + '_ {
     let bandwidth = setup.fleet.sites.iter().find_map(|site| site.storage_bandwidth);
     move |job| IntervalAdvice::on(job, setup.failures.as_ref()?, bandwidth)
+}
+
+/// Seconds with three digits.
+fn seconds(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    format!("{}{}.{:03}", if ms < 0 { "-" } else { "" }, ms.abs() / 1000, ms.abs() % 1000)
 }
 
 fn gain_pct(advice: &IntervalAdvice) -> f64 {

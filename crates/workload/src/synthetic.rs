@@ -229,7 +229,11 @@ impl Synthetic {
     /// # Errors
     /// When the description cannot be meant.
     pub fn workload(&self) -> Result<Workload, Fault> {
-        Ok(Workload { jobs: self.generate()?.collect(), services: Vec::new() })
+        let mut jobs = Vec::new();
+        // Millions of jobs are moved again and again while the list grows. Where so much memory cannot be had, it does.
+        let _ = jobs.try_reserve_exact(self.jobs as usize);
+        jobs.extend(self.generate()?);
+        Ok(Workload { jobs, services: Vec::new() })
     }
 
     /// The mean gap between arrivals at which the expected demand is this share of a capacity; nothing when no class

@@ -113,7 +113,7 @@ impl State {
             if let Some(other) = service.replicas.union(&service.leaving).find(|replica| !of_it(replica)) {
                 return Err(format!("job {} is no replica of service {}", other.0, id.0));
             }
-            if !self.drains_changed && self.on_drained(service) != service.on_drained {
+            if self.drains_changed.is_empty() && self.on_drained(service) != service.on_drained {
                 return Err(format!("of service {} not {:?} are on drained nodes", id.0, service.on_drained));
             }
             known += service.replicas.len() + service.leaving.len();

@@ -332,7 +332,7 @@ impl State {
             self.capacity.withhold(*node, Withheld::Out);
         }
         self.conditions = image.conditions;
-        self.drains_changed = true;
+        self.drains_changed = self.conditions.keys().copied().collect();
         self.note_proving();
         self.faults = image.faults;
         for hold in image.holds {

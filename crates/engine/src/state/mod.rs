@@ -189,8 +189,8 @@ pub struct State {
     /// The window that whoever is tried now may use.
     opened: Option<JobId>,
     pub(crate) services: BTreeMap<ServiceId, ServiceState>,
-    /// Nodes have been drained or resumed since it was looked who is on them.
-    pub(crate) drains_changed: bool,
+    /// Nodes with work on them that have been drained or resumed since it was looked who is there.
+    pub(crate) drains_changed: BTreeSet<NodeIx>,
     pub(crate) to_reject: VecDeque<JobId>,
     /// Nodes that take no work, and why.
     conditions: BTreeMap<NodeIx, NodeCondition>,
@@ -247,7 +247,7 @@ impl Default for State {
             reservations: Reservations::default(),
             opened: None,
             services: BTreeMap::new(),
-            drains_changed: false,
+            drains_changed: BTreeSet::new(),
             to_reject: VecDeque::new(),
             conditions: BTreeMap::new(),
             proving: BTreeSet::new(),
@@ -459,7 +459,7 @@ impl State {
             Event::NodeDrained { node, reason } => {
                 self.faults.drain(*node);
                 self.set_condition(*node, |condition| condition.drained = Some(reason.clone()));
-                self.drains_changed |= !self.capacity.is_idle(*node);
+                self.note_drain(*node);
             }
             // Who resumes a node that has yet to prove itself knows it for sound.
             Event::NodeResumed { node } => {
@@ -468,7 +468,7 @@ impl State {
                 self.set_condition(*node, |condition| {
                     condition.proves_until = condition.drained.take().and(until);
                 });
-                self.drains_changed |= !self.capacity.is_idle(*node);
+                self.note_drain(*node);
             }
             Event::NodeProved { node } => self.set_condition(*node, |condition| condition.proves_until = None),
             Event::FaultSeen { node, job, fault } => self.see_fault(*node, *job, *fault),
