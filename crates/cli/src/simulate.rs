@@ -14,7 +14,7 @@ use clap::builder::RangedU64ValueParser;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use offtake_sim::report::{PolicySummary, render};
+use offtake_sim::report::{GridSummary, PolicySummary, render};
 use offtake_sim::{Observer, Outcome, Overrides, Scenario};
 use serde::Serialize;
 
@@ -302,7 +302,25 @@ fn text(scenario: &Scenario, ran: &[Ran], summaries: &[PolicySummary]) -> String
         })
         .collect();
     text.push_str(&table(&header, &rows));
+    text.extend(best.grid.as_ref().map(grid));
     text
+}
+
+/// What came of the grid events.
+fn grid(grid: &GridSummary) -> String {
+    let slowest = grid.lines.iter().filter_map(|line| line.met_after_s).fold(0.0, f64::max);
+    let stopped: u64 = grid.lines.iter().map(|line| line.stopped).sum();
+    let unmet = match grid.declared_infeasible {
+        0 => String::new(),
+        unmet => format!("; {} asked for less than idle nodes draw", grouped(unmet)),
+    };
+    format!(
+        "\nGrid events: {} of {} met, the slowest after {}{unmet}; {} attempts gave way.\n",
+        grouped(grid.met),
+        grouped(grid.events),
+        span(slowest),
+        grouped(stopped)
+    )
 }
 
 fn span(seconds: f64) -> String {

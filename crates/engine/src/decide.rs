@@ -11,6 +11,7 @@ use offtake_units::Timestamp;
 use crate::blast::within_radii;
 use crate::capacity::LimitIx;
 use crate::crossing;
+use crate::curtail;
 use crate::elastic;
 use crate::evacuation::evacuate;
 use crate::fact::{Event, Fact, JobId, Placement};
@@ -33,6 +34,7 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     admit(state, facts);
     health::judge(state, facts);
     reserve::keep_windows(state, facts);
+    curtail::curtail(state, facts);
     crossing::cross(state, facts);
     preempt::look_again(state);
     loop {

@@ -325,12 +325,19 @@ pub enum Event {
         /// Whether it may.
         shared: bool,
     },
-    /// A cap allows another draw from now on. What is over it is not stopped by this; nothing is added.
+    /// A cap allows another draw from now on. What is over it is given back by the next pass.
     CapSet {
         /// The cap.
         cap: LimitIx,
         /// What it allows.
         watts: Watts,
+    },
+    /// A cap was lowered so far that it is exceeded with all work under it stopped. It changes nothing.
+    CurtailmentUnmet {
+        /// The cap.
+        cap: LimitIx,
+        /// What is drawn under it then.
+        least: Watts,
     },
     /// The electricity price of a zone, from now on.
     PricePublished {
@@ -390,6 +397,8 @@ pub enum StopReason {
         /// For this job.
         by: JobId,
     },
+    /// It gives back the power that it draws, as a cap was lowered.
+    Curtailed,
     /// It goes on elsewhere, so that a block comes free.
     Moved,
     /// It is a replica that its service wants no more, or that has another in its place.
@@ -413,6 +422,7 @@ impl StopReason {
                 | Self::Preempted { .. }
                 | Self::Reclaimed { .. }
                 | Self::ReservationEnded
+                | Self::Curtailed
                 | Self::Moved
                 | Self::Drained
                 | Self::Resized { .. }

@@ -7,6 +7,7 @@ mod admission;
 mod blast;
 mod capacity;
 mod crossing;
+mod curtail;
 mod decide;
 mod defrag;
 mod displaceable;
@@ -33,8 +34,10 @@ mod tenants;
 
 pub use admission::Admission;
 pub use capacity::{Capacity, Class, Classes, Draw, FreeVector, Limit, LimitIx, Withheld};
+pub use curtail::Curtailment;
 pub use decide::decide;
 pub use defrag::{Defragmentation, Move, carry_out as carry_out_moves};
+pub use displaceable::starts_again;
 pub use elastic::speed;
 pub use explain::{Explanation, Nearest, Need, Obstacle, Placed, Promise, Waiting};
 pub use fact::{Event, Fact, Fault, JobId, NodeRange, Placement, ReservationId, ServiceId, Slot, StopReason};

@@ -801,8 +801,20 @@ pub struct CapView {
     pub name: String,
     /// What it allows, in watts.
     pub watts: u64,
+    /// What the fleet file says that it allows, in watts; nothing where that is what it allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared_w: Option<u64>,
     /// What is counted under it, in watts.
     pub used_w: u64,
+}
+
+/// `PUT /v1/caps/{name}`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetCap {
+    /// What it allows from now on, in watts; what the fleet file says where this is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watts: Option<u64>,
 }
 
 /// `GET /v1/policy`: the policy in force.

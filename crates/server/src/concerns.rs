@@ -70,6 +70,7 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::NodeProved { .. }
         | EngineEvent::NodeShared { .. }
         | EngineEvent::CapSet { .. }
+        | EngineEvent::CurtailmentUnmet { .. }
         | EngineEvent::PricePublished { .. }
         | EngineEvent::CarbonPublished { .. } => None,
     }

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use offtake_engine::{
     ChipTime, Event, Fact, JobId, LimitIx, NodeRange, Phase, ServiceId, ServiceState, Stage, State, StopReason,
 };
-use offtake_fleet::{Cap, CapKind, CapTarget, DomainIx, Fleet, Meter, NodeIx};
+use offtake_fleet::{DomainIx, Fleet, Meter, NodeIx};
 use offtake_units::{Duration, Timestamp, Watts};
 use offtake_workload::Dependency;
 
 use crate::course::Course;
 use crate::dependencies::{Milestone, fulfils};
+use crate::grid::add_cap;
 
 /// As far as it is looked ahead at most, where nobody says how far.
 const FARTHEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -140,16 +141,7 @@ pub fn starts_ahead(
 /// [`Event::CapSet`] sets it; and that cap.
 pub fn with_cap(fleet: &Fleet, domain: DomainIx, name: &str) -> (Arc<Fleet>, LimitIx) {
     let mut fleet = fleet.clone();
-    let nodes = fleet.domains[domain.ix()].nodes.clone();
-    let most = |node: usize| {
-        let kind = fleet.kind(fleet.nodes[node]);
-        let chip = fleet.accelerator(kind).map_or(Watts::ZERO, |chip| chip.peak);
-        kind.base.get() + chip.times(kind.chips.into()).get()
-    };
-    let watts = Watts::new((nodes.start as usize..nodes.end as usize).map(most).sum());
-    let (target, meter, kind) = (CapTarget::Domain(domain), Meter::It, CapKind::Contract);
-    fleet.caps.push(Cap { name: name.to_owned(), target, watts, meter, kind });
-    let cap = LimitIx(fleet.caps.len() as u32 - 1);
+    let cap = add_cap(&mut fleet, domain, Meter::It, name);
     (Arc::new(fleet), cap)
 }
 
@@ -257,6 +249,7 @@ impl Look {
                 | StopReason::Preempted { .. }
                 | StopReason::Reclaimed { .. }
                 | StopReason::ReservationEnded
+                | StopReason::Curtailed
                 | StopReason::Moved
                 | StopReason::Drained
                 | StopReason::Resized { .. } => self.interrupt(now, job, false),
@@ -330,7 +323,7 @@ impl Look {
             self.release_if_ready(now, job);
         }
         self.follow_curves(now);
-        let (mut lost, mut lowered, mut held) = (BTreeSet::new(), Vec::new(), Vec::new());
+        let (mut lost, mut held) = (BTreeSet::new(), Vec::new());
         while let Some(fact) = self.changes.pop_if(|fact| fact.at <= now) {
             self.note(now, &fact.event);
             self.stirred = now;
@@ -338,7 +331,6 @@ impl Look {
                 Event::NodeLost { node } => {
                     lost.insert(*node);
                 }
-                Event::CapSet { cap, .. } => lowered.push(*cap),
                 Event::JobHeld { job } => held.push(*job),
                 _ => {}
             }
@@ -348,7 +340,6 @@ impl Look {
         if !lost.is_empty() {
             self.start_again(now, &lost);
         }
-        lowered.into_iter().for_each(|cap| self.shed(now, cap));
     }
 
     /// Takes note of what a change does to a job.
@@ -523,29 +514,6 @@ impl Look {
         }
         for (job, again) in jobs {
             if again { self.interrupt(now, job, false) } else { self.fail(now, job) }
-        }
-    }
-
-    /// Stops work under a cap until it holds: of the weakest tier the youngest first.
-    fn shed(&mut self, now: Timestamp, cap: LimitIx) {
-        let state = &self.course.state;
-        let over = |state: &State| {
-            state.capacity().limits().get(cap.ix()).is_some_and(|limit| limit.load() > limit.capacity())
-        };
-        if !over(state) {
-            return;
-        }
-        let mut jobs = Vec::new();
-        for (job, work) in state.jobs() {
-            if let Phase::Running { placed, .. } = work.phase
-                && state.draws_under(job, cap)
-            {
-                jobs.push((work.spec.tier, placed, job));
-            }
-        }
-        jobs.sort_unstable();
-        while let Some((.., job)) = jobs.pop().filter(|_| over(&self.course.state)) {
-            self.interrupt(now, job, false);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use offtake_engine::{
-    ChipTime, Event, Fact, JobId, Phase, Placement, ServiceId, Stage, State, StopReason, decide, speed,
+    ChipTime, Event, Fact, JobId, Phase, Placement, ServiceId, Stage, State, StopReason, decide, speed, starts_again,
 };
 use offtake_fleet::{Fleet, NodeIx, SiteIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
@@ -217,11 +217,17 @@ impl Course {
     pub fn leave_next(&mut self, now: Timestamp) -> Option<JobId> {
         self.next_leaving().filter(|at| *at <= now)?;
         let Reverse((_, job, _, kept)) = self.leaving.pop()?;
-        let phase = self.state.job(job).map(|work| &work.phase);
-        if matches!(phase, Some(Phase::Running { stage: Stage::Stopping(StopReason::Retired), .. })) {
-            self.retire(now, job);
-        } else {
-            self.requeue(now, job, false, kept);
+        let work = self.state.job(job);
+        let reason = work.and_then(|work| match work.phase {
+            Phase::Running { stage: Stage::Stopping(reason), .. } => Some(reason),
+            _ => None,
+        });
+        match reason {
+            Some(StopReason::Retired) => self.retire(now, job),
+            Some(StopReason::Curtailed) if !work.is_some_and(|work| starts_again(&work.spec)) => {
+                self.tell(now, Event::JobFailed { job });
+            }
+            _ => _ = self.requeue(now, job, false, kept),
         }
         Some(job)
     }

@@ -4,6 +4,7 @@ mod ahead;
 mod course;
 mod dependencies;
 pub mod failures;
+mod grid;
 mod occupants;
 mod picture;
 mod progress;
@@ -15,6 +16,7 @@ mod storage;
 
 pub use ahead::{Ahead, Awaiting, JobAhead, look_ahead, starts_ahead, with_cap};
 pub use course::Repairs;
+pub use grid::{Cut, GridEvent, GridOutcome};
 pub use picture::Snapshot;
 pub use progress::Spent;
 pub use results::{report_data, summary, write_jobs, write_timeline};

@@ -2,16 +2,17 @@
 
 use std::io::Write;
 
-use offtake_engine::{ChipTime, JobId};
+use offtake_engine::{ChipTime, JobId, LimitIx};
 use offtake_fleet::{CapTarget, Meter, SiteIx};
 use offtake_signals::ExchangeRate;
 use offtake_units::{Currency, Duration, Money, Timestamp};
 use offtake_workload::{ChipRequest, Job, Tier, human};
 
 use crate::failures::{IntervalAdvice, gain};
+use crate::grid::{GridEvent, GridOutcome};
 use crate::report::{
-    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, PolicyReport, PolicySummary, PriceLine, RepairLine,
-    ReportData, ScenarioFacts, Source, Stats, Timeline, WaitBucket,
+    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, GridLine, GridSummary, PolicyReport, PolicySummary,
+    PriceLine, RepairLine, ReportData, ScenarioFacts, Source, Stats, Timeline, WaitBucket,
 };
 use crate::run::{Outcome, Sample, Setup, SignalValue, is_running};
 use crate::scenario::Scenario;
@@ -77,6 +78,7 @@ pub fn summary(scenario: &Scenario, outcome: &Outcome) -> PolicySummary {
         peak_mw: round(outcome.peak.as_mw(), 4),
         usd_per_useful_chip_hour: cost.map(|cost| round(ratio(cost, useful_hours), 6)),
         useful_chip_hours_per_mwh: round(ratio(useful_hours, facility), 3),
+        grid: (!setup.grid_events.is_empty()).then(|| grid_summary(setup, outcome)),
         cap_breaches: outcome.cap_breaches,
         decisions: outcome.decisions,
     }
@@ -197,6 +199,45 @@ fn repair_line(outcome: &Outcome) -> RepairLine {
     }
 }
 
+/// What a cap allows from when on, in seconds and megawatts, as grid events begin and end.
+fn cap_changes(setup: &Setup, outcome: &Outcome, cap: LimitIx) -> Vec<(i64, f64)> {
+    let after = |at: Timestamp| (at - setup.start).as_millis() / 1000;
+    let declared = round(setup.fleet.caps[cap.ix()].watts.as_mw(), 3);
+    let events = setup.grid_events.iter().zip(&outcome.grid).filter(|(event, _)| event.cap == cap);
+    let changes = events
+        .flat_map(|(event, came)| [(after(event.at), round(came.target.as_mw(), 3)), (after(event.until), declared)]);
+    changes.collect()
+}
+
+fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
+    let events = || setup.grid_events.iter().zip(&outcome.grid);
+    let count =
+        |is: &dyn Fn(&GridEvent, &GridOutcome) -> bool| events().filter(|(event, came)| is(event, came)).count();
+    // A lower cap lets nothing start, so what was met is exceeded by nothing but a higher idle draw.
+    let is_held = |event: &GridEvent, came: &GridOutcome| {
+        came.met.is_some_and(|met| came.held_at <= came.target && came.over <= met - event.at)
+    };
+    let lines = events().map(|(event, came)| GridLine {
+        name: event.name.clone(),
+        at_s: (event.at - setup.start).as_secs_f64(),
+        hold_s: (event.until - event.at).as_secs_f64(),
+        before_mw: round(came.before.as_mw(), 6),
+        target_mw: round(came.target.as_mw(), 6),
+        response_mw: round(came.least.unwrap_or(came.held_at).as_mw(), 6),
+        met_after_s: came.met.map(|met| (met - event.at).as_secs_f64()),
+        stopped: came.stopped,
+    });
+    GridSummary {
+        events: outcome.grid.len() as u64,
+        feasible: count(&|_, came| came.least.is_none()) as u64,
+        met: count(&|_, came| came.met.is_some()) as u64,
+        held_to_end: count(&is_held) as u64,
+        declared_infeasible: count(&|_, came| came.least.is_some()) as u64,
+        breach_seconds: events().map(|(_, came)| came.over.as_secs_f64()).sum(),
+        lines: lines.collect(),
+    }
+}
+
 fn in_usd(money: Money, rates: &[ExchangeRate]) -> f64 {
     let rate = rates.iter().find(|rate| rate.currency == money.currency);
     money.as_units() * rate.map_or(1.0, |rate| rate.usd_micros as f64 / 1e6)
@@ -290,12 +331,13 @@ fn timeline(scenario: &Scenario, outcome: &Outcome) -> Timeline {
     let setup = &scenario.setup;
     let samples = &outcome.samples;
     let chips = |milli: u64| round(milli as f64 / 1000.0, 1);
-    let fleet_caps = setup.fleet.caps.iter().filter_map(|cap| match cap.target {
+    let caps = setup.fleet.caps.iter().zip((0..).map(LimitIx));
+    let fleet_caps = caps.filter_map(|(cap, ix)| match cap.target {
         CapTarget::Domain(domain) if domain.ix() < setup.fleet.sites.len() => Some(CapLine {
             name: cap.name.clone(),
             mw: round(cap.watts.as_mw(), 3),
             meter: if cap.meter == Meter::It { "it" } else { "facility" }.to_owned(),
-            changes: Vec::new(),
+            changes: cap_changes(setup, outcome, ix),
         }),
         _ => None,
     });

@@ -11,6 +11,7 @@ use offtake_workload::{Job, Reservation, Service};
 use crate::course::{Costs, Course, Repairs};
 use crate::dependencies::{Dependencies, Fate, Milestone, Standing};
 use crate::failures::{FailureCounts, FailureModel, Process};
+use crate::grid::{Grid, GridEvent, GridOutcome};
 use crate::picture::Snapshot;
 use crate::progress::Spent;
 
@@ -28,6 +29,8 @@ pub struct Setup {
     pub services: Vec<Arc<Service>>,
     /// What is set aside, known from the first instant on.
     pub reservations: Vec<Arc<Reservation>>,
+    /// When caps allow less, in the order in which that begins.
+    pub grid_events: Vec<GridEvent>,
     /// The first instant.
     pub start: Timestamp,
     /// How long the run lasts; none until all jobs with an end have ended.
@@ -129,6 +132,8 @@ pub struct Outcome {
     pub failures: FailureCounts,
     /// How jobs that lost nodes went on.
     pub repairs: Repairs,
+    /// What came of the grid events that began.
+    pub grid: Vec<GridOutcome>,
     /// Time that each pass took, in nanoseconds, as the clock that was handed in tells; of the order of passes.
     pub pass_ns: Vec<u32>,
 }
@@ -178,6 +183,7 @@ struct Run<'a> {
     course: Course,
     failures: Option<Process<'a>>,
     dependencies: Dependencies,
+    grid: Grid<'a>,
     /// Someone was released at this instant: it is to be tried yet.
     again: bool,
     next_job: usize,
@@ -200,6 +206,7 @@ impl<'a> Run<'a> {
             course: Course::new(state).with_costs(Costs::of(setup.failures.as_ref())),
             failures: setup.failures.as_ref().map(|model| Process::new(model, &setup.fleet, setup.start)),
             dependencies: Dependencies::of(&setup.jobs),
+            grid: Grid::new(&setup.grid_events, setup.start),
             again: false,
             next_job: 0,
             next_signal: 0,
@@ -220,6 +227,7 @@ impl<'a> Run<'a> {
                 tenants: BTreeMap::new(),
                 failures: FailureCounts::default(),
                 repairs: Repairs::default(),
+                grid: Vec::new(),
                 pass_ns: Vec::new(),
             },
         }
@@ -244,6 +252,8 @@ impl<'a> Run<'a> {
         let arrival = self.setup.jobs.get(self.next_job).map(|job| job.submitted.max(self.setup.start));
         let failures = self.failures.as_ref();
         let work = [arrival, self.course.next()].into_iter().flatten().min();
+        // Whoever gave way comes back when an event is over.
+        let work = [work, self.grid.next()].into_iter().flatten().min();
         let limit = self.setup.horizon.map(|horizon| self.setup.start + horizon);
         // Failures go on for ever; without a horizon they count as long as there is work, or one of them is not over.
         let counts = |failures: &&Process<'_>| limit.is_some() || work.is_some() || failures.is_open();
@@ -270,6 +280,7 @@ impl<'a> Run<'a> {
 
     /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.
     fn happen(&mut self, now: Timestamp) {
+        self.grid.happen(now, &mut self.course);
         while let Some(job) = self.course.end_next(now) {
             self.outcome.jobs[job.0 as usize].finished = Some(now);
             self.passed(now, job.0 as usize, Milestone::Succeeded);
@@ -371,6 +382,7 @@ impl<'a> Run<'a> {
                 _ => {}
             }
         }
+        self.grid.heed(now, &self.course);
         let waited = self.course.state.queue().jobs();
         passed.into_iter().for_each(|(job, milestone)| self.passed(now, job, milestone));
         self.again = self.course.state.queue().jobs() > waited;
@@ -436,6 +448,7 @@ impl<'a> Run<'a> {
         self.outcome.failures = self.failures.map(|failures| failures.finish(end)).unwrap_or_default();
         self.outcome.spent = self.course.spent;
         self.outcome.repairs = self.course.repairs;
+        self.outcome.grid = self.grid.finish(end, &self.course.state);
         self.outcome.tenants = self.course.tenants;
         self.outcome.state = self.course.state;
         self.outcome.state.advance(end);

@@ -4,6 +4,7 @@ pub mod contexts;
 mod defrag;
 mod events;
 pub mod follow;
+mod grid;
 mod instants;
 mod job;
 mod jobs;
@@ -79,6 +80,8 @@ pub enum Command {
     Drain(nodes::DrainArguments),
     /// Give a drained node work again
     Resume(nodes::ResumeArguments),
+    /// List caps and what is drawn under them, or set what one allows
+    Grid(grid::Arguments),
     /// Watch the fleet, the queue and what happens
     Top(top::Arguments),
     /// Print what has happened
@@ -123,6 +126,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
             Command::Nodes(arguments) => nodes::list(arguments).await,
             Command::Drain(arguments) => nodes::drain(arguments).await,
             Command::Resume(arguments) => nodes::resume(arguments).await,
+            Command::Grid(arguments) => grid::run(arguments).await,
             Command::Top(arguments) => top::run(arguments).await,
             Command::Events(arguments) => events::run(arguments).await,
             Command::WhatIf(arguments) => what_if::run(arguments).await,

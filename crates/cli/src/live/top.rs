@@ -371,7 +371,7 @@ mod tests {
                 domain("hall/block-1", 8, 64_000),
                 domain("hall/block-2", 8, 500),
             ],
-            caps: vec![CapView { name: "grid".to_owned(), watts: 100_000, used_w: 84_300 }],
+            caps: vec![CapView { name: "grid".to_owned(), watts: 100_000, declared_w: None, used_w: 84_300 }],
         }
     }
 

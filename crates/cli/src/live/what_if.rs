@@ -89,7 +89,7 @@ fn cap(text: &str, now_ms: i64) -> Result<WhatIfCap, BadInput> {
 }
 
 /// Reads a power in MW, or in the unit that it names, to the watt.
-fn watts(text: &str) -> Option<u64> {
+pub(super) fn watts(text: &str) -> Option<u64> {
     let units = [("MW", 6), ("kW", 3), ("W", 0)];
     let named = units.iter().find_map(|(unit, digits)| Some((text.strip_suffix(unit)?.trim_end(), *digits)));
     let (number, digits) = named.unwrap_or((text, 6));

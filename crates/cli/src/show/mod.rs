@@ -3,6 +3,7 @@
 pub mod defrag;
 pub mod events;
 pub mod figures;
+pub mod grid;
 pub mod job;
 pub mod jobs;
 pub mod nodes;

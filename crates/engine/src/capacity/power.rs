@@ -27,10 +27,7 @@ impl Capacity {
     /// to `sums`.
     pub fn add_draw(&self, nodes: Range<u32>, take: &Take, sums: &mut BTreeMap<LimitIx, i64>) {
         for node in nodes.map(NodeIx) {
-            let class = self.class_ix(node);
-            let share = take.share.map(|share| (share, ChipMilli::WHOLE));
-            let whole = if share.is_some() { 0 } else { take.chips.count_ones() as u16 };
-            let more = self.more_draw(class, whole, share);
+            let more = self.draw_on(node, take);
             for feed in &self.around[self.fleet.nodes[node.ix()].domain.ix()] {
                 let limit = &self.limits[feed.limit.ix()];
                 if limit.can_bind() {
@@ -38,6 +35,25 @@ impl Capacity {
                 }
             }
         }
+    }
+
+    /// The same under one limit.
+    pub fn draw_under(&self, limit: LimitIx, nodes: Range<u32>, take: &Take) -> i64 {
+        let of = &self.limits[limit.ix()];
+        let under = |node: NodeIx| {
+            let feeds = self.around[self.fleet.nodes[node.ix()].domain.ix()].iter();
+            let factors: i64 =
+                feeds.filter(|feed| feed.limit == limit).map(|feed| i64::from(feed.factor.parts())).sum();
+            if factors == 0 { 0 } else { of.counted(self.draw_on(node, take)).get() * factors }
+        };
+        nodes.map(NodeIx).map(under).sum()
+    }
+
+    /// What `take` on a node draws at most.
+    fn draw_on(&self, node: NodeIx, take: &Take) -> Draw {
+        let share = take.share.map(|share| (share, ChipMilli::WHOLE));
+        let whole = if share.is_some() { 0 } else { take.chips.count_ones() as u16 };
+        self.more_draw(self.class_ix(node), whole, share)
     }
 
     /// Limits on a domain and around it, from the inside out.

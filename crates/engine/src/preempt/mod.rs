@@ -214,7 +214,7 @@ impl State {
     }
 
     /// Running replicas above the minimum of their services and within their disruption budgets, the youngest.
-    fn surplus_replicas(&self) -> BTreeSet<JobId> {
+    pub(crate) fn surplus_replicas(&self) -> BTreeSet<JobId> {
         let mut surplus = BTreeSet::new();
         for service in self.services.values() {
             let up = service.replicas.iter().filter(|job| self.is_up(**job)).copied();

@@ -88,8 +88,8 @@ pub struct QuotaReturned {
 /// The first lanes of each shape to be tried, by tier.
 #[derive(Clone, Debug, Default)]
 pub struct Firsts {
-    /// Of all that are late, the last in turn first.
-    pub late: [Vec<(Turn, LaneIx)>; 4],
+    /// Of those that go by turn, the last first.
+    pub by_turn: [Vec<(Turn, LaneIx)>; 4],
     /// Of each tenant, the last to be tried first; none without any.
     pub of_tenants: [BTreeMap<TenantIx, Vec<Candidate>>; 4],
     /// Those tenants, whose turn it is last.

@@ -224,12 +224,15 @@ impl State {
         self.draw_of_gangs(shape, placement).into_keys().map(|limit| (limit, limits[limit.ix()].left_micro())).collect()
     }
 
-    /// Whether a running job draws anything under a cap that can bind.
-    pub fn draws_under(&self, job: JobId, cap: LimitIx) -> bool {
-        let Some(Phase::Running { shape, placement, .. }) = self.jobs.get(&job).map(|work| &work.phase) else {
-            return false;
-        };
-        self.draw_of(*shape, placement).get(&cap).is_some_and(|draw| *draw > 0)
+    /// What work draws more than idle nodes do under a cap, in millionths of a watt.
+    pub(crate) fn draw_under(&self, cap: LimitIx, shape: ShapeIx, placement: &Placement) -> i64 {
+        let gangs = self.shapes[shape.ix()].gangs.iter().zip(&placement.gangs);
+        let slots = gangs.flat_map(|(gang, slots)| slots.iter().map(move |slot| (gang, slot)));
+        let draws = slots.map(|(gang, slot)| {
+            let take = gang.take(slot.workers, slot.chips);
+            self.capacity.draw_under(cap, slot.nodes.numbers(), &take)
+        });
+        draws.sum()
     }
 
     pub(crate) fn draw_of(&self, shape: ShapeIx, placement: &Placement) -> BTreeMap<LimitIx, i64> {

@@ -105,6 +105,8 @@ struct Remembered {
     queue: QueueMemory,
     freed: Option<Vec<NodeRange>>,
     holds_stale: bool,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    lowered: BTreeSet<LimitIx>,
     #[serde(default)]
     late_before: Turn,
     #[serde(default)]
@@ -219,6 +221,7 @@ impl State {
             queue: self.queue.memory(),
             freed: self.freed.clone(),
             holds_stale: self.holds_stale,
+            lowered: self.lowered.clone(),
             late_before: self.late_before,
             promise_due: self.promise_due,
             promise: self.promise_image(),
@@ -260,6 +263,7 @@ impl State {
         state.queue.remember(remembered.queue);
         state.freed = remembered.freed;
         state.holds_stale = remembered.holds_stale;
+        state.lowered = remembered.lowered;
         state.late_before = remembered.late_before;
         state.promise_due = remembered.promise_due;
         state.start_unknown = remembered.start_unknown;
@@ -296,6 +300,7 @@ impl State {
         let breaches = self.capacity.breaches();
         if state.take_in(image, counts).is_ok() {
             state.capacity.accept(breaches);
+            (0..fleet.caps.len() as u32).for_each(|cap| state.note_lowered(LimitIx(cap)));
             *self = state;
         }
     }

@@ -377,6 +377,7 @@ impl State {
         // Whoever is stopped by a decision has left once its grace is over; nobody knows that of others.
         let (StopReason::Preempted { .. }
         | StopReason::Reclaimed { .. }
+        | StopReason::Curtailed
         | StopReason::Moved
         | StopReason::Retired
         | StopReason::Drained

@@ -191,6 +191,8 @@ pub struct State {
     pub(crate) services: BTreeMap<ServiceId, ServiceState>,
     /// Nodes with work on them that have been drained or resumed since it was looked who is there.
     pub(crate) drains_changed: BTreeSet<NodeIx>,
+    /// Caps that more is drawn under than they allow, since the last pass.
+    pub(crate) lowered: BTreeSet<LimitIx>,
     pub(crate) to_reject: VecDeque<JobId>,
     /// Nodes that take no work, and why.
     conditions: BTreeMap<NodeIx, NodeCondition>,
@@ -248,6 +250,7 @@ impl Default for State {
             opened: None,
             services: BTreeMap::new(),
             drains_changed: BTreeSet::new(),
+            lowered: BTreeSet::new(),
             to_reject: VecDeque::new(),
             conditions: BTreeMap::new(),
             proving: BTreeSet::new(),
@@ -338,6 +341,12 @@ impl State {
         let mut jobs: Vec<_> = self.jobs.iter().map(|(job, work)| (*job, work)).collect();
         jobs.sort_unstable_by_key(|(job, _)| *job);
         jobs
+    }
+
+    /// Jobs that have their nodes, in no order.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (JobId, &Work)> {
+        let running = self.jobs.iter().filter(|(_, work)| matches!(work.phase, Phase::Running { .. }));
+        running.map(|(job, work)| (*job, work))
     }
 
     /// Running jobs with an expected end after another, the earliest first.
@@ -474,6 +483,7 @@ impl State {
             Event::FaultSeen { node, job, fault } => self.see_fault(*node, *job, *fault),
             Event::NodeShared { node, shared } => self.set_shared(*node, *shared),
             Event::CapSet { cap, watts } => self.set_cap(*cap, *watts),
+            Event::CurtailmentUnmet { cap, .. } => _ = self.lowered.remove(cap),
             Event::PricePublished { zone, price } => self.ledger.set_price(self.capacity.fleet(), zone, *price),
             Event::CarbonPublished { zone, intensity } => {
                 self.ledger.set_intensity(self.capacity.fleet(), zone, *intensity);

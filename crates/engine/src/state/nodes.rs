@@ -90,6 +90,7 @@ impl State {
         // They were planned with what the cap left.
         self.replan_holds(|state, held| state.capacity.is_under(held, cap));
         self.capacity.set_cap(cap, watts);
+        self.note_lowered(cap);
         if watts == self.fleet().caps[cap.ix()].watts {
             self.caps.remove(&cap);
         } else {
@@ -99,6 +100,13 @@ impl State {
         if watts > before {
             self.start_unknown.clear();
             domains.iter().for_each(|(domain, _)| self.wake_under(*domain));
+        }
+    }
+
+    /// Takes note of a cap that more is drawn under than it allows.
+    pub(super) fn note_lowered(&mut self, cap: LimitIx) {
+        if self.capacity.limits()[cap.ix()].left_micro() < 0 {
+            self.lowered.insert(cap);
         }
     }
 

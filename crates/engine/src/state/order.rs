@@ -157,27 +157,15 @@ impl State {
         if let Some(only) = self.queue.only_awake() {
             return only;
         }
-        if self.policy.order != Order::FairShare {
-            let firsts = self.queue.awake().filter_map(|awake| self.first_of(awake));
-            return firsts.min_by_key(|lane| self.standing(*lane));
+        if matches!(self.policy.order, Order::Multifactor | Order::Cohort) {
+            let may = |awake: Awake<'_>, lane: LaneIx| awake.shape().is_none() || !self.lacks_quota(lane);
+            let lanes = self.queue.awake().flat_map(|awake| awake.in_order().filter(move |lane| may(awake, *lane)));
+            return lanes.min_by_key(|lane| self.standing(*lane));
         }
         let mut firsts = self.queue.take_firsts().unwrap_or_else(|| Box::new(self.firsts()));
         let next = Tier::ALL.into_iter().find_map(|tier| self.next_of(tier, &mut firsts));
         self.queue.know_firsts(firsts);
         next
-    }
-
-    fn first_of(&self, awake: Awake<'_>) -> Option<LaneIx> {
-        let mut lanes = awake.in_order().filter(|lane| self.may_be_tried(awake, *lane));
-        match self.policy.order {
-            Order::Turn => lanes.next(),
-            Order::FairShare | Order::Multifactor | Order::Cohort => lanes.min_by_key(|lane| self.standing(*lane)),
-        }
-    }
-
-    /// Whoever lacks quota now would fail; those to be tried in any case are told so, and why.
-    fn may_be_tried(&self, awake: Awake<'_>, lane: LaneIx) -> bool {
-        awake.shape().is_none() || !self.lacks_quota(lane)
     }
 
     /// The first lanes of each shape to be tried; most that lack quota are left out.
@@ -187,7 +175,8 @@ impl State {
         for awake in self.queue.awake() {
             let needs = awake.shape().filter(|_| self.tenants.is_active()).map(|shape| &self.needs[shape.ix()]);
             for tier in Tier::ALL {
-                firsts.late[tier as usize].extend(awake.in_turn(tier, Turn(0), |lane| self.lane_is_late(lane)).next());
+                firsts.by_turn[tier as usize]
+                    .extend(awake.in_turn(tier, Turn(0), |lane| self.goes_by_turn(lane)).next());
                 for (tenant, mut lanes) in awake.by_tenant(tier) {
                     // What is kept for one job is there for nobody else of its tenant.
                     let is_kept_for = self.tenants.promise().is_some_and(|kept| kept.is_of(tenant));
@@ -203,26 +192,26 @@ impl State {
                 }
             }
         }
-        let descending = |late: &mut Vec<(Turn, LaneIx)>| late.sort_unstable_by_key(|first| Reverse(*first));
-        firsts.late.iter_mut().for_each(descending);
+        let descending = |lanes: &mut Vec<(Turn, LaneIx)>| lanes.sort_unstable_by_key(|first| Reverse(*first));
+        firsts.by_turn.iter_mut().for_each(descending);
         let of_tenants = firsts.of_tenants.iter_mut().flat_map(BTreeMap::values_mut);
         of_tenants.for_each(|lanes| lanes.sort_unstable_by_key(|first| Reverse(*first)));
         firsts
     }
 
-    /// The first lane of a tier to be tried: whoever is late by turn, then by the shares of tenants. Those that were tried
+    /// The first lane of a tier to be tried: those that go by turn, then the others by the shares of tenants. Those that were tried
     /// since, or would fail for lack of quota, are left out, and the next of their shape comes in.
     fn next_of(&self, tier: Tier, firsts: &mut Firsts) -> Option<LaneIx> {
-        let late = &mut firsts.late[tier as usize];
-        while let Some((turn, lane)) = late.last().copied() {
+        let by_turn = &mut firsts.by_turn[tier as usize];
+        while let Some((turn, lane)) = by_turn.last().copied() {
             if self.is_to_be_tried(turn, lane) {
                 return Some(lane);
             }
-            late.pop();
+            by_turn.pop();
             let awake = self.queue.awake_beside(lane);
             let after = Turn(turn.0 + 1);
-            let next = awake.filter_map(|awake| awake.in_turn(tier, after, |lane| self.lane_is_late(lane)).next());
-            next.for_each(|next| insert_descending(late, next));
+            let next = awake.filter_map(|awake| awake.in_turn(tier, after, |lane| self.goes_by_turn(lane)).next());
+            next.for_each(|next| insert_descending(by_turn, next));
         }
         let (tenants, order) = (&mut firsts.of_tenants[tier as usize], &mut firsts.order[tier as usize]);
         let as_of = &mut firsts.as_of[tier as usize];
@@ -246,6 +235,11 @@ impl State {
             order.pop();
         }
         None
+    }
+
+    /// Whether only its turn tells when a lane is tried: shares do not count, or it has waited too long for that.
+    fn goes_by_turn(&self, lane: LaneIx) -> bool {
+        self.policy.order == Order::Turn || self.lane_is_late(lane)
     }
 
     fn is_to_be_tried(&self, turn: Turn, lane: LaneIx) -> bool {

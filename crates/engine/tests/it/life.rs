@@ -341,7 +341,7 @@ fn accounts_go_on_when_the_fleet_changes() {
 // Caps.
 
 #[test]
-fn a_cap_that_falls_stops_nobody_and_lets_nobody_in() {
+fn a_cap_that_falls_lets_nobody_in_until_it_rises() {
     let mut engine = Engine::new(fleet(MIXED), "backfill");
     let rack =
         |engine: &mut Engine| engine.submit(job(vec![within(gang(2, 4), "rack", Strength::Required)], Some(1000)));
@@ -351,11 +351,13 @@ fn a_cap_that_falls_stops_nobody_and_lets_nobody_in() {
     let grid =
         LimitIx(engine.state.fleet().caps.iter().position(|cap| cap.name == "north-grid").expect("it is there") as u32);
     engine.tell(Event::CapSet { cap: grid, watts: Watts::new(1000) });
-    assert!(engine.runs(running), "what runs goes on");
     let more: Vec<JobId> = (0..4).map(|_| rack(&mut engine)).collect();
     engine.pass(0);
     let runs = |engine: &Engine| more.iter().filter(|job| engine.runs(**job)).count();
     assert_eq!(runs(&engine), 0, "no domain at rack level is in the south");
+    engine.pass(120);
+    assert!(!engine.runs(running), "it has given its power back");
+    assert_eq!(runs(&engine), 0);
     let why = waiting(&mut engine, more[0]);
     let limits: Vec<LimitIx> = why
         .obstacles
@@ -374,6 +376,7 @@ fn a_cap_that_falls_stops_nobody_and_lets_nobody_in() {
     assert!(engine.state.caps_set().is_empty());
     engine.pass(0);
     assert_eq!(runs(&engine), 4, "power that comes back wakes who waits for it");
+    assert!(engine.runs(running), "whoever was there before first");
     fold_is_state(&engine);
 }
 
@@ -392,11 +395,12 @@ fn a_cap_that_could_never_bind_does_once_it_is_set_low() {
     engine.pass(50);
     engine.tell(Event::CapSet { cap, watts: Watts::new(3600 + 1600) });
     engine.pass(0);
-    assert_eq!(running(&engine), 3, "three are one too many already");
-    engine.pass(50);
-    assert_eq!(running(&engine), 1, "the last of them goes as power allows");
+    engine.pass(60);
+    assert_eq!(running(&engine), 1, "one has the power for it");
     engine.tell(Event::CapSet { cap, watts: Watts::new(50_000) });
-    let more: Vec<JobId> = (0..3).map(|_| engine.submit(job(vec![gang(1, 4)], Some(100)))).collect();
+    engine.pass(0);
+    engine.pass(100);
+    let more: Vec<JobId> = (0..4).map(|_| engine.submit(job(vec![gang(1, 4)], Some(100)))).collect();
     engine.pass(0);
     assert!(more.iter().all(|job| engine.runs(*job)), "as before, nothing binds");
     fold_is_state(&engine);

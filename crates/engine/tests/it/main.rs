@@ -3,6 +3,7 @@
 mod backfill;
 mod blast;
 mod crossing;
+mod curtail;
 mod defrag;
 mod elastic;
 mod evacuation;

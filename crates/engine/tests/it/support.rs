@@ -187,6 +187,7 @@ pub fn is_leaving(phase: &Phase) -> bool {
         StopReason::Preempted { .. }
             | StopReason::Reclaimed { .. }
             | StopReason::Resized { .. }
+            | StopReason::Curtailed
             | StopReason::Moved
             | StopReason::Drained
     )

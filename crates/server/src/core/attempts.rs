@@ -367,6 +367,7 @@ impl Verdict {
             StopReason::Preempted { .. } => "made room for a stronger job",
             StopReason::Reclaimed { .. } => "gave back quota that its tenant had borrowed",
             StopReason::ReservationEnded => "its reservation ended",
+            StopReason::Curtailed => "gave its power back for a lowered cap",
             StopReason::Moved => "moved elsewhere",
             StopReason::Retired => "no longer wanted",
             StopReason::Drained => "left a drained node",
@@ -390,6 +391,7 @@ impl Verdict {
         }
         match attempt.stop {
             Some(StopReason::Cancelled) => return Fate::Cancelled,
+            Some(StopReason::Curtailed) if !requeue => return Fate::Failed,
             // Whoever put it on hold may have released it since.
             Some(reason) if reason.saves_first() => return Fate::Requeued { held: record.held.by_user },
             Some(StopReason::TimeLimit) => return Fate::Failed,

@@ -34,8 +34,8 @@ use offtake_engine::{Event as EngineEvent, Fact as EngineFact, JobId, Policy, St
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_protocol::agent::{Join, Joined, Orders, Report};
 use offtake_protocol::rest::{
-    Defrag, JobState, JobView, JoinTokenMade, NodeView, PolicyView, Problem, ReservationView, Scale, StepRequest,
-    StepView, SubmittedBatch, TokenMade,
+    CapView, Defrag, JobState, JobView, JoinTokenMade, NodeView, PolicyView, Problem, ReservationView, Scale,
+    StepRequest, StepView, SubmittedBatch, TokenMade,
 };
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::{JobFile, Reservation, User};
@@ -162,6 +162,13 @@ pub enum Command {
     },
     /// A drained node takes work again.
     Resume(String),
+    /// A cap allows another draw.
+    SetCap {
+        /// The cap.
+        cap: String,
+        /// What, in watts; what the fleet declares where this is none.
+        watts: Option<u64>,
+    },
     /// The policy is set.
     SetPolicy(Box<Policy>),
     /// Work is moved so that a block comes free: for a job, or for those that are first in line.
@@ -213,6 +220,8 @@ pub enum Answer {
     Job(Box<JobView>),
     /// A node was changed: how it stands now.
     Node(Box<NodeView>),
+    /// A cap was set: how it stands now.
+    Cap(CapView),
     /// The policy in force.
     Policy(Box<PolicyView>),
     /// What is being moved.
@@ -554,7 +563,8 @@ impl Core {
             | EngineEvent::NodeProved { .. }
             | EngineEvent::FaultSeen { .. }
             | EngineEvent::NodeShared { .. }
-            | EngineEvent::CapSet { .. } => {}
+            | EngineEvent::CapSet { .. }
+            | EngineEvent::CurtailmentUnmet { .. } => {}
         }
     }
 

@@ -714,6 +714,59 @@ fn a_weaker_job_saves_its_work_and_makes_room() {
 }
 
 #[test]
+fn an_operator_lowers_a_cap_and_work_gives_way_until_it_is_reset() {
+    let text = r#"
+        name = "declared"
+        levels = ["site"]
+        accelerators.h100 = { idle_watts = 100, operating_watts = 600, peak_watts = 700 }
+        node_kinds.node = { accelerator = "h100", chips = 4, cpu_cores = 8, memory_gib = 16, base_watts = 500 }
+        sites.here = { pue = 1.0, nodes = { node = 3 } }
+        caps.grid = { on = "here", watts = 9000, meter = "facility", kind = "contract" }
+    "#;
+    let fleet =
+        Arc::new(offtake_fleet::parse(text, "test fleet", Path::new(""), &BTreeMap::new()).expect("it is valid"));
+    let mut world = World::on(settings(), Some(Arc::clone(&fleet)));
+    (0..3).for_each(|node| world.join(&fleet.node_name(NodeIx(node))));
+    let job = |tier: &str, requeue: bool| {
+        format!(
+            r#"{{"tier":"{tier}","requeue":{requeue},"command":["train"],"checkpoint_signal":"USR1","checkpoint_grace":"20s",
+               "gangs":[{{"workers":1,"chips":4,"memory":"1 GiB"}}]}}"#
+        )
+    };
+    let spot = world.submit(&job("spot", true));
+    let reserved = world.submit(&job("reserved", true));
+    let once = world.submit(&job("standard", false));
+    world.settle();
+    let set =
+        |world: &mut World, cap: &str, watts| world.ask(&operator(), Command::SetCap { cap: cap.to_owned(), watts });
+    let Ok(Answer::Cap(cap)) = set(&mut world, "grid", Some(7500)) else { unreachable!("the cap is set") };
+    assert_eq!((cap.watts, cap.declared_w, cap.used_w), (7500, Some(9000), 8700));
+    assert_eq!(world.state(spot), JobState::Stopping);
+    let reason = world.core.job(&operator(), spot).and_then(|detail| detail.job.reason);
+    assert_eq!(reason.as_deref(), Some("gives its power back for a lowered cap"));
+    world.now += 5_000;
+    world.settle();
+    let states = |world: &World| [spot, reserved, once].map(|job| world.state(job));
+    assert_eq!(states(&world), [JobState::Pending, JobState::Running, JobState::Running]);
+    set(&mut world, "grid", Some(5000)).expect("the cap is set");
+    world.settle();
+    assert_eq!(
+        states(&world),
+        [JobState::Pending, JobState::Running, JobState::Failed],
+        "it asked for no second start"
+    );
+    let Ok(Answer::Cap(cap)) = set(&mut world, "grid", None) else { unreachable!("the cap is reset") };
+    assert_eq!((cap.watts, cap.declared_w), (9000, None));
+    world.settle();
+    assert_eq!(states(&world)[0], JobState::Running);
+    let code = |answer: Result<Answer, Problem>| answer.expect_err("it is refused").code;
+    assert_eq!(code(set(&mut world, "mains", Some(1))), "unknown_cap");
+    assert_eq!(code(set(&mut world, "grid", Some(u64::MAX))), "invalid_watts");
+    let by_member = Command::SetCap { cap: "grid".to_owned(), watts: None };
+    assert_eq!(code(world.ask(&member("web"), by_member)), "forbidden");
+}
+
+#[test]
 fn another_agent_that_joins_as_a_lease_ends_does_not_run_what_the_first_ran() {
     let mut world = World::new(&["a"]);
     let job = world.submit(r#"{"command": ["work"], "restarts": 0, "requeue": false}"#);

@@ -253,6 +253,7 @@ impl Core {
                     StopReason::Preempted { .. } => "makes room for a stronger job",
                     StopReason::Reclaimed { .. } => "gives back quota that its tenant has borrowed",
                     StopReason::ReservationEnded => "its reservation has ended",
+                    StopReason::Curtailed => "gives its power back for a lowered cap",
                     StopReason::Moved => "is moved elsewhere",
                     StopReason::Retired => "is no longer wanted",
                     StopReason::Drained => "leaves a drained node",
@@ -396,7 +397,22 @@ impl Core {
             facility_w: figures.power.iter().map(|(_, _, facility)| facility).sum(),
             jobs: figures.jobs.into_iter().map(|(state, count)| (state.to_owned(), count)).collect(),
             domains: domains.collect(),
-            caps: figures.caps.into_iter().map(|(name, watts, used_w)| CapView { name, watts, used_w }).collect(),
+            caps: (0..fleet.caps.len()).map(|place| self.cap_at(place)).collect(),
+        }
+    }
+
+    /// A cap and what is drawn under it.
+    pub(super) fn cap_view(&self, name: &str) -> Option<CapView> {
+        self.state.fleet().caps.iter().position(|cap| cap.name == name).map(|place| self.cap_at(place))
+    }
+
+    fn cap_at(&self, place: usize) -> CapView {
+        let (cap, limit) = (&self.state.fleet().caps[place], &self.state.capacity().limits()[place]);
+        CapView {
+            name: cap.name.clone(),
+            watts: whole(limit.capacity()),
+            declared_w: (limit.capacity() != cap.watts).then(|| whole(cap.watts)),
+            used_w: whole(limit.load()),
         }
     }
 

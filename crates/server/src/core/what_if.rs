@@ -13,6 +13,7 @@ use offtake_workload::Service;
 
 use super::Core;
 use super::access::problem;
+use super::control::MOST_WATTS;
 use super::services::may_spread;
 use super::submit::{DEFAULT_TENANT, of_fault};
 use super::why::span;
@@ -206,7 +207,7 @@ fn window(cap: &WhatIfCap, now: Timestamp) -> Result<(Timestamp, Option<Timestam
     if until.is_some_and(|until| until <= from) {
         return Err(unknown("caps", format!("the cap on `{}` ends before it begins", cap.domain)));
     }
-    let watts = i64::try_from(cap.watts).ok().filter(|watts| *watts <= 1_000_000_000_000);
+    let watts = i64::try_from(cap.watts).ok().filter(|watts| *watts <= MOST_WATTS);
     let watts = watts.ok_or_else(|| unknown("caps", format!("{} W is more than any domain draws", cap.watts)))?;
     Ok((from, until, Watts::new(watts)))
 }

@@ -1,9 +1,9 @@
-//! Nodes and the fleet. A node's name may hold `/`: it is sent as `%2F`.
+//! Nodes, the fleet and its caps. A node's name may hold `/`: it is sent as `%2F`.
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use offtake_protocol::rest::{Drain, FleetView, NodeView, Problem};
+use offtake_protocol::rest::{CapView, Drain, FleetView, NodeView, Problem, SetCap};
 
 use super::body;
 use super::caller::{Asker, Writer};
@@ -54,11 +54,11 @@ pub(super) async fn drain(
     Named(name): Named<String>,
     request: Request,
 ) -> Result<Json<NodeView>, Refused> {
-    change(&server, &writer, request, |bytes| {
+    let drain = |bytes: &[u8]| {
         let Drain { reason } = body::parse(bytes)?;
         Ok(Command::Drain { node: name, reason })
-    })
-    .await
+    };
+    node(change(&server, &writer, request, drain).await?)
 }
 
 /// Has a drained node take work again.
@@ -73,7 +73,7 @@ pub(super) async fn resume(
     Named(name): Named<String>,
     request: Request,
 ) -> Result<Json<NodeView>, Refused> {
-    change(&server, &writer, request, |_| Ok(Command::Resume(name))).await
+    node(change(&server, &writer, request, |_| Ok(Command::Resume(name))).await?)
 }
 
 async fn change(
@@ -81,7 +81,7 @@ async fn change(
     writer: &Writer,
     request: Request,
     command: impl FnOnce(&[u8]) -> Result<Command, Problem>,
-) -> Result<Json<NodeView>, Refused> {
+) -> Result<Answer, Refused> {
     writer.is_operator()?;
     let (parts, body) = request.into_parts();
     let read = body::read(server, &parts.headers, body, body::OTHER).await?;
@@ -90,7 +90,11 @@ async fn change(
     }
     let command = command(&read.bytes)?;
     let key = writer.key(parts.method.as_str(), parts.uri.path(), &read.bytes);
-    match server.handle.command(writer.caller(), key, command).await? {
+    Ok(server.handle.command(writer.caller(), key, command).await?)
+}
+
+fn node(answer: Answer) -> Result<Json<NodeView>, Refused> {
+    match answer {
         Answer::Node(view) => Ok(Json(*view)),
         _ => Err(unexpected().into()),
     }
@@ -103,4 +107,27 @@ async fn change(
 )]
 pub(super) async fn fleet(State(server): App, _asker: Asker) -> Result<Json<FleetView>, Refused> {
     Ok(Json(server.handle.ask(|core| core.fleet()).await?))
+}
+
+/// Sets what a cap allows from now on. Work gives way at once where more is drawn under it, the weakest first.
+#[utoipa::path(
+    put, path = "/v1/caps/{name}", tag = "nodes", operation_id = "set_cap",
+    params(("name" = String, Path, description = "The cap; `/` in its name as `%2F`."), super::openapi::IdempotencyKey),
+    request_body = SetCap,
+    responses((status = 200, description = "The cap as it stands now.", body = CapView), WriteProblems)
+)]
+pub(super) async fn set_cap(
+    State(server): App,
+    writer: Writer,
+    Named(name): Named<String>,
+    request: Request,
+) -> Result<Json<CapView>, Refused> {
+    let set = |bytes: &[u8]| {
+        let SetCap { watts } = body::parse(bytes)?;
+        Ok(Command::SetCap { cap: name, watts })
+    };
+    match change(&server, &writer, request, set).await? {
+        Answer::Cap(view) => Ok(Json(view)),
+        _ => Err(unexpected().into()),
+    }
 }

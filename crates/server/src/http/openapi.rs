@@ -115,6 +115,7 @@ pub(super) enum WriteProblems {
         super::nodes::drain,
         super::nodes::resume,
         super::nodes::fleet,
+        super::nodes::set_cap,
         super::policy::get,
         super::policy::set,
         super::policy::tenants,

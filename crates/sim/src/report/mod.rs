@@ -165,10 +165,53 @@ pub struct PolicySummary {
     pub usd_per_useful_chip_hour: Option<f64>,
     /// Useful chip-hours per megawatt-hour.
     pub useful_chip_hours_per_mwh: f64,
+    /// What came of the scenario's grid events; none without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grid: Option<GridSummary>,
     /// Times that a cap was passed.
     pub cap_breaches: u64,
     /// Decisions taken.
     pub decisions: u64,
+}
+
+/// What came of the grid events that began.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct GridSummary {
+    /// How many began.
+    pub events: u64,
+    /// How many could be met.
+    pub feasible: u64,
+    /// Of these, how many were.
+    pub met: u64,
+    /// How many were held to their end once they were met.
+    pub held_to_end: u64,
+    /// How many were declared impossible to meet: more is drawn without any work.
+    pub declared_infeasible: u64,
+    /// For how long more was drawn than events allowed, those included that could not be met.
+    pub breach_seconds: f64,
+    /// Each of them.
+    pub lines: Vec<GridLine>,
+}
+
+/// What came of a grid event.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct GridLine {
+    /// Its name.
+    pub name: String,
+    /// When it began, from the start of simulated time.
+    pub at_s: f64,
+    /// For how long it held.
+    pub hold_s: f64,
+    /// What was drawn when it began.
+    pub before_mw: f64,
+    /// What was allowed.
+    pub target_mw: f64,
+    /// The most that was drawn once it was met; the least that can be drawn where it could not be.
+    pub response_mw: f64,
+    /// How long it took to be met; none where it was not.
+    pub met_after_s: Option<f64>,
+    /// Attempts that gave way.
+    pub stopped: u64,
 }
 
 /// How jobs that lost nodes went on: those with spares at once, the others when their turn and room came again.
@@ -361,10 +404,11 @@ fn is_false(value: &bool) -> bool {
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// Joined into one script, in this order: each part uses those before it.
-const SCRIPTS: [&str; 9] = [
+const SCRIPTS: [&str; 10] = [
     include_str!("base.js"),
     include_str!("answer.js"),
     include_str!("timeline.js"),
+    include_str!("grid.js"),
     include_str!("goodput.js"),
     include_str!("waits.js"),
     include_str!("policies.js"),

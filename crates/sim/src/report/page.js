@@ -26,6 +26,7 @@ function themeButton() {
 themeButton();
 drawAnswer();
 drawTimeline();
+drawGrid();
 drawGoodput();
 drawWaits();
 drawPolicies();

@@ -35,7 +35,25 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) reservations: Vec<Reservation>,
     #[serde(default)]
+    pub(super) grid_events: Vec<GridEventFile>,
+    #[serde(default)]
     pub(super) sources: Vec<SourceFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GridEventFile {
+    pub(super) name: String,
+    pub(super) on: Option<String>,
+    pub(super) cap: Option<String>,
+    #[serde(with = "human::timestamp")]
+    pub(super) at: Timestamp,
+    #[serde(with = "human::duration")]
+    pub(super) hold: Duration,
+    pub(super) cut: Option<f64>,
+    pub(super) megawatts: Option<f64>,
+    pub(super) kilowatts: Option<f64>,
+    pub(super) watts: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,6 +2,7 @@
 
 mod failures;
 mod file;
+mod grid;
 mod signals;
 mod work;
 
@@ -165,6 +166,7 @@ impl Reader {
         let mut fleet = offtake_fleet::read(&self.dir.join(&file.fleet), &file.parameters)?;
         let mut notes = file.notes.clone();
         self.lay_zones(&file, &mut fleet, &mut notes)?;
+        let grid_events = self.grid_events(&file.grid_events, &mut fleet)?;
         for (name, policy) in &policies {
             let wrong = |error: PolicyError| self.fault("policies", format!("names `{name}`"), error.message);
             policy.check_on(&fleet).map_err(wrong)?;
@@ -172,6 +174,7 @@ impl Reader {
         let fleet = Arc::new(fleet);
         let failures = self.failures(file.failures.as_ref(), &fleet, seed)?;
         let (workload, start) = self.workload(&file, &fleet, seed, &mut notes)?;
+        self.check_grid_events(&grid_events, start)?;
         let overestimate = self.overestimate(file.workload.overestimate, &mut notes)?;
         let mut services = workload.services;
         services.extend(file.services.iter().map(|ServiceText(service)| service.clone()));
@@ -196,6 +199,7 @@ impl Reader {
                 overestimate,
                 services: services.into_iter().map(Arc::new).collect(),
                 reservations: file.reservations.into_iter().map(Arc::new).collect(),
+                grid_events,
                 start,
                 horizon: file.horizon,
                 signals,

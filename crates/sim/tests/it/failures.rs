@@ -103,6 +103,7 @@ pub fn setup(jobs: Vec<Job>, horizon: Option<Duration>, failures: Option<Failure
     jobs.sort_by_key(|job| job.submitted);
     Setup {
         reservations: Vec::new(),
+        grid_events: Vec::new(),
         fleet: Arc::new(fleet.expect("the test's fleet is valid")),
         jobs: jobs.into_iter().map(Arc::new).collect(),
         overestimate: None,

@@ -5,4 +5,5 @@ mod crossing;
 mod dependencies;
 mod estimates;
 mod failures;
+mod grid;
 mod reservations;
