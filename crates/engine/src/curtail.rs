@@ -119,37 +119,37 @@ impl State {
 }
 
 /// Work that gives back as much as is `needed`, all of it where that is not enough: whoever loses least for what it gives,
-/// until it is enough; then without those that it is enough without, and with a cheaper last one where there is one.
+/// the largest of those that cost alike, as long as it is not more than is needed; and to close the gap one that is.
 fn cheapest(givers: &[Giver], needed: i64) -> Vec<Giver> {
     let mut order = givers.to_vec();
-    let dearer = |a: &Giver, b: &Giver| {
+    order.sort_unstable_by(|a, b| {
         let (a_cost, b_cost) = (u128::from(a.loss) * b.gives as u128, u128::from(b.loss) * a.gives as u128);
-        // Of work that costs alike the smallest goes first, so that little more than enough is given, and of that the youngest.
-        a_cost.cmp(&b_cost).then(a.gives.cmp(&b.gives)).then(b.job.cmp(&a.job))
-    };
-    order.sort_unstable_by(dearer);
-    let mut given = 0;
-    let enough = order.iter().position(|giver| {
-        given += giver.gives;
-        given >= needed
+        a_cost.cmp(&b_cost).then(b.gives.cmp(&a.gives)).then(b.job.cmp(&a.job))
     });
-    let Some(enough) = enough else { return order };
-    let others = order.split_off(enough + 1);
-    order.sort_by_key(|giver| Reverse(giver.loss));
-    order.retain(|giver| {
-        let is_spare = given - giver.gives >= needed;
-        if is_spare {
-            given -= giver.gives;
-        }
-        !is_spare
-    });
-    // One of those left over may do for the dearest that was chosen.
-    if let Some(dearest) = order.first().copied() {
-        let lacking = needed - (given - dearest.gives);
-        let instead = others.iter().filter(|other| other.gives >= lacking).min_by_key(|other| (other.loss, other.job));
-        if let Some(instead) = instead.filter(|other| other.loss < dearest.loss) {
-            order[0] = *instead;
+    let (mut taken, mut rest, mut lost) = (Vec::new(), needed, 0);
+    // The least that is lost in all by closing the gap with one, that one, and how many were taken before it.
+    let mut best: Option<(u64, Giver, usize)> = None;
+    for giver in order {
+        if giver.gives >= rest {
+            let all = lost + giver.loss;
+            if best.is_none_or(|(least, ..)| all < least) {
+                best = Some((all, giver, taken.len()));
+            }
+        } else if best.is_none_or(|(least, ..)| lost + giver.loss < least) {
+            taken.push(giver);
+            (rest, lost) = (rest - giver.gives, lost + giver.loss);
         }
     }
-    order
+    let Some((_, last, before)) = best else { return taken };
+    taken.truncate(before);
+    taken.push(last);
+    // What closes the gap may give so much that some of the others need not.
+    let mut spare = taken.iter().map(|giver| giver.gives).sum::<i64>() - needed;
+    taken.sort_unstable_by_key(|giver| (Reverse(giver.loss), giver.job));
+    taken.retain(|giver| {
+        let is_in_vain = giver.gives <= spare;
+        spare -= if is_in_vain { giver.gives } else { 0 };
+        !is_in_vain
+    });
+    taken
 }

@@ -16,6 +16,8 @@ use crate::terminal::{print, print_json, table};
 pub enum Command {
     /// Fill a synthetic fleet and place and release gangs at that level
     Engine(engine::Arguments),
+    /// Fill a synthetic fleet, and tell all its sites to draw less
+    Curtail(engine::curtail::Arguments),
     /// Fill a cluster of the openb format, one pod at a time, under each packing
     Packing(PackingArguments),
     /// Submit jobs to a server of its own, as fast as it takes them
@@ -58,6 +60,7 @@ pub struct PackingArguments {
 pub fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Engine(arguments) => engine::run(arguments),
+        Command::Curtail(arguments) => engine::curtail::run(arguments),
         Command::Packing(arguments) => pack(arguments),
         Command::Submit(arguments) => live::submit::run(arguments),
         Command::Lifecycle(arguments) => live::lifecycle::run(arguments),

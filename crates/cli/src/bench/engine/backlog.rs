@@ -79,16 +79,16 @@ pub fn measure(fleet: Arc<Fleet>, policy: Policy, arguments: &Arguments) -> anyh
     })
 }
 
-struct Backlog {
-    state: State,
+pub(super) struct Backlog {
+    pub state: State,
     rng: Rng,
     facts: Vec<Fact>,
-    running: Vec<JobId>,
+    pub running: Vec<JobId>,
     next: u64,
 }
 
 impl Backlog {
-    fn new(fleet: Arc<Fleet>, policy: Policy, seed: u64) -> Self {
+    pub fn new(fleet: Arc<Fleet>, policy: Policy, seed: u64) -> Self {
         let mut state = State::default();
         let at = Timestamp::EPOCH;
         state.apply(&Fact { at, event: Event::FleetLoaded { fleet } });
@@ -123,7 +123,7 @@ impl Backlog {
     }
 
     /// Fills the fleet, with as many jobs as it should run: where too few run for the chips in use, small ones come.
-    fn fill(&mut self) {
+    pub fn fill(&mut self) {
         let chips = self.state.fleet().chips();
         let (target, jobs) = (chips * LEVEL_PERCENT / 100, chips * RUNNING_PER_MILLION / 1_000_000);
         let (mut in_use, mut misses) = (0, 0);

@@ -1,6 +1,7 @@
 //! `offtake bench engine`: what a decision costs on a fleet of any size, nearly full.
 
 mod backlog;
+pub mod curtail;
 mod mix;
 mod steps;
 
