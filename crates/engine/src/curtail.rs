@@ -18,11 +18,11 @@ use crate::state::{Phase, State};
 
 /// What gives power back under a cap.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Curtailment {
+struct Curtailment {
     /// Work to be stopped.
-    pub stops: Vec<JobId>,
+    stops: Vec<JobId>,
     /// What is drawn under the cap with no work at all, where that is more than it allows.
-    pub least: Option<Watts>,
+    least: Option<Watts>,
 }
 
 /// Work that draws power under a cap.
@@ -68,7 +68,7 @@ pub fn curtail(state: &mut State, facts: &mut Vec<Fact>) {
 
 impl State {
     /// What has to give way for a cap to hold; none where it holds, or will once what is being stopped has ended.
-    pub fn curtailment_under(&self, cap: LimitIx) -> Option<Curtailment> {
+    fn curtailment_under(&self, cap: LimitIx) -> Option<Curtailment> {
         let limit = self.capacity.limits().get(cap.ix())?;
         let mut over = -limit.left_micro();
         if over <= 0 {

@@ -34,7 +34,6 @@ mod tenants;
 
 pub use admission::Admission;
 pub use capacity::{Capacity, Class, Classes, Draw, FreeVector, Limit, LimitIx, Withheld};
-pub use curtail::Curtailment;
 pub use decide::decide;
 pub use defrag::{Defragmentation, Move, carry_out as carry_out_moves};
 pub use displaceable::starts_again;

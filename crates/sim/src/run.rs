@@ -157,7 +157,7 @@ pub struct Broken {
 /// Runs one policy over a setup.
 ///
 /// # Errors
-/// [`Broken`] when the daily recount finds an invariant broken: a fault of the engine.
+/// [`Broken`] when a recount finds an invariant broken: a fault of the engine.
 pub fn run(setup: &Setup, policy: Policy, observer: &mut dyn Observer) -> Result<Outcome, Broken> {
     let mut run = Run::new(setup, policy);
     run.open();
@@ -359,7 +359,7 @@ impl<'a> Run<'a> {
         self.outcome.decisions += self.course.decided.len() as u64;
     }
 
-    /// Takes note of what was decided, samples the timeline, recounts once a day.
+    /// Takes note of what was decided, samples the timeline, recounts now and then.
     fn observe(&mut self, now: Timestamp) -> Result<(), Broken> {
         let mut passed = Vec::new();
         for fact in &self.course.decided {
