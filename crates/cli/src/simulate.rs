@@ -308,19 +308,21 @@ fn text(scenario: &Scenario, ran: &[Ran], summaries: &[PolicySummary]) -> String
 
 /// What came of the grid events.
 fn grid(grid: &GridSummary) -> String {
-    let slowest = grid.lines.iter().filter_map(|line| line.met_after_s).fold(0.0, f64::max);
     let stopped: u64 = grid.lines.iter().map(|line| line.stopped).sum();
+    let met = match (grid.feasible, grid.met, grid.held_to_end) {
+        (0, ..) => "none could be met".to_owned(),
+        (feasible, met, held) if met == feasible && held == met => {
+            format!("all {} that could be met were, in time and to their end", grouped(feasible))
+        }
+        (feasible, met, held) => {
+            format!("{} of {} met in time, {} to their end", grouped(met), grouped(feasible), grouped(held))
+        }
+    };
     let unmet = match grid.declared_infeasible {
         0 => String::new(),
         unmet => format!("; {} asked for less than idle nodes draw", grouped(unmet)),
     };
-    format!(
-        "\nGrid events: {} of {} met, the slowest after {}{unmet}; {} attempts gave way.\n",
-        grouped(grid.met),
-        grouped(grid.events),
-        span(slowest),
-        grouped(stopped)
-    )
+    format!("\nGrid events: {met}{unmet}; {} attempts gave way.\n", grouped(stopped))
 }
 
 fn span(seconds: f64) -> String {

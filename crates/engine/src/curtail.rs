@@ -1,29 +1,32 @@
-//! Curtailment: of what is drawn over a cap that was lowered as much is given back as it takes, and the least is lost.
+//! Curtailment: of what is drawn over a cap that was lowered, or is about to be, as much is given back as it takes, and the
+//! least is lost.
 //!
 //! Weaker tiers give before stronger ones, whatever it costs. Within a tier those give first that start again, replicas
 //! above what their services need among them, then replicas that are needed, then what is lost for good. Among alike work
-//! it is stopped that loses the least for the watts that it gives back: what it has not saved, and the time until it has
+//! it is stopped that loses the least for the watts that it gives back: what it does not save, and the time until it has
 //! started again. Who is stopped waits at its turn, and starts again once the cap leaves it power.
+//!
+//! Of a curtailment that is announced everybody learns in time: from then on what outlasts its beginning starts only within
+//! what it will leave, as if that were held for a job. Who has to be stopped is stopped as late as it can be: early enough
+//! to save its work, one after the other on the storage of its site (the writes share its bandwidth), and those that have
+//! nothing to save, or no time to, at the last moment.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-use offtake_units::Watts;
-use offtake_workload::Tier;
+use offtake_fleet::SiteIx;
+use offtake_units::{Duration, Timestamp, Watts};
+use offtake_workload::{Job, Tier};
 
 use crate::capacity::LimitIx;
 use crate::decide::propose;
-use crate::fact::{Event, Fact, JobId, StopReason};
+use crate::fact::{Curtailment, CurtailmentId, Event, Fact, JobId, Placement, StopReason};
 use crate::preempt::{loss, starts_again};
 use crate::state::{Phase, State};
 
-/// What gives power back under a cap.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Curtailment {
-    /// Work to be stopped.
-    stops: Vec<JobId>,
-    /// What is drawn under the cap with no work at all, where that is more than it allows.
-    least: Option<Watts>,
-}
+/// Who is stopped without time to save its work is told so long before its power is to be gone: for the signals, and for
+/// what a host needs to end a process.
+const LAST_MOMENT: Duration = Duration::from_secs(10);
 
 /// Work that draws power under a cap.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,23 @@ struct Giver {
     loss: u64,
     /// What it gives back, in millionths of a watt.
     gives: i64,
+    /// How it saves its work first; none where it never does.
+    saving: Option<Saving>,
+}
+
+/// What it takes to save work on the storage of a site.
+#[derive(Clone, Copy, Debug)]
+struct Saving {
+    site: SiteIx,
+    grace: Duration,
+    /// With the storage to itself.
+    write: Duration,
+}
+
+impl Saving {
+    fn takes(self) -> Duration {
+        self.grace.max(self.write)
+    }
 }
 
 /// What the stop of work means to its owner, the least first.
@@ -47,6 +67,28 @@ enum Loses {
     All,
 }
 
+/// Curtailments begin and are over. What cannot be had is declared at once.
+pub fn keep_curtailments(state: &mut State, facts: &mut Vec<Fact>) {
+    let now = state.now();
+    let ids: Vec<CurtailmentId> = state.curtailments.keys().copied().collect();
+    for curtailment in ids {
+        let Some(announced) = state.curtailments.get(&curtailment) else { continue };
+        let Curtailment { cap, watts, from, until, .. } = announced.spec;
+        let (begun, declared) = (announced.begun, announced.least);
+        if until <= now {
+            propose(state, facts, Event::CurtailmentEnded { curtailment });
+            continue;
+        }
+        let least = state.capacity.limits()[cap.ix()].idle();
+        if least > watts && declared != Some(least) {
+            propose(state, facts, Event::CurtailmentUnmet { cap, least, curtailment: Some(curtailment) });
+        }
+        if from <= now && !begun {
+            propose(state, facts, Event::CurtailmentBegan { curtailment });
+        }
+    }
+}
+
 /// Stops work under the caps that were lowered since the last pass, the narrowest first, as what gives way under one does
 /// under those around it.
 pub fn curtail(state: &mut State, facts: &mut Vec<Fact>) {
@@ -56,34 +98,102 @@ pub fn curtail(state: &mut State, facts: &mut Vec<Fact>) {
         domains.map(|(domain, _)| state.fleet().domains[domain.ix()].nodes.len()).sum::<usize>()
     });
     for cap in lowered {
-        let Some(Curtailment { stops, least }) = state.curtailment_under(cap) else { continue };
+        let Some(limit) = state.capacity.limits().get(cap.ix()) else { continue };
+        let over = -limit.left_micro();
+        if over <= 0 {
+            continue;
+        }
+        let (stops, over) = state.relief(cap, over, Timestamp::EPOCH, Duration::ZERO);
+        for giver in stops {
+            propose(state, facts, Event::JobStopping { job: giver.job, reason: StopReason::Curtailed });
+        }
+        let of_cap = |announced: &crate::state::Announced| announced.spec.cap == cap && announced.least.is_some();
+        if over > 0 && !state.curtailments.values().any(of_cap) {
+            let allowed = state.capacity.limits()[cap.ix()].capacity();
+            let least = allowed + Watts::new(over.unsigned_abs().div_ceil(1_000_000) as i64);
+            propose(state, facts, Event::CurtailmentUnmet { cap, least, curtailment: None });
+        }
+    }
+}
+
+/// Stops work in time under caps that are about to be curtailed.
+pub fn prepare(state: &mut State, facts: &mut Vec<Fact>) {
+    let now = state.now();
+    let due = |announced: &crate::state::Announced| !announced.begun && announced.look_at.is_none_or(|at| at <= now);
+    let mut ahead: Vec<(CurtailmentId, Curtailment)> = state
+        .curtailments
+        .iter()
+        .filter(|(_, announced)| due(announced))
+        .map(|(id, announced)| (*id, announced.spec.clone()))
+        .collect();
+    ahead.sort_by_key(|(id, spec)| (spec.from, *id));
+    for (id, spec) in ahead {
+        let (stops, look_at) = state.preparation(id, &spec);
         for job in stops {
             propose(state, facts, Event::JobStopping { job, reason: StopReason::Curtailed });
         }
-        if let Some(least) = least {
-            propose(state, facts, Event::CurtailmentUnmet { cap, least });
+        if let Some(announced) = state.curtailments.get_mut(&id) {
+            announced.look_at = Some(look_at);
         }
     }
 }
 
 impl State {
-    /// What has to give way for a cap to hold; none where it holds, or will once what is being stopped has ended.
-    fn curtailment_under(&self, cap: LimitIx) -> Option<Curtailment> {
-        let limit = self.capacity.limits().get(cap.ix())?;
-        let mut over = -limit.left_micro();
+    /// Who is stopped now so that a curtailment that is to come is met, and when to look again.
+    fn preparation(&self, id: CurtailmentId, spec: &Curtailment) -> (Vec<JobId>, Timestamp) {
+        let time = spec.from - self.now();
+        let last = spec.from - LAST_MOMENT;
+        let left = self.hold_of(JobId::of_curtailment(id)).and_then(|hold| hold.leaves().next());
+        let over = left.map_or(0, |(_, left)| -left);
         if over <= 0 {
-            return None;
+            return (Vec::new(), last);
         }
-        let surplus = self.surplus_replicas();
-        let mut givers = Vec::new();
+        let (stops, _) = self.relief(spec.cap, over, spec.from, time);
+        if time <= LAST_MOMENT {
+            return (stops.into_iter().map(|giver| giver.job).collect(), spec.from);
+        }
+        let (saving, lead) = saved_in(&stops, time);
+        match saving.is_empty() || lead < time {
+            true => (Vec::new(), last.min(spec.from - lead)),
+            false => (saving, last),
+        }
+    }
+
+    /// Work to be stopped so that `over` less is drawn under a cap, in millionths of a watt, by such as outlasts an instant
+    /// and has so much time to save itself; and what is still over then.
+    fn relief(&self, cap: LimitIx, over: i64, after: Timestamp, time: Duration) -> (Vec<Giver>, i64) {
+        let (mut givers, stopping) = self.givers(cap, after, time);
+        let mut over = over - stopping;
+        let mut stops = Vec::new();
+        givers.sort_unstable_by_key(|giver| (giver.rank, giver.job));
+        for alike in givers.chunk_by(|a, b| a.rank == b.rank) {
+            if over <= 0 {
+                break;
+            }
+            let chosen = cheapest(alike, over);
+            over -= chosen.iter().map(|giver| giver.gives).sum::<i64>();
+            stops.extend(chosen);
+        }
+        stops.sort_unstable_by_key(|giver| giver.job);
+        (stops, over)
+    }
+
+    /// Work under a cap that outlasts an instant, and what that gives back which is being stopped already.
+    fn givers(&self, cap: LimitIx, after: Timestamp, time: Duration) -> (Vec<Giver>, i64) {
+        let policy = self.policy.preemption.clone().unwrap_or_default();
+        let (surplus, now) = (self.surplus_replicas(), self.now());
+        let (mut givers, mut stopping) = (Vec::new(), 0);
         for (job, work) in self.running() {
-            let Phase::Running { shape, placement, placed, since, stage, .. } = &work.phase else { continue };
+            let Phase::Running { shape, placement, placed, since, ends, stage } = &work.phase else { continue };
+            if *ends <= after {
+                continue;
+            }
             let gives = self.draw_under(cap, *shape, placement);
             if gives <= 0 {
                 continue;
             }
             if stage.is_stopping() {
-                over -= gives;
+                stopping += gives;
                 continue;
             }
             let is_replica = work.spec.service.is_some();
@@ -92,30 +202,51 @@ impl State {
                 () if is_replica || starts_again(&work.spec) => Loses::Time,
                 () => Loses::All,
             };
-            let policy = self.policy.preemption.clone().unwrap_or_default();
-            let now = self.now();
+            let saving = self.saving(&work.spec, placement);
+            let is_saved = saving.is_some_and(|saving| saving.takes() <= time);
             // What a replica has served is served.
-            let (placed, since) = if is_replica { (now, now) } else { (*placed, *since) };
+            let (placed, since) = if is_replica || is_saved { (now, now) } else { (*placed, *since) };
             let loss = loss(&policy, &work.spec, self.shape(*shape).chip_milli(), now - placed, now - since);
-            givers.push(Giver { job, rank: (Reverse(work.spec.tier), loses), loss, gives });
+            givers.push(Giver { job, rank: (Reverse(work.spec.tier), loses), loss, gives, saving });
         }
-        if over <= 0 {
-            return None;
-        }
-        let mut stops = Vec::new();
-        givers.sort_unstable_by_key(|giver| (giver.rank, giver.job));
-        for alike in givers.chunk_by(|a, b| a.rank == b.rank) {
-            let chosen = cheapest(alike, over);
-            over -= chosen.iter().map(|giver| giver.gives).sum::<i64>();
-            stops.extend(chosen.into_iter().map(|giver| giver.job));
-            if over <= 0 {
-                break;
-            }
-        }
-        stops.sort_unstable();
-        let least = (over > 0).then(|| limit.capacity() + Watts::new(over.unsigned_abs().div_ceil(1_000_000) as i64));
-        Some(Curtailment { stops, least })
+        (givers, stopping)
     }
+
+    /// What it takes to save the work of a job where it runs.
+    fn saving(&self, job: &Job, placement: &Placement) -> Option<Saving> {
+        let bytes = u128::from(job.checkpoint?.bytes);
+        let grace = self.policy.preemption.clone().unwrap_or_default().grace_of(job);
+        let first = placement.slots().next()?.nodes.first;
+        let site = self.fleet().domains[self.fleet().nodes[first.ix()].domain.ix()].site;
+        let bandwidth = self.fleet().sites[site.ix()].storage_bandwidth.map_or(u128::MAX, u128::from).max(1);
+        let write = Duration::from_millis(i64::try_from((bytes * 1000).div_ceil(bandwidth)).unwrap_or(i64::MAX / 4));
+        Some(Saving { site, grace, write })
+    }
+
+    /// How long a job takes to save its work where it runs, with the storage to itself; none where it never does.
+    pub fn time_to_save(&self, job: &Job, placement: &Placement) -> Option<Duration> {
+        self.saving(job, placement).map(Saving::takes)
+    }
+}
+
+/// Those of some that can save their work in a time, one after the other at each site, the largest first; and how long that
+/// takes them.
+fn saved_in(givers: &[Giver], time: Duration) -> (Vec<JobId>, Duration) {
+    let mut savers: Vec<(&Giver, Saving)> = givers.iter().filter_map(|giver| Some((giver, giver.saving?))).collect();
+    savers.sort_unstable_by_key(|(giver, _)| (Reverse(giver.gives), giver.job));
+    let mut busy: BTreeMap<SiteIx, Duration> = BTreeMap::new();
+    let (mut saved, mut lead) = (Vec::new(), Duration::ZERO);
+    for (giver, Saving { site, grace, write }) in savers {
+        let busy = busy.entry(site).or_default();
+        let done = *busy + write;
+        if done.max(grace) <= time {
+            *busy = done;
+            lead = lead.max(done).max(grace);
+            saved.push(giver.job);
+        }
+    }
+    saved.sort_unstable();
+    (saved, lead)
 }
 
 /// Work that gives back as much as is `needed`, all of it where that is not enough: whoever loses least for what it gives,

@@ -34,7 +34,9 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     admit(state, facts);
     health::judge(state, facts);
     reserve::keep_windows(state, facts);
+    curtail::keep_curtailments(state, facts);
     curtail::curtail(state, facts);
+    curtail::prepare(state, facts);
     crossing::cross(state, facts);
     preempt::look_again(state);
     loop {

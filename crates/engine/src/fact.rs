@@ -23,17 +23,30 @@ impl JobId {
     /// below.
     pub const REPLICAS: u64 = 1 << 63;
 
-    /// What windows of reservations keep is held under identities from here up to those of replicas.
+    /// What windows of reservations keep is held under identities from here up to those of curtailments.
     const WINDOWS: u64 = 1 << 62;
+
+    /// What curtailments that are to come keep free is held under identities from here up to those of replicas.
+    const CURTAILMENTS: u64 = 3 << 61;
 
     /// The identity under which a reservation's window is held.
     pub const fn of_window(reservation: ReservationId) -> Self {
         Self(Self::WINDOWS | reservation.0)
     }
 
+    /// The identity under which the power is held that a curtailment takes.
+    pub const fn of_curtailment(curtailment: CurtailmentId) -> Self {
+        Self(Self::CURTAILMENTS | curtailment.0)
+    }
+
     /// Whether it is a reservation's window and no job.
     pub const fn is_window(self) -> bool {
-        self.0 & Self::WINDOWS != 0 && self.0 < Self::REPLICAS
+        Self::WINDOWS <= self.0 && self.0 < Self::CURTAILMENTS
+    }
+
+    /// Whether it is a job or a replica, and nothing else that capacity is held for.
+    pub(crate) const fn is_job(self) -> bool {
+        self.0 < Self::WINDOWS || Self::REPLICAS <= self.0
     }
 
     /// The reservation whose window it is.
@@ -46,6 +59,26 @@ impl JobId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ReservationId(pub u64);
+
+/// Identity of a curtailment; given by whoever announces it, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CurtailmentId(pub u64);
+
+/// A planned reduction of power: for a time a cap allows less.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Curtailment {
+    /// Its name, in the words of whoever asks for it.
+    pub name: String,
+    /// The cap.
+    pub cap: LimitIx,
+    /// What it allows.
+    pub watts: Watts,
+    /// By when no more is drawn.
+    pub from: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+}
 
 /// Identity of a service; given by whoever submits, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -332,12 +365,33 @@ pub enum Event {
         /// What it allows.
         watts: Watts,
     },
-    /// A cap was lowered so far that it is exceeded with all work under it stopped. It changes nothing.
+    /// Power is to be given back for a time. Until then no work starts that would have to be stopped for it, and so much
+    /// is stopped in time that no more is drawn.
+    CurtailmentAnnounced {
+        /// Its identity.
+        curtailment: CurtailmentId,
+        /// What is asked for.
+        spec: Curtailment,
+    },
+    /// The time of a curtailment has come: its cap allows no more than it says.
+    CurtailmentBegan {
+        /// The curtailment.
+        curtailment: CurtailmentId,
+    },
+    /// A curtailment is over, or withdrawn: its cap allows what it did.
+    CurtailmentEnded {
+        /// The curtailment.
+        curtailment: CurtailmentId,
+    },
+    /// A cap was lowered, or is to be lowered, so far that it is exceeded with all work under it stopped.
     CurtailmentUnmet {
         /// The cap.
         cap: LimitIx,
         /// What is drawn under it then.
         least: Watts,
+        /// The curtailment that asks for it; none where the cap was set.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        curtailment: Option<CurtailmentId>,
     },
     /// The electricity price of a zone, from now on.
     PricePublished {

@@ -39,7 +39,9 @@ pub use defrag::{Defragmentation, Move, carry_out as carry_out_moves};
 pub use displaceable::starts_again;
 pub use elastic::speed;
 pub use explain::{Explanation, Nearest, Need, Obstacle, Placed, Promise, Waiting};
-pub use fact::{Event, Fact, Fault, JobId, NodeRange, Placement, ReservationId, ServiceId, Slot, StopReason};
+pub use fact::{
+    Curtailment, CurtailmentId, Event, Fact, Fault, JobId, NodeRange, Placement, ReservationId, ServiceId, Slot, StopReason,
+};
 pub use history::series;
 pub use ledger::{ChipTime, Ledger, SiteAccount};
 pub use opening::Opening;
@@ -52,5 +54,5 @@ pub use queue::{Blocked, Queue};
 pub use request::Refusal;
 pub use reserve::{Unmet, Window};
 pub use risk::{CHIP_HOURS_BETWEEN_FAILURES, Risk};
-pub use state::{Ended, Hold, Image, NodeCondition, Phase, Reserved, ServiceState, Stage, State, Unfit, Work};
+pub use state::{Announced, Ended, Hold, Image, NodeCondition, Phase, Reserved, ServiceState, Stage, State, Unfit, Work};
 pub use tenants::{Counted, Entitled, Limits, Load, Quota, QuotaView, Tenant, TenantTree, TenantView};

@@ -170,9 +170,12 @@ impl Course {
         [self.next_end(), self.next_leaving()].into_iter().flatten().min()
     }
 
-    /// When a window of a reservation ends next, a node has proved itself, or a job has waited for a level long enough.
+    /// When a window of a reservation ends next, a node has proved itself, a job has waited for a level long enough, or a
+    /// curtailment asks for something.
     pub fn next_due(&self) -> Option<Timestamp> {
-        let due = [self.state.next_window(), self.state.next_proof(), self.state.next_crossing()].into_iter().flatten();
+        let state = &self.state;
+        let due = [state.next_window(), state.next_proof(), state.next_crossing(), state.next_curtailment()];
+        let due = due.into_iter().flatten();
         due.filter(|at| *at > self.state.now()).min()
     }
 
@@ -238,12 +241,19 @@ impl Course {
         self.tell(now, Event::ReplicaRetired { service: ServiceId(service), replica });
     }
 
-    /// A job is being stopped for another. It uses its grace to save its work as it is now; with nothing to save it is
-    /// gone at once.
+    /// A job is being stopped for another, or for its power. It uses its grace to save its work as it is now; with nothing
+    /// to save, or too little time to, it is gone at once.
     fn leave(&mut self, now: Timestamp, job: JobId) {
         let Some(work) = self.state.job(job) else { return };
-        let Phase::Running { ends, stage: Stage::Stopping(_), .. } = work.phase else { return };
-        let (number, saves) = (work.attempts, work.spec.checkpoint.is_some());
+        let Phase::Running { ends, stage: Stage::Stopping(reason), placement, .. } = &work.phase else { return };
+        let (ends, number) = (*ends, work.attempts);
+        let saves = match reason {
+            StopReason::Curtailed => {
+                let takes = self.state.time_to_save(&work.spec, placement);
+                takes.is_some_and(|takes| takes <= ends - now)
+            }
+            _ => work.spec.checkpoint.is_some(),
+        };
         let sound = self.fail(now, job).is_some();
         let at = if saves && sound { ends } else { now };
         self.leaving.push(Reverse((at, job, number, if saves && sound { Kept::All } else { Kept::Saved })));

@@ -1,8 +1,9 @@
 //! Grid events: for a time a cap allows less, and what came of it.
 
-use offtake_engine::{Event, Fact, LimitIx, State, StopReason};
+use offtake_engine::{Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, Phase, Stage, State, StopReason, Work};
 use offtake_fleet::{Cap, CapKind, CapTarget, DomainIx, Fleet, Meter};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
+use offtake_workload::Tier;
 
 use crate::course::Course;
 
@@ -13,7 +14,9 @@ pub struct GridEvent {
     pub name: String,
     /// The cap.
     pub cap: LimitIx,
-    /// From when.
+    /// When everybody learns of it.
+    pub announced: Timestamp,
+    /// By when no more is drawn.
     pub at: Timestamp,
     /// Until when.
     pub until: Timestamp,
@@ -26,27 +29,36 @@ pub struct GridEvent {
 pub enum Cut {
     /// The cap allows so much.
     To(Watts),
-    /// It allows this share less than is drawn when the event begins.
+    /// It allows this share less than is drawn when the event is announced.
     By(Ppm),
 }
 
 /// What came of a grid event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GridOutcome {
-    /// What was drawn when it began.
+    /// What was drawn when it was announced.
     pub before: Watts,
     /// What was allowed.
     pub target: Watts,
-    /// What is drawn without any work, where that is more: the target could not be met.
-    pub least: Option<Watts>,
-    /// When no more was drawn than was allowed.
+    /// What is drawn without any work, where that is more, and when that was declared.
+    pub least: Option<(Watts, Timestamp)>,
+    /// When no more was drawn than was allowed, or than can be had.
     pub met: Option<Timestamp>,
-    /// For how long more was drawn than allowed.
+    /// For how long after it was to be met more was drawn than was allowed, or than can be had.
     pub over: Duration,
-    /// The most that was drawn after it was met.
-    pub held_at: Watts,
+    /// The most that was drawn after it was to be met.
+    pub drawn: Watts,
     /// Work that gave way.
     pub stopped: u64,
+    /// Reserved work that gave way while weaker work went on that could have given way in its place.
+    pub reserved_stopped: u64,
+}
+
+impl GridOutcome {
+    /// What can be drawn at best: what was allowed, or what idle nodes draw.
+    pub fn goal(&self) -> Watts {
+        self.least.map_or(self.target, |(least, _)| least.max(self.target))
+    }
 }
 
 /// A cap on a domain that does not bind until it is set; gives its place.
@@ -73,49 +85,45 @@ pub(crate) fn add_cap(fleet: &mut Fleet, domain: DomainIx, meter: Meter, name: &
 /// The grid events of a run, and what has come of them so far.
 #[derive(Debug)]
 pub(crate) struct Grid<'a> {
-    /// In the order in which they begin.
+    /// In the order in which they are announced.
     events: &'a [GridEvent],
     outcomes: Vec<GridOutcome>,
-    /// How many have begun.
-    begun: usize,
-    /// Those that are not over.
+    /// Those that were announced and are not over.
     open: Vec<usize>,
+    /// Reserved work that gave way to an event whose time has not come: when, and what it drew.
+    reserved: Vec<(usize, Timestamp, Watts)>,
     /// Since when what is drawn is as it is.
     since: Timestamp,
 }
 
 impl<'a> Grid<'a> {
     pub fn new(events: &'a [GridEvent], start: Timestamp) -> Self {
-        Self { events, outcomes: Vec::new(), begun: 0, open: Vec::new(), since: start }
+        Self { events, outcomes: Vec::new(), open: Vec::new(), reserved: Vec::new(), since: start }
     }
 
-    /// When an event begins or ends next.
+    /// When an event is announced, has to be met, or is over next.
     pub fn next(&self) -> Option<Timestamp> {
-        let ends = self.open.iter().map(|event| self.events[*event].until);
-        self.events.get(self.begun).map(|event| event.at).into_iter().chain(ends).min()
+        let open = self.open.iter().flat_map(|event| [self.events[*event].at, self.events[*event].until]);
+        let ahead = self.events.get(self.outcomes.len()).map(|event| event.announced);
+        open.filter(|at| *at > self.since).chain(ahead).min()
     }
 
-    /// Caps are set for events that begin, and set back for those that are over.
+    /// Events are announced.
     pub fn happen(&mut self, now: Timestamp, course: &mut Course) {
         self.measure(now, &course.state);
-        self.open.retain(|event| {
-            let event = &self.events[*event];
-            if event.until <= now {
-                let watts = course.state.fleet().caps[event.cap.ix()].watts;
-                course.tell(now, Event::CapSet { cap: event.cap, watts });
-            }
-            event.until > now
-        });
-        while let Some(event) = self.events.get(self.begun).filter(|event| event.at <= now) {
+        self.open.retain(|event| self.events[*event].until > now);
+        while let Some(event) = self.events.get(self.outcomes.len()).filter(|event| event.announced <= now) {
             let before = course.state.capacity().limits()[event.cap.ix()].load();
-            let target = match event.cut {
+            let watts = match event.cut {
                 Cut::To(watts) => watts,
                 Cut::By(share) => before - before.share_up(share),
             };
-            self.open.push(self.begun);
-            self.begun += 1;
-            self.outcomes.push(GridOutcome { before, target, ..GridOutcome::default() });
-            course.tell(now, Event::CapSet { cap: event.cap, watts: target });
+            let place = self.outcomes.len();
+            self.open.push(place);
+            self.outcomes.push(GridOutcome { before, target: watts, ..GridOutcome::default() });
+            let GridEvent { name, cap, at: from, until, .. } = event.clone();
+            let spec = Curtailment { name, cap, watts, from, until };
+            course.tell(now, Event::CurtailmentAnnounced { curtailment: CurtailmentId(place as u64), spec });
         }
     }
 
@@ -123,17 +131,44 @@ impl<'a> Grid<'a> {
     pub fn heed(&mut self, now: Timestamp, course: &Course) {
         for Fact { event, .. } in &course.decided {
             match event {
-                Event::JobStopping { reason: StopReason::Curtailed, .. } => {
-                    self.open.iter().for_each(|open| self.outcomes[*open].stopped += 1);
-                }
-                Event::CurtailmentUnmet { cap, least } => {
-                    let of = self.open.iter().filter(|open| self.events[**open].cap == *cap);
-                    of.for_each(|open| self.outcomes[*open].least = Some(*least));
+                Event::JobStopping { job, reason: StopReason::Curtailed } => self.note_stop(now, *job, &course.state),
+                Event::CurtailmentUnmet { least, curtailment: Some(curtailment), .. } => {
+                    let outcome = &mut self.outcomes[curtailment.0 as usize];
+                    outcome.least = outcome.least.or(Some((*least, now)));
                 }
                 _ => {}
             }
         }
+        self.judge(now, &course.state);
         self.measure(now, &course.state);
+    }
+
+    /// Work gives way to those events under whose caps it draws.
+    fn note_stop(&mut self, now: Timestamp, job: JobId, state: &State) {
+        let is_reserved = state.job(job).is_some_and(|work| work.spec.tier == Tier::Reserved);
+        for open in &self.open {
+            let draw = state.drawn_by(job, self.events[*open].cap);
+            if draw > Watts::ZERO {
+                self.outcomes[*open].stopped += 1;
+                self.reserved.extend(is_reserved.then_some((*open, now, draw)));
+            }
+        }
+    }
+
+    /// Once the time of an event has come: whether there was a weaker one for each that gave way to it.
+    fn judge(&mut self, now: Timestamp, state: &State) {
+        let (events, outcomes) = (self.events, &mut self.outcomes);
+        self.reserved.retain(|(event, since, draw)| {
+            let (event, outcome) = (&events[*event], &mut outcomes[*event]);
+            if event.at > now {
+                return true;
+            }
+            let room = outcome.goal() - state.capacity().limits()[event.cap.ix()].load();
+            if *draw <= room + drawn_by_weaker(state, event.cap, *since) {
+                outcome.reserved_stopped += 1;
+            }
+            false
+        });
     }
 
     /// What the run found.
@@ -146,14 +181,29 @@ impl<'a> Grid<'a> {
     fn measure(&mut self, now: Timestamp, state: &State) {
         let since = std::mem::replace(&mut self.since, now);
         for open in &self.open {
-            let outcome = &mut self.outcomes[*open];
-            let load = state.capacity().limits()[self.events[*open].cap.ix()].load();
-            if load > outcome.target {
-                outcome.over += now - since;
-            } else {
+            let (event, outcome) = (&self.events[*open], &mut self.outcomes[*open]);
+            let load = state.capacity().limits()[event.cap.ix()].load();
+            let due = now.min(event.until) - since.max(event.at);
+            if due > Duration::ZERO {
+                outcome.drawn = outcome.drawn.max(load);
+            }
+            if load <= outcome.goal() {
                 outcome.met = outcome.met.or(Some(now));
-                outcome.held_at = outcome.held_at.max(load);
+            } else if due > Duration::ZERO {
+                outcome.over += due;
             }
         }
     }
+}
+
+/// What is drawn under a cap by work of weaker tiers than reserved that had begun before an instant and goes on.
+fn drawn_by_weaker(state: &State, cap: LimitIx, before: Timestamp) -> Watts {
+    let goes_on = |work: &Work| match &work.phase {
+        Phase::Running { placed, stage, .. } => {
+            !matches!(stage, Stage::Stopping(_)) && *placed < before && work.spec.tier != Tier::Reserved
+        }
+        _ => false,
+    };
+    let jobs = state.jobs().into_iter().filter(|(_, work)| goes_on(work));
+    jobs.map(|(job, _)| state.drawn_by(job, cap)).fold(Watts::ZERO, |all, draw| all + draw)
 }

@@ -211,28 +211,34 @@ fn cap_changes(setup: &Setup, outcome: &Outcome, cap: LimitIx) -> Vec<(i64, f64)
 
 fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
     let events = || setup.grid_events.iter().zip(&outcome.grid);
-    let count =
-        |is: &dyn Fn(&GridEvent, &GridOutcome) -> bool| events().filter(|(event, came)| is(event, came)).count();
-    // A lower cap lets nothing start, so what was met is exceeded by nothing but a higher idle draw.
-    let is_held = |event: &GridEvent, came: &GridOutcome| {
-        came.met.is_some_and(|met| came.held_at <= came.target && came.over <= met - event.at)
-    };
+    let count = |is: &dyn Fn(&GridEvent, &GridOutcome) -> bool| events().filter(|(event, came)| is(event, came)).count() as u64;
+    let is_met = |event: &GridEvent, came: &GridOutcome| came.met.is_some_and(|met| met <= event.at);
+    let is_feasible = |came: &GridOutcome| came.least.is_none();
+    // What idle nodes draw under a cap is known to the watt: a declaration is true where it is more than what was asked.
+    let is_false = |came: &GridOutcome| came.least.is_some_and(|(least, _)| least <= came.target);
     let lines = events().map(|(event, came)| GridLine {
         name: event.name.clone(),
+        cap: setup.fleet.caps[event.cap.ix()].name.clone(),
+        announced_s: (event.announced - setup.start).as_secs_f64(),
         at_s: (event.at - setup.start).as_secs_f64(),
         hold_s: (event.until - event.at).as_secs_f64(),
         before_mw: round(came.before.as_mw(), 6),
         target_mw: round(came.target.as_mw(), 6),
-        response_mw: round(came.least.unwrap_or(came.held_at).as_mw(), 6),
-        met_after_s: came.met.map(|met| (met - event.at).as_secs_f64()),
+        response_mw: round(came.drawn.as_mw(), 6),
+        achievable_mw: came.least.map(|(least, _)| round(least.as_mw(), 6)),
+        declared_after_s: came.least.map(|(_, at)| (at - event.announced).as_secs_f64()),
+        met_after_s: came.met.map(|met| (met - event.announced).as_secs_f64()),
+        breach_s: came.over.as_secs_f64(),
         stopped: came.stopped,
     });
     GridSummary {
         events: outcome.grid.len() as u64,
-        feasible: count(&|_, came| came.least.is_none()) as u64,
-        met: count(&|_, came| came.met.is_some()) as u64,
-        held_to_end: count(&is_held) as u64,
-        declared_infeasible: count(&|_, came| came.least.is_some()) as u64,
+        feasible: count(&|_, came| is_feasible(came)),
+        met: count(&|event, came| is_feasible(came) && is_met(event, came)),
+        held_to_end: count(&|event, came| is_feasible(came) && is_met(event, came) && came.over == Duration::ZERO),
+        declared_infeasible: count(&|_, came| !is_feasible(came)),
+        false_infeasible: count(&|_, came| is_false(came)),
+        reserved_paused: events().map(|(_, came)| came.reserved_stopped).sum(),
         breach_seconds: events().map(|(_, came)| came.over.as_secs_f64()).sum(),
         lines: lines.collect(),
     }

@@ -171,7 +171,17 @@ impl Capacity {
     /// Sets what a limit allows from now on. What is over it then stays, and nothing is added.
     pub fn set_cap(&mut self, limit: LimitIx, watts: Watts) {
         self.limits[limit.ix()].set_capacity(watts);
-        // With its capacity it changes whether it can ever bind.
+        self.bind_anew(limit);
+    }
+
+    /// Some day a limit allows no more than this; none where nothing is known of such a day.
+    pub fn foresee_cap(&mut self, limit: LimitIx, watts: Option<Watts>) {
+        self.limits[limit.ix()].set_lowest(watts);
+        self.bind_anew(limit);
+    }
+
+    /// It may have changed whether a limit can ever bind.
+    fn bind_anew(&mut self, limit: LimitIx) {
         for index in 0..self.limits[limit.ix()].domains.len() {
             let domain = self.limits[limit.ix()].domains[index].0;
             let capped = self.is_capped(domain);

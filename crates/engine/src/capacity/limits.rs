@@ -40,6 +40,8 @@ pub struct Limit {
     capacity: MicroWatts,
     /// What the fleet declares, whatever it has been set to since.
     declared: MicroWatts,
+    /// The least that it is known to allow some day.
+    lowest: MicroWatts,
     used: MicroWatts,
     /// How far it is over its capacity without anything having been added: the capacity fell.
     excess: MicroWatts,
@@ -83,8 +85,8 @@ impl Limit {
     }
 
     /// Whether it can ever bind.
-    pub const fn can_bind(&self) -> bool {
-        self.full > self.capacity
+    pub fn can_bind(&self) -> bool {
+        self.full > self.capacity.min(self.lowest)
     }
 
     /// Whether it is exceeded by more than what was there already when its capacity fell.
@@ -101,6 +103,21 @@ impl Limit {
     pub fn set_capacity(&mut self, watts: Watts) {
         self.capacity = watts.get().clamp(0, MicroWatts::MAX / PER_WATT) * PER_WATT;
         self.accept();
+    }
+
+    /// Some day it allows no more than this; none where nothing is known of such a day.
+    pub fn set_lowest(&mut self, watts: Option<Watts>) {
+        self.lowest = watts.map_or(MicroWatts::MAX, |watts| watts.get() * PER_WATT);
+    }
+
+    /// What would be left now if it allowed so much, in millionths of a watt.
+    pub const fn left_of(&self, watts: Watts) -> i64 {
+        watts.get() * PER_WATT - self.used
+    }
+
+    /// What is drawn under it without any work, in watts, rounded up.
+    pub const fn idle(&self) -> Watts {
+        Watts::new(self.idle.div_euclid(PER_WATT) + (self.idle.rem_euclid(PER_WATT) != 0) as i64)
     }
 
     /// Takes what is drawn under it as it is.
@@ -193,6 +210,7 @@ pub fn open_accounts(fleet: &Fleet) -> (Vec<Limit>, Vec<Vec<Feed>>) {
         limits.push(Limit {
             capacity,
             declared: capacity,
+            lowest: MicroWatts::MAX,
             used,
             excess: (used - capacity).max(0),
             idle: used,

@@ -36,7 +36,11 @@ impl State {
             truth.withhold(NodeIx(node), Withheld::Held);
         }
         self.conditions.keys().for_each(|node| truth.withhold(*node, Withheld::Out));
-        self.caps.iter().for_each(|(cap, watts)| truth.set_cap(*cap, *watts));
+        let curtailed = self.curtailments.values().map(|announced| announced.spec.cap);
+        for cap in self.caps.keys().copied().chain(curtailed) {
+            truth.set_cap(cap, self.allowed(cap));
+            truth.foresee_cap(cap, self.lowest(cap));
+        }
         truth.accept(self.capacity.breaches());
         for limit in self.holds.iter().flat_map(|hold| hold.extra.keys()) {
             let least = self.holds.iter().filter_map(|hold| hold.extra.get(limit).copied()).min();
@@ -195,6 +199,8 @@ impl State {
             .collect();
         let holds: Vec<_> =
             self.holds.iter().map(|hold| (hold.job, hold.start, hold.end, &hold.nodes, &hold.extra)).collect();
+        let curtailments: Vec<_> =
+            self.curtailments.iter().map(|(id, it)| (id, &it.spec, it.begun, it.least)).collect();
         let rest = (
             (self.now, self.ended, &self.ledger, &self.policy, self.policy_version),
             (self.reservations(), self.history.image(), self.crossing.image()),
@@ -202,7 +208,7 @@ impl State {
                 &self.conditions,
                 &self.faults,
                 &self.proving,
-                &self.caps,
+                (&self.caps, curtailments),
                 self.tenancy.image(),
                 self.tenants.image(self.fleet()),
             ),

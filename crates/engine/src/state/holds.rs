@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use offtake_fleet::NodeIx;
-use offtake_units::Timestamp;
+use offtake_units::{Timestamp, Watts};
 use offtake_workload::ChipRequest;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,21 @@ impl State {
         let giving_way: Vec<JobId> = self.holds.iter().filter(gives_way).map(|other| other.job).collect();
         giving_way.into_iter().for_each(|job| self.release_hold(job));
         self.holds.push(hold);
+        self.lay_hold(self.holds.len() - 1);
+    }
+
+    /// Keeps power under a cap for a span: work that outlasts its beginning may draw so much more, in millionths of a watt.
+    pub(super) fn keep_power(&mut self, keeper: JobId, span: Range<Timestamp>, (cap, left): (LimitIx, i64)) {
+        self.holds.push(Hold {
+            job: keeper,
+            start: span.start,
+            end: span.end,
+            nodes: Vec::new(),
+            placement: Arc::default(),
+            extra: BTreeMap::from([(cap, left)]),
+            draw: BTreeMap::new(),
+            laid: false,
+        });
         self.lay_hold(self.holds.len() - 1);
     }
 
@@ -233,6 +248,16 @@ impl State {
             self.capacity.draw_under(cap, slot.nodes.numbers(), &take)
         });
         draws.sum()
+    }
+
+    /// What a running job draws more than idle nodes do under a cap; nothing for one that does not run.
+    pub fn drawn_by(&self, job: JobId, cap: LimitIx) -> Watts {
+        match self.jobs.get(&job).map(|work| &work.phase) {
+            Some(Phase::Running { shape, placement, .. }) => {
+                Watts::new((self.draw_under(cap, *shape, placement) + 999_999).div_euclid(1_000_000))
+            }
+            _ => Watts::ZERO,
+        }
     }
 
     pub(crate) fn draw_of(&self, shape: ShapeIx, placement: &Placement) -> BTreeMap<LimitIx, i64> {

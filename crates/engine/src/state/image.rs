@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::health::Faults;
 use super::jobs::{Entry, length};
 use super::reservations::{Reservations, Reserved};
-use super::{Ended, Hold, NodeCondition, Phase, ServiceState, Stage, State, Work};
+use super::{Announced, Ended, Hold, NodeCondition, Phase, ServiceState, Stage, State, Work};
 use crate::capacity::{LimitIx, Withheld};
 use crate::elastic::{as_placed, elastic_gang};
-use crate::fact::{JobId, NodeRange, Placement, ReservationId, ServiceId, Slot};
+use crate::fact::{CurtailmentId, JobId, NodeRange, Placement, ReservationId, ServiceId, Slot};
 use crate::history::{History, RunsImage};
 use crate::later::Later;
 use crate::ledger::Ledger;
@@ -46,6 +46,8 @@ pub struct Image {
     #[serde(default, skip_serializing_if = "Faults::is_empty")]
     faults: Faults,
     caps: BTreeMap<LimitIx, Watts>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    curtailments: BTreeMap<CurtailmentId, Announced>,
     #[serde(default, skip_serializing_if = "TenancyImage::is_empty")]
     tenancy: TenancyImage,
     /// In the order in which they were met.
@@ -189,6 +191,7 @@ impl State {
             conditions: self.conditions.clone(),
             faults: self.faults.clone(),
             caps: self.caps.clone(),
+            curtailments: self.curtailments.clone(),
             tenancy: self.tenancy.image(),
             tenants: self.tenants.image(self.fleet()),
             shapes: shapes.collect(),
@@ -289,7 +292,7 @@ impl State {
         let mut state = Self { policy: image.policy.clone(), ..Self::default() };
         state.tenants.meet(&image.tenants);
         state.load(fleet);
-        image.caps.iter().for_each(|(cap, watts)| state.capacity.set_cap(*cap, *watts));
+        state.take_in_caps(image.caps.clone(), image.curtailments.clone());
         // Shapes that can no longer run are forgotten, and who asks for one is refused; two may have become one.
         let mut counts: Vec<Counts> = Vec::new();
         for known in &image.shapes {
@@ -327,10 +330,7 @@ impl State {
         if let Some(node) = self.tenancy.fault() {
             return Err(Unfit(format!("who works on the single-tenant node {} is not clear", node.0)));
         }
-        for (cap, watts) in &image.caps {
-            self.capacity.set_cap(*cap, *watts);
-        }
-        self.caps = image.caps;
+        self.take_in_caps(image.caps, image.curtailments);
         self.capacity.accept(0);
         for node in image.conditions.keys() {
             self.has_node(*node)?;
@@ -347,6 +347,7 @@ impl State {
             self.holds.push(hold);
             self.lay_hold(self.holds.len() - 1);
         }
+        self.keep_curtailed();
         Ok(())
     }
 
@@ -486,6 +487,13 @@ impl Image {
                 (fleet.caps[place].watts != watts).then_some((LimitIx(place as u32), watts))
             })
             .collect();
+        self.curtailments.retain(|_, announced| {
+            let place = cap_named(&before.caps[announced.spec.cap.ix()].name);
+            place.is_some_and(|place| {
+                announced.spec.cap = LimitIx(place as u32);
+                true
+            })
+        });
         self.conditions = std::mem::take(&mut self.conditions)
             .into_iter()
             .filter_map(|(node, condition)| Some((nodes[node.ix()]?, condition)))

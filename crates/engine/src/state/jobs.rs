@@ -98,7 +98,7 @@ impl State {
             _ => true,
         };
         self.holds_stale |= most > 1
-            && (self.holds.iter().filter(|hold| !hold.job.is_window()).count() < most * self.fleet().node_kinds.len()
+            && (self.holds.iter().filter(|hold| hold.job.is_job()).count() < most * self.fleet().node_kinds.len()
                 || self.holds.iter().any(may_stand_before));
     }
 
@@ -386,9 +386,20 @@ impl State {
             return;
         };
         let policy = self.policy.preemption.clone().unwrap_or_default();
-        let after = now.saturating_add(policy.grace_of(&work.spec)).min(*ends);
-        let before = std::mem::replace(ends, after);
+        let (before, grace) = (*ends, policy.grace_of(&work.spec));
         let (shape, placement) = (*shape, Arc::clone(placement));
+        let saves = work.spec.checkpoint.is_some();
+        let by = if reason == StopReason::Curtailed { self.curtailed_by(shape, &placement) } else { None };
+        let after = match by {
+            // It shares the storage with the others that save their work.
+            Some(by) if saves => by.max(now),
+            Some(by) => now.saturating_add(grace).min(by.max(now)),
+            None => now.saturating_add(grace),
+        };
+        let after = after.min(before);
+        if let Some(Phase::Running { ends, .. }) = self.jobs.get_mut(&job).map(|work| &mut work.phase) {
+            *ends = after;
+        }
         if after < before {
             self.ends.remove(&(before, job));
             self.ends.insert((after, job));

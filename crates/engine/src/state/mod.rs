@@ -1,6 +1,7 @@
 //! State: the fold over facts. [`State::apply`] is the only way in; `decide` applies what it proposes.
 
 mod check;
+mod curtailments;
 mod health;
 mod holds;
 mod image;
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capacity::{Capacity, LimitIx};
 use crate::displaceable::Displaceable;
-use crate::fact::{Event, Fact, JobId, NodeRange, Placement, ServiceId, StopReason};
+use crate::fact::{CurtailmentId, Event, Fact, JobId, NodeRange, Placement, ServiceId, StopReason};
 use crate::history::History;
 use crate::later::Later;
 use crate::ledger::Ledger;
@@ -35,6 +36,7 @@ use crate::queue::{Blocked, Queue, Turn};
 use crate::request::{Needs, Refusal, Shape};
 use crate::tenants::{Headroom, Tenancy, TenantIx, Tenants};
 
+pub use curtailments::Announced;
 use health::Faults;
 pub use holds::Hold;
 pub use image::{Image, Unfit};
@@ -200,6 +202,8 @@ pub struct State {
     proving: BTreeSet<(Timestamp, NodeIx)>,
     /// Faults that were seen.
     faults: Faults,
+    /// Curtailments that are not over.
+    pub(crate) curtailments: BTreeMap<CurtailmentId, Announced>,
     /// Caps that are set to another draw than the fleet declares.
     caps: BTreeMap<LimitIx, Watts>,
     /// Nodes that run work of one tenant at a time, and whose.
@@ -255,6 +259,7 @@ impl Default for State {
             conditions: BTreeMap::new(),
             proving: BTreeSet::new(),
             faults: Faults::default(),
+            curtailments: BTreeMap::new(),
             caps: BTreeMap::new(),
             tenancy: Tenancy::default(),
             tenants: Tenants::default(),
@@ -483,6 +488,10 @@ impl State {
             Event::FaultSeen { node, job, fault } => self.see_fault(*node, *job, *fault),
             Event::NodeShared { node, shared } => self.set_shared(*node, *shared),
             Event::CapSet { cap, watts } => self.set_cap(*cap, *watts),
+            Event::CurtailmentAnnounced { curtailment, spec } => self.announce(*curtailment, spec),
+            Event::CurtailmentBegan { curtailment } => self.begin_curtailment(*curtailment),
+            Event::CurtailmentEnded { curtailment } => self.end_curtailment(*curtailment),
+            Event::CurtailmentUnmet { least, curtailment: Some(curtailment), .. } => self.declare(*curtailment, *least),
             Event::CurtailmentUnmet { cap, .. } => _ = self.lowered.remove(cap),
             Event::PricePublished { zone, price } => self.ledger.set_price(self.capacity.fleet(), zone, *price),
             Event::CarbonPublished { zone, intensity } => {

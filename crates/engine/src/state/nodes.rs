@@ -82,8 +82,19 @@ impl State {
 
     /// Sets what a cap allows. What is over it then is not stopped; nothing is added.
     pub(super) fn set_cap(&mut self, cap: LimitIx, watts: Watts) {
-        let Some(limit) = self.capacity.limits().get(cap.ix()) else { return };
-        let (before, domains) = (limit.capacity(), limit.domains.clone());
+        let Some(declared) = self.fleet().caps.get(cap.ix()).map(|cap| cap.watts) else { return };
+        if watts == declared {
+            self.caps.remove(&cap);
+        } else {
+            self.caps.insert(cap, watts);
+        }
+        self.heed_cap(cap);
+    }
+
+    /// A cap allows what it was set to, or less while it is curtailed.
+    pub(super) fn heed_cap(&mut self, cap: LimitIx) {
+        let limit = &self.capacity.limits()[cap.ix()];
+        let (before, watts) = (limit.capacity(), self.allowed(cap));
         if watts == before {
             return;
         }
@@ -91,16 +102,17 @@ impl State {
         self.replan_holds(|state, held| state.capacity.is_under(held, cap));
         self.capacity.set_cap(cap, watts);
         self.note_lowered(cap);
-        if watts == self.fleet().caps[cap.ix()].watts {
-            self.caps.remove(&cap);
-        } else {
-            self.caps.insert(cap, watts);
-        }
         self.shape_ids.retain(|_, known| known.is_ok());
         if watts > before {
-            self.start_unknown.clear();
-            domains.iter().for_each(|(domain, _)| self.wake_under(*domain));
+            self.wake_under_cap(cap);
         }
+    }
+
+    /// Who waits for what a cap allows is tried.
+    pub(super) fn wake_under_cap(&mut self, cap: LimitIx) {
+        self.start_unknown.clear();
+        let domains = self.capacity.limits()[cap.ix()].domains.clone();
+        domains.iter().for_each(|(domain, _)| self.wake_under(*domain));
     }
 
     /// Takes note of a cap that more is drawn under than it allows.
@@ -116,7 +128,7 @@ impl State {
         let jobs: Vec<JobId> = self
             .holds
             .iter()
-            .filter(|hold| !hold.job.is_window() && nodes(hold).any(|node| concerns(self, node)))
+            .filter(|hold| hold.job.is_job() && nodes(hold).any(|node| concerns(self, node)))
             .map(|hold| hold.job)
             .collect();
         jobs.into_iter().for_each(|job| self.release_hold(job));

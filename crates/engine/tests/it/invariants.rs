@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_engine::{
-    Backfill, Estimates, Event, Fairness, Fault, Health, JobId, LimitIx, Limits, Order, Phase, Policy, Preemption,
+    Backfill, Curtailment, CurtailmentId, Estimates, Event, Fairness, Fault, Health, JobId, LimitIx, Limits, Order, Phase, Policy, Preemption,
     Quota, ReservationId, ServiceId, Stage, StopReason, Tenant, TenantTree,
 };
 use offtake_fleet::{Fleet, NodeIx};
@@ -36,6 +36,10 @@ enum Step {
     Share(u32, bool),
     /// A cap, at so many percent of what the fleet declares.
     Cap(u32, i64),
+    /// A cap is to allow so many percent of what the fleet declares, in so many seconds and for so many.
+    Curtail(u32, i64, i64, i64),
+    /// A curtailment is withdrawn.
+    Withdraw(u64),
     /// So many racks, small nodes and hosts. More small nodes move the names of those after them, which a server never
     /// does: that changes the fleet only where no work is in the way.
     Grow(u32, u32, u32),
@@ -138,6 +142,9 @@ fn eventful() -> impl Strategy<Value = Step> {
         1 => node.clone().prop_map(Step::Resume),
         4 => (node, prop::bool::weighted(0.3)).prop_map(|(node, shared)| Step::Share(node, shared)),
         3 => (0u32..3, prop_oneof![Just(100i64), 20i64..200]).prop_map(|(cap, percent)| Step::Cap(cap, percent)),
+        2 => (0u32..3, 10i64..110, 0i64..300, 1i64..300)
+            .prop_map(|(cap, percent, notice, hold)| Step::Curtail(cap, percent, notice, hold)),
+        1 => (0u64..20).prop_map(Step::Withdraw),
         2 => (4u32..6, 5u32..7, 2u32..5).prop_map(|(racks, small, hosts)| Step::Grow(racks, small, hosts)),
         1 => prop::option::weighted(0.8, orders()).prop_map(Step::Policy),
         1 => Just(Step::Restore),
@@ -260,6 +267,25 @@ fn run_on(mut engine: Engine, steps: Vec<Step>, after_each: impl Fn(&Engine)) {
                 let declared = engine.state.fleet().caps[cap as usize].watts;
                 let watts = Watts::new(declared.get() * percent / 100);
                 engine.tell(Event::CapSet { cap: LimitIx(cap), watts });
+            }
+            Step::Curtail(cap, percent, notice, hold) => {
+                let declared = engine.state.fleet().caps[cap as usize].watts;
+                let from = engine.now() + Duration::from_secs(notice);
+                let curtailment = CurtailmentId(engine.journal.len() as u64);
+                let spec = Curtailment {
+                    name: "cut".to_owned(),
+                    cap: LimitIx(cap),
+                    watts: Watts::new(declared.get() * percent / 100),
+                    from,
+                    until: from + Duration::from_secs(hold),
+                };
+                engine.tell(Event::CurtailmentAnnounced { curtailment, spec });
+            }
+            Step::Withdraw(place) => {
+                let announced: Vec<_> = engine.state.curtailments().keys().copied().collect();
+                if let Some(curtailment) = announced.get(place as usize % announced.len().max(1)) {
+                    engine.tell(Event::CurtailmentEnded { curtailment: *curtailment });
+                }
             }
             Step::Grow(racks, small, hosts) => {
                 engine.tell(Event::FleetChanged { fleet: grown(racks, small, hosts) });

@@ -174,20 +174,24 @@ pub struct PolicySummary {
     pub decisions: u64,
 }
 
-/// What came of the grid events that began.
+/// What came of the grid events that were announced.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct GridSummary {
-    /// How many began.
+    /// How many were announced.
     pub events: u64,
     /// How many could be met.
     pub feasible: u64,
-    /// Of these, how many were.
+    /// Of these, how many were, by the instant at which they were to be.
     pub met: u64,
-    /// How many were held to their end once they were met.
+    /// How many were held to their end as well.
     pub held_to_end: u64,
     /// How many were declared impossible to meet: more is drawn without any work.
     pub declared_infeasible: u64,
-    /// For how long more was drawn than events allowed, those included that could not be met.
+    /// How many of those could have been met.
+    pub false_infeasible: u64,
+    /// Reserved work that gave way while weaker work under the same cap went on that could have in its place.
+    pub reserved_paused: u64,
+    /// For how long, after events were to be met, more was drawn than they allowed, or than can be had.
     pub breach_seconds: f64,
     /// Each of them.
     pub lines: Vec<GridLine>,
@@ -198,18 +202,30 @@ pub struct GridSummary {
 pub struct GridLine {
     /// Its name.
     pub name: String,
-    /// When it began, from the start of simulated time.
+    /// The cap that allowed less.
+    pub cap: String,
+    /// When it was announced, from the start of simulated time.
+    pub announced_s: f64,
+    /// When it was to be met.
     pub at_s: f64,
     /// For how long it held.
     pub hold_s: f64,
-    /// What was drawn when it began.
+    /// What was drawn when it was announced.
     pub before_mw: f64,
     /// What was allowed.
     pub target_mw: f64,
-    /// The most that was drawn once it was met; the least that can be drawn where it could not be.
+    /// The most that was drawn while it held.
     pub response_mw: f64,
-    /// How long it took to be met; none where it was not.
+    /// What can be had at best, where that is more than was allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub achievable_mw: Option<f64>,
+    /// How long after the announcement that was declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub declared_after_s: Option<f64>,
+    /// How long after the announcement it was met, as far as it could be; none where it was not.
     pub met_after_s: Option<f64>,
+    /// For how long more was drawn after it was to be met.
+    pub breach_s: f64,
     /// Attempts that gave way.
     pub stopped: u64,
 }

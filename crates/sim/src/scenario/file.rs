@@ -37,6 +37,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) grid_events: Vec<GridEventFile>,
     #[serde(default)]
+    pub(super) grid_programmes: Vec<ProgrammeFile>,
+    #[serde(default)]
     pub(super) sources: Vec<SourceFile>,
 }
 
@@ -48,6 +50,8 @@ pub(super) struct GridEventFile {
     pub(super) cap: Option<String>,
     #[serde(with = "human::timestamp")]
     pub(super) at: Timestamp,
+    #[serde(default, with = "human::optional_duration")]
+    pub(super) notice: Option<Duration>,
     #[serde(with = "human::duration")]
     pub(super) hold: Duration,
     pub(super) cut: Option<f64>,
@@ -55,6 +59,28 @@ pub(super) struct GridEventFile {
     pub(super) kilowatts: Option<f64>,
     pub(super) watts: Option<f64>,
 }
+
+/// Events of which each is drawn: one of the notices, one of the holds, one of the cuts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProgrammeFile {
+    pub(super) name: String,
+    pub(super) on: Option<String>,
+    pub(super) cap: Option<String>,
+    pub(super) events: u32,
+    #[serde(default)]
+    pub(super) notice: Vec<TimeText>,
+    pub(super) hold: Vec<TimeText>,
+    #[serde(default)]
+    pub(super) cut: Vec<f64>,
+    #[serde(default)]
+    pub(super) megawatts: Vec<f64>,
+}
+
+/// A time as people write it, such as `30m`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(transparent)]
+pub(super) struct TimeText(#[serde(with = "human::duration")] pub(super) Duration);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

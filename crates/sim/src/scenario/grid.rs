@@ -1,102 +1,227 @@
 //! The grid events of a scenario.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use offtake_engine::LimitIx;
 use offtake_fleet::{DomainIx, Fleet, Meter};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
+use offtake_workload::rng::Rng;
 
-use super::file::GridEventFile;
+use super::file::{GridEventFile, ProgrammeFile};
 use super::{Reader, ScenarioError};
 use crate::grid::{Cut, GridEvent, add_cap};
 
 /// More than any site draws: a terawatt.
 const MOST_MEGAWATTS: f64 = 1e6;
 
+/// What is asked for without notice has to be met so long after.
+const LEAST_NOTICE: Duration = Duration::from_secs(10);
+
+/// More events than anybody looks at.
+const MOST_EVENTS: u32 = 100_000;
+
 impl Reader {
-    /// Grid events in the order in which they begin. Domains that they name get a cap each, at the grid connection.
+    /// Grid events in the order in which they are announced. Domains that they name get a cap each, at the grid connection.
     pub(super) fn grid_events(
         &self,
         events: &[GridEventFile],
+        programmes: &[ProgrammeFile],
         fleet: &mut Fleet,
-    ) -> Result<Vec<GridEvent>, ScenarioError> {
+    ) -> Result<Vec<Asked>, ScenarioError> {
         let mut of_domains: BTreeMap<DomainIx, LimitIx> = BTreeMap::new();
-        let mut read = Vec::new();
+        let mut asked = Vec::new();
         for event in events {
-            let wrong = |key: &str, fault: String, allowed: &str| {
-                self.fault("grid_events", format!("`{}`: `{key}` {fault}", event.name), allowed)
-            };
-            let cap = match (&event.on, &event.cap) {
-                (Some(path), None) => {
-                    let mut domains = (0..fleet.domains.len() as u32).map(DomainIx);
-                    let domain = domains.find(|domain| fleet.path(*domain) == *path).ok_or_else(|| {
-                        wrong("on", format!("is `{path}`"), "the path of a site or domain, such as `ashburn/hall-0`")
-                    })?;
-                    let name = format!("grid events on {path}");
-                    *of_domains.entry(domain).or_insert_with(|| add_cap(fleet, domain, Meter::Facility, &name))
-                }
-                (None, Some(name)) => {
-                    let place = fleet.caps.iter().position(|cap| cap.name == *name);
-                    let place = place.ok_or_else(|| wrong("cap", format!("is `{name}`"), "a cap of the fleet file"))?;
-                    LimitIx(place as u32)
-                }
-                _ => return Err(wrong("on", "and `cap` are both there, or none".to_owned(), "one of the two")),
-            };
+            let wrong = |(key, fault, allowed): Wrong| self.wrong("grid_events", &event.name, &key, &fault, &allowed);
+            let cap = cap_of(event.on.as_deref(), event.cap.as_deref(), fleet, &mut of_domains).map_err(wrong)?;
             if event.hold <= Duration::ZERO {
-                return Err(wrong("hold", "is no time".to_owned(), "a time such as `3h`"));
+                return Err(wrong(("hold".into(), "is no time".into(), "a time such as `3h`".into())));
             }
-            let cut = self.cut(event).map_err(|(key, fault, allowed)| wrong(key, fault, allowed))?;
-            read.push(GridEvent {
-                name: event.name.clone(),
-                cap,
-                at: event.at,
-                until: event.at.saturating_add(event.hold),
-                cut,
-            });
+            let cut = cut(event).map_err(wrong)?;
+            let span = Span { notice: event.notice.unwrap_or_default(), hold: event.hold };
+            asked.push(Asked::Once(span.event(event.name.clone(), cap, event.at, cut)));
         }
-        read.sort_by_key(|event| event.at);
-        for (place, event) in read.iter().enumerate() {
-            let meets = |other: &&GridEvent| other.cap == event.cap && other.at < event.until;
-            if let Some(other) = read[place + 1..].iter().find(meets) {
-                let fault = format!("`{}` begins before `{}` on the same cap is over", other.name, event.name);
+        for programme in programmes {
+            let wrong =
+                |(key, fault, allowed): Wrong| self.wrong("grid_programmes", &programme.name, &key, &fault, &allowed);
+            let cap = cap_of(programme.on.as_deref(), programme.cap.as_deref(), fleet, &mut of_domains).map_err(wrong)?;
+            asked.push(Asked::Programme(Programme::read(programme, cap).map_err(wrong)?));
+        }
+        Ok(asked)
+    }
+
+    fn wrong(&self, table: &'static str, name: &str, key: &str, fault: &str, allowed: &str) -> ScenarioError {
+        self.fault(table, format!("`{name}`: `{key}` {fault}"), allowed)
+    }
+
+    /// The events that are asked for, those of programmes drawn over the run, in the order in which they are announced.
+    pub(super) fn draw_grid_events(
+        &self,
+        asked: Vec<Asked>,
+        start: Timestamp,
+        span: Duration,
+        seed: u64,
+    ) -> Result<Vec<GridEvent>, ScenarioError> {
+        let root = Rng::new(seed).derive("grid programmes");
+        let mut events = Vec::new();
+        for asked in asked {
+            match asked {
+                Asked::Once(event) if event.announced < start => {
+                    let key = if event.at < start { "at" } else { "notice" };
+                    let fault = "is before the run begins";
+                    return Err(self.wrong("grid_events", &event.name, key, fault, "an event of which all is in the run"));
+                }
+                Asked::Once(event) => events.push(event),
+                Asked::Programme(programme) => {
+                    let drawn = programme.draw(&root, start, span);
+                    let too_many = "do not fit into the run one after the other";
+                    let fewer = "fewer of them, or shorter ones";
+                    let wrong = || self.wrong("grid_programmes", &programme.name, "events", too_many, fewer);
+                    events.extend(drawn.ok_or_else(wrong)?);
+                }
+            }
+        }
+        events.sort_by_key(|event| event.announced);
+        let mut by_start: Vec<&GridEvent> = events.iter().collect();
+        by_start.sort_by_key(|event| (event.cap, event.at));
+        for pair in by_start.windows(2) {
+            if pair[0].cap == pair[1].cap && pair[1].at < pair[0].until {
+                let fault = format!("`{}` begins before `{}` on the same cap is over", pair[1].name, pair[0].name);
                 return Err(self.fault("grid_events", fault, "one at a time for each cap or domain"));
             }
         }
-        Ok(read)
+        Ok(events)
+    }
+}
+
+/// The key that is wrong, what is wrong with it, and what is allowed.
+type Wrong = (Cow<'static, str>, Cow<'static, str>, Cow<'static, str>);
+
+/// Events as a scenario asks for them.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Once(GridEvent),
+    Programme(Programme),
+}
+
+/// How long before an event everybody learns of it, and how long it lasts.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    notice: Duration,
+    hold: Duration,
+}
+
+impl Span {
+    fn event(self, name: String, cap: LimitIx, at: Timestamp, cut: Cut) -> GridEvent {
+        let announced = at - self.notice;
+        let met_by = at.max(announced + LEAST_NOTICE);
+        GridEvent { name, cap, announced, at: met_by, until: met_by.saturating_add(self.hold), cut }
+    }
+}
+
+/// Events of which each is drawn.
+#[derive(Debug)]
+pub(super) struct Programme {
+    name: String,
+    cap: LimitIx,
+    events: u32,
+    notice: Vec<Duration>,
+    hold: Vec<Duration>,
+    cuts: Vec<Cut>,
+}
+
+impl Programme {
+    fn read(file: &ProgrammeFile, cap: LimitIx) -> Result<Self, Wrong> {
+        if !(1..=MOST_EVENTS).contains(&file.events) {
+            return Err(("events".into(), format!("is {}", file.events).into(), "from 1 to 100000".into()));
+        }
+        let hold: Vec<Duration> = file.hold.iter().map(|time| time.0).collect();
+        if hold.is_empty() || hold.iter().any(|hold| *hold <= Duration::ZERO) {
+            return Err(("hold".into(), "has no time, or one of nothing".into(), "times such as `[\"15m\", \"4h\"]`".into()));
+        }
+        let mut notice: Vec<Duration> = file.notice.iter().map(|time| time.0).collect();
+        if notice.is_empty() {
+            notice.push(Duration::ZERO);
+        }
+        let cuts = match (file.cut.is_empty(), file.megawatts.is_empty()) {
+            (false, true) => file.cut.iter().map(|share| by(*share)).collect::<Result<_, _>>()?,
+            (true, false) => file.megawatts.iter().map(|power| to("megawatts", *power, 1.0)).collect::<Result<_, _>>()?,
+            _ => return Err(("cut".into(), "and `megawatts` are both there, or none".into(), "one of the two".into())),
+        };
+        Ok(Self { name: file.name.clone(), cap, events: file.events, notice, hold, cuts })
     }
 
-    fn cut(&self, event: &GridEventFile) -> Result<Cut, (&'static str, String, &'static str)> {
-        let powers =
-            [(event.megawatts, "megawatts", 1.0), (event.kilowatts, "kilowatts", 1e3), (event.watts, "watts", 1e6)];
-        let mut given = powers.into_iter().filter_map(|(value, key, per_mw)| Some((value?, key, per_mw)));
-        match (event.cut, given.next(), given.next()) {
-            (Some(share), None, _) => match Ppm::from_ratio(share).filter(|_| share > 0.0 && share <= 1.0) {
-                Some(share) => Ok(Cut::By(share)),
-                None => Err(("cut", format!("is {share}"), "a share of what is drawn, above 0 and at most 1")),
-            },
-            (None, Some((value, key, per_mw)), None) => {
-                let megawatts = value / per_mw;
-                if !(0.0..=MOST_MEGAWATTS).contains(&megawatts) {
-                    return Err((key, format!("is {value}"), "a power from nothing to a terawatt"));
-                }
-                Ok(Cut::To(Watts::new((megawatts * 1e6).round() as i64)))
-            }
-            _ => Err((
-                "cut",
-                "stands with a power, or neither is there".to_owned(),
-                "`cut`, `megawatts`, `kilowatts` or `watts`",
-            )),
+    /// The run is divided into as many parts as there are events: each part has one, whole, at an instant by chance.
+    fn draw(&self, root: &Rng, start: Timestamp, span: Duration) -> Option<Vec<GridEvent>> {
+        let part = span.as_millis() / i64::from(self.events);
+        let mut all = Vec::new();
+        for number in 0..self.events {
+            let mut rng = root.derive(&self.name).derive_index(number.into());
+            let mut one_of = |count: usize| rng.below(count as u64) as usize;
+            let span = Span { notice: self.notice[one_of(self.notice.len())], hold: self.hold[one_of(self.hold.len())] };
+            let cut = self.cuts[one_of(self.cuts.len())];
+            let rest = part - span.notice.max(LEAST_NOTICE).as_millis() - span.hold.as_millis();
+            let after = rng.below(u64::try_from(rest).ok().filter(|rest| *rest > 0)?) as i64 + span.notice.as_millis();
+            // Whole seconds, as people would write them.
+            let after = after - after % 1000;
+            let at = start + Duration::from_millis(part * i64::from(number) + after);
+            all.push(span.event(format!("{} {}", self.name, number + 1), self.cap, at, cut));
         }
+        Some(all)
     }
+}
 
-    /// Events begin after the run does.
-    pub(super) fn check_grid_events(&self, events: &[GridEvent], start: Timestamp) -> Result<(), ScenarioError> {
-        match events.iter().find(|event| event.at < start) {
-            None => Ok(()),
-            Some(early) => {
-                let fault = format!("`{}`: `at` is before the run begins", early.name);
-                Err(self.fault("grid_events", fault, "a time of the run, such as `2026-05-01T17:00:00Z`"))
-            }
+/// The cap that an event is on; a domain gets one.
+fn cap_of(
+    on: Option<&str>,
+    cap: Option<&str>,
+    fleet: &mut Fleet,
+    of_domains: &mut BTreeMap<DomainIx, LimitIx>,
+) -> Result<LimitIx, Wrong> {
+    match (on, cap) {
+        (Some(path), None) => {
+            let mut domains = (0..fleet.domains.len() as u32).map(DomainIx);
+            let domain = domains.find(|domain| fleet.path(*domain) == path).ok_or_else(|| {
+                let allowed = "the path of a site or domain, such as `ashburn/hall-0`";
+                ("on".into(), format!("is `{path}`").into(), allowed.into())
+            })?;
+            let name = format!("grid events on {path}");
+            Ok(*of_domains.entry(domain).or_insert_with(|| add_cap(fleet, domain, Meter::Facility, &name)))
         }
+        (None, Some(name)) => {
+            let place = fleet.caps.iter().position(|cap| cap.name == name);
+            let wrong = || ("cap".into(), format!("is `{name}`").into(), "a cap of the fleet file".into());
+            Ok(LimitIx(place.ok_or_else(wrong)? as u32))
+        }
+        _ => Err(("on".into(), "and `cap` are both there, or none".into(), "one of the two".into())),
+    }
+}
+
+fn by(share: f64) -> Result<Cut, Wrong> {
+    let allowed = "a share of what is drawn, above 0 and at most 1";
+    let share_of = Ppm::from_ratio(share).filter(|_| share > 0.0 && share <= 1.0);
+    share_of.map(Cut::By).ok_or_else(|| ("cut".into(), format!("is {share}").into(), allowed.into()))
+}
+
+fn to(key: &'static str, value: f64, per_mw: f64) -> Result<Cut, Wrong> {
+    let megawatts = value / per_mw;
+    if !(0.0..=MOST_MEGAWATTS).contains(&megawatts) {
+        return Err((key.into(), format!("is {value}").into(), "a power from nothing to a terawatt".into()));
+    }
+    Ok(Cut::To(Watts::new((megawatts * 1e6).round() as i64)))
+}
+
+/// How far an event of the file goes.
+fn cut(event: &GridEventFile) -> Result<Cut, Wrong> {
+    let powers = [(event.megawatts, "megawatts", 1.0), (event.kilowatts, "kilowatts", 1e3), (event.watts, "watts", 1e6)];
+    let mut given = powers.into_iter().filter_map(|(value, key, per_mw)| Some((value?, key, per_mw)));
+    match (event.cut, given.next(), given.next()) {
+        (Some(share), None, _) => by(share),
+        (None, Some((value, key, per_mw)), None) => to(key, value, per_mw),
+        _ => Err((
+            "cut".into(),
+            "stands with a power, or neither is there".into(),
+            "`cut`, `megawatts`, `kilowatts` or `watts`".into(),
+        )),
     }
 }

@@ -166,7 +166,7 @@ impl Reader {
         let mut fleet = offtake_fleet::read(&self.dir.join(&file.fleet), &file.parameters)?;
         let mut notes = file.notes.clone();
         self.lay_zones(&file, &mut fleet, &mut notes)?;
-        let grid_events = self.grid_events(&file.grid_events, &mut fleet)?;
+        let grid_events = self.grid_events(&file.grid_events, &file.grid_programmes, &mut fleet)?;
         for (name, policy) in &policies {
             let wrong = |error: PolicyError| self.fault("policies", format!("names `{name}`"), error.message);
             policy.check_on(&fleet).map_err(wrong)?;
@@ -174,7 +174,6 @@ impl Reader {
         let fleet = Arc::new(fleet);
         let failures = self.failures(file.failures.as_ref(), &fleet, seed)?;
         let (workload, start) = self.workload(&file, &fleet, seed, &mut notes)?;
-        self.check_grid_events(&grid_events, start)?;
         let overestimate = self.overestimate(file.workload.overestimate, &mut notes)?;
         let mut services = workload.services;
         services.extend(file.services.iter().map(|ServiceText(service)| service.clone()));
@@ -188,6 +187,7 @@ impl Reader {
         let ends = workload.jobs.iter().map(|job| job.submitted + job.duration.unwrap_or(Duration::ZERO) - start);
         // Without a horizon the run ends with its last job: at this time, or later where jobs wait.
         let span = file.horizon.or(ends.max()).unwrap_or(Duration::HOUR);
+        let grid_events = self.draw_grid_events(grid_events, start, span, seed)?;
         let (signals, rates) = self.signals(&file, &fleet, start, span, &mut notes)?;
         let sample_every = Duration::from_millis((span.as_millis() / SAMPLES).max(Duration::MINUTE.as_millis()));
         Ok(Scenario {

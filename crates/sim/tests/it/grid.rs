@@ -3,6 +3,8 @@
 use offtake_fleet::DomainIx;
 use offtake_sim::{Cut, GridEvent, Setup, with_cap};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
+use offtake_workload::{Job, Tier};
+use proptest::prelude::*;
 
 use crate::failures::{hours, job, setup, under};
 
@@ -14,54 +16,164 @@ fn at(hour: i64) -> Timestamp {
     Timestamp::from_secs(hour * 3600)
 }
 
-/// Ten jobs of a node each that save every half hour, and grid events on their site.
-fn with_events(events: &[(i64, i64, Cut)]) -> Setup {
-    let saves = Some((Duration::from_secs(1800), 0));
-    let jobs = (0..10).map(|_| job(1, 0, hours(10), saves)).collect();
+/// An event on the site that is announced so many seconds before `begin`.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    begin: i64,
+    end: i64,
+    notice: i64,
+    cut: Cut,
+}
+
+const fn asked(begin: i64, end: i64, notice: i64, cut: Cut) -> Asked {
+    Asked { begin: begin * 3600, end: end * 3600, notice, cut }
+}
+
+/// Work with grid events on its site.
+fn with_events(jobs: Vec<Job>, events: &[Asked]) -> Setup {
     let plain = setup(jobs, None, None);
     let (fleet, cap) = with_cap(&plain.fleet, DomainIx(0), "grid");
-    let event = |(begin, end, cut): &(i64, i64, Cut)| GridEvent {
-        name: format!("from {begin}"),
+    let event = |asked: &Asked| GridEvent {
+        name: format!("from {}", asked.begin),
         cap,
-        at: at(*begin),
-        until: at(*end),
-        cut: *cut,
+        announced: Timestamp::from_secs(asked.begin - asked.notice),
+        at: Timestamp::from_secs(asked.begin),
+        until: Timestamp::from_secs(asked.end),
+        cut: asked.cut,
     };
     Setup { fleet, grid_events: events.iter().map(event).collect(), ..plain }
 }
 
+/// Ten jobs of a node each that save every half hour.
+fn ten() -> Vec<Job> {
+    (0..10).map(|_| job(1, 0, hours(10), Some((Duration::from_secs(1800), 0)))).collect()
+}
+
 #[test]
-fn work_gives_way_for_as_long_as_an_event_lasts() {
-    let setup = with_events(&[(2, 5, Cut::By(Ppm::new(250_000)))]);
+fn work_gives_way_in_time_and_for_as_long_as_an_event_lasts() {
+    let setup = with_events(ten(), &[asked(2, 5, 1800, Cut::By(Ppm::new(250_000)))]);
     let outcome = under(&setup, "offtake");
-    let [came] = outcome.grid.as_slice() else { unreachable!("one event begins") };
+    let [came] = outcome.grid.as_slice() else { unreachable!("one event is announced") };
     assert_eq!(came.before, IDLE + Watts::new(10 * NODE));
     // A quarter of 30.4 kW is 7.6 kW: five of the ten, which draw 8 kW more than idle nodes.
     assert_eq!((came.target, came.stopped, came.least), (Watts::new(22_800), 5, None));
-    assert_eq!(came.met.map(|met| met - at(2)), Some(Duration::MINUTE), "as long as saving takes");
-    assert_eq!((came.over, came.held_at), (Duration::MINUTE, IDLE + Watts::new(5 * NODE)));
+    assert_eq!(came.met, Some(at(2)), "they work for as long as they can, and are gone in time");
+    assert_eq!((came.over, came.drawn), (Duration::ZERO, IDLE + Watts::new(5 * NODE)));
     let late = outcome.jobs.iter().filter(|record| record.finished > Some(at(10))).count();
     assert_eq!(late, 5);
     let ended = |record: &offtake_sim::JobOutcome| record.finished.expect("it ended") - at(0);
     let last = outcome.jobs.iter().map(ended).max().expect("there are some");
-    assert_eq!(last, hours(13), "they save what they have done, and go on from there");
+    assert_eq!(last, hours(13) + Duration::MINUTE, "the last minute goes to saving what they have done");
 }
 
 #[test]
-fn an_event_that_idle_nodes_exceed_is_declared_with_what_can_be_had() {
-    let outcome = under(&with_events(&[(2, 5, Cut::To(Watts::new(10_000)))]), "offtake");
-    let [came] = outcome.grid.as_slice() else { unreachable!("one event begins") };
-    assert_eq!((came.least, came.met, came.stopped), (Some(IDLE), None, 10));
-    assert_eq!(came.over, hours(3));
+fn without_time_to_save_their_work_the_ones_that_saved_last_lose_it() {
+    let setup = with_events(ten(), &[Asked { notice: 10, ..asked(2, 5, 0, Cut::By(Ppm::new(250_000))) }]);
+    let outcome = under(&setup, "offtake");
+    let [came] = outcome.grid.as_slice() else { unreachable!("one event is announced") };
+    assert_eq!((came.stopped, came.over), (5, Duration::ZERO));
+    let ended = |record: &offtake_sim::JobOutcome| record.finished.expect("it ended") - at(0);
+    let last = outcome.jobs.iter().map(ended).max().expect("there are some");
+    // What they did since half past one is done again.
+    assert_eq!(last, hours(13) + Duration::from_secs(1800));
+}
+
+#[test]
+fn checkpoints_go_one_after_the_other_over_the_storage_of_the_site() {
+    // A gigabyte a second: each of five checkpoints takes five minutes.
+    let jobs = (0..10).map(|_| job(1, 0, hours(10), Some((hours(9), 300_000_000_000)))).collect();
+    let outcome = under(&with_events(jobs, &[asked(2, 5, 3600, Cut::By(Ppm::new(250_000)))]), "offtake");
+    let ended = |record: &offtake_sim::JobOutcome| record.finished.expect("it ended") - at(0);
+    let mut ends: Vec<Duration> = outcome.jobs.iter().map(ended).collect();
+    ends.sort_unstable();
+    assert_eq!(ends[5..], [hours(13) + Duration::from_secs(1500); 5], "they begin 25 minutes before");
+}
+
+#[test]
+fn nothing_starts_that_would_have_to_stop() {
+    let mut jobs = vec![job(5, 0, hours(10), None)];
+    // After the announcement one comes that is done in time, and one that is not.
+    jobs.extend([job(4, 5000, Duration::from_secs(1800), None), job(4, 5000, hours(3), None)]);
+    let target = IDLE + Watts::new(5 * NODE);
+    let outcome = under(&with_events(jobs, &[asked(2, 5, 3600, Cut::To(target))]), "offtake");
+    assert_eq!((outcome.grid[0].stopped, outcome.grid[0].met), (0, Some(at(1))));
+    let starts: Vec<Option<Timestamp>> = outcome.jobs.iter().map(|record| record.started).collect();
+    assert_eq!(starts, [Some(at(0)), Some(Timestamp::from_secs(5000)), Some(at(5))]);
+}
+
+#[test]
+fn an_event_that_idle_nodes_exceed_is_declared_at_once_with_what_can_be_had() {
+    let outcome = under(&with_events(ten(), &[asked(2, 5, 3600, Cut::To(Watts::new(10_000)))]), "offtake");
+    let [came] = outcome.grid.as_slice() else { unreachable!("one event is announced") };
+    assert_eq!((came.least, came.stopped), (Some((IDLE, at(1))), 10));
+    assert_eq!((came.over, came.drawn), (Duration::ZERO, IDLE), "it is kept as far as it goes");
     assert!(outcome.jobs.iter().all(|record| record.finished.is_some()), "it is over some day");
 }
 
 #[test]
 fn events_one_after_the_other_are_each_met() {
-    let events =
-        [(1, 2, Cut::To(Watts::new(25_000))), (2, 3, Cut::To(Watts::new(20_000))), (4, 6, Cut::By(Ppm::new(1)))];
-    let outcome = under(&with_events(&events), "offtake");
-    assert!(outcome.grid.iter().all(|came| came.met.is_some() && came.held_at <= came.target));
+    let events = [
+        asked(1, 2, 600, Cut::To(Watts::new(25_000))),
+        asked(2, 3, 600, Cut::To(Watts::new(20_000))),
+        asked(4, 6, 10, Cut::By(Ppm::new(1))),
+    ];
+    let outcome = under(&with_events(ten(), &events), "offtake");
+    assert!(outcome.grid.iter().all(|came| came.over == Duration::ZERO && came.drawn <= came.target));
     assert_eq!(outcome.grid.len(), 3);
     assert_eq!(outcome.cap_breaches, 0, "nothing is added to what is over a cap");
+}
+
+fn work() -> impl Strategy<Value = Job> {
+    let saves = prop::option::of((300..7200_i64, 0..400_000_000_000_u64));
+    (1..6_u32, 0..40_000_i64, 300..40_000_i64, 0..4_usize, saves, any::<bool>()).prop_map(
+        |(nodes, at, seconds, tier, saves, deadline)| {
+            let saves = saves.map(|(interval, bytes)| (Duration::from_secs(interval), bytes));
+            let plain = job(nodes, at, Duration::from_secs(seconds), saves);
+            let deadline = deadline.then(|| plain.submitted + Duration::from_secs(10 * seconds));
+            Job { tier: Tier::ALL[tier], deadline, ..plain }
+        },
+    )
+}
+
+/// One event after the other, from the notice of each to its end.
+fn events() -> impl Strategy<Value = Vec<Asked>> {
+    let cut = prop_oneof![
+        3 => (50_000..700_000_u32).prop_map(|share| Cut::By(Ppm::new(share))),
+        1 => (8_000..40_000_i64).prop_map(|watts| Cut::To(Watts::new(watts))),
+    ];
+    let event = (0..7200_i64, prop_oneof![Just(10), 10..7200_i64], 60..9000_i64, cut);
+    prop::collection::vec(event, 1..5).prop_map(|drawn| {
+        let mut now = 0;
+        let place = |(pause, notice, hold, cut): (i64, i64, i64, Cut)| {
+            let begin = now + pause + notice;
+            now = begin + hold;
+            Asked { begin, end: now, notice, cut }
+        };
+        drawn.into_iter().map(place).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 512,
+        failure_persistence: None,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(19),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_event_is_met_or_declared(jobs in prop::collection::vec(work(), 1..14), events in events()) {
+        let mut jobs = jobs;
+        jobs.sort_by_key(|job| job.submitted);
+        let outcome = under(&with_events(jobs, &events), "offtake");
+        prop_assert_eq!(outcome.cap_breaches, 0);
+        for (asked, came) in events.iter().zip(&outcome.grid) {
+            prop_assert_eq!(came.over, Duration::ZERO, "{:?} {:?}", asked, came);
+            prop_assert!(came.drawn <= came.goal(), "{:?} {:?}", asked, came);
+            prop_assert_eq!(came.reserved_stopped, 0, "{:?} {:?}", asked, came);
+            let declared = (came.target < IDLE).then(|| (IDLE, Timestamp::from_secs(asked.begin - asked.notice)));
+            prop_assert_eq!(came.least, declared);
+        }
+        prop_assert!(outcome.jobs.iter().all(|record| record.finished.is_some()), "all work is done some day");
+    }
 }

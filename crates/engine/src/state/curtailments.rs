@@ -1,0 +1,136 @@
+//! Curtailments: announced, begun, over. What one that is to come takes is kept free like what a hold keeps.
+
+use std::collections::BTreeMap;
+
+use offtake_units::{Timestamp, Watts};
+use serde::{Deserialize, Serialize};
+
+use super::{Phase, State};
+use crate::capacity::LimitIx;
+use crate::fact::{Curtailment, CurtailmentId, JobId, Placement};
+use crate::place::ShapeIx;
+
+/// A curtailment that is not over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// What was asked for.
+    pub spec: Curtailment,
+    /// Whether its time has come.
+    pub begun: bool,
+    /// What is drawn under its cap without any work, where that is more than it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least: Option<Watts>,
+    /// When it is looked again who has to be stopped for it; at once where nobody has looked.
+    #[serde(skip)]
+    pub(crate) look_at: Option<Timestamp>,
+}
+
+impl State {
+    /// Curtailments that are not over.
+    pub const fn curtailments(&self) -> &BTreeMap<CurtailmentId, Announced> {
+        &self.curtailments
+    }
+
+    /// When a curtailment begins or ends next, or somebody may have to be stopped for one: a pass is due then.
+    pub fn next_curtailment(&self) -> Option<Timestamp> {
+        let due = |announced: &Announced| {
+            let spec = &announced.spec;
+            let ahead = [announced.look_at.filter(|_| !announced.begun), Some(spec.from), Some(spec.until)];
+            ahead.into_iter().flatten().filter(|at| *at > self.now).min()
+        };
+        self.curtailments.values().filter_map(due).min()
+    }
+
+    pub(super) fn announce(&mut self, id: CurtailmentId, spec: &Curtailment) {
+        if self.capacity.limits().get(spec.cap.ix()).is_none() || self.curtailments.contains_key(&id) {
+            return;
+        }
+        let announced = Announced { spec: spec.clone(), begun: false, least: None, look_at: None };
+        self.curtailments.insert(id, announced);
+        self.capacity.foresee_cap(spec.cap, self.lowest(spec.cap));
+        // They were planned with what the cap leaves without it.
+        self.replan_holds(|state, held| state.capacity.is_under(held, spec.cap));
+        self.holds_stale = true;
+        self.keep_curtailed();
+    }
+
+    /// What curtailments that are to come take is kept free from then on.
+    pub(super) fn keep_curtailed(&mut self) {
+        let ahead = self.curtailments.iter().filter(|(_, announced)| !announced.begun);
+        let unkept = ahead.filter(|(id, _)| self.hold_of(JobId::of_curtailment(**id)).is_none());
+        let unkept: Vec<(CurtailmentId, Curtailment)> = unkept.map(|(id, it)| (*id, it.spec.clone())).collect();
+        for (id, Curtailment { cap, watts, from, until, .. }) in unkept {
+            let gives = |(_, work): (JobId, &super::Work)| match &work.phase {
+                Phase::Running { shape, placement, ends, .. } if *ends <= from => {
+                    self.draw_under(cap, *shape, placement)
+                }
+                _ => 0,
+            };
+            let given_back: i64 = self.running().map(gives).sum();
+            let left = self.capacity.limits()[cap.ix()].left_of(watts) + given_back;
+            self.keep_power(JobId::of_curtailment(id), from..until, (cap, left));
+        }
+    }
+
+    pub(super) fn begin_curtailment(&mut self, id: CurtailmentId) {
+        let Some(announced) = self.curtailments.get_mut(&id) else { return };
+        announced.begun = true;
+        let cap = announced.spec.cap;
+        self.release_hold(JobId::of_curtailment(id));
+        self.heed_cap(cap);
+    }
+
+    pub(super) fn end_curtailment(&mut self, id: CurtailmentId) {
+        let Some(announced) = self.curtailments.remove(&id) else { return };
+        let cap = announced.spec.cap;
+        self.release_hold(JobId::of_curtailment(id));
+        self.capacity.foresee_cap(cap, self.lowest(cap));
+        self.heed_cap(cap);
+        // Whoever waited for what was kept free from then on may be tried.
+        self.wake_under_cap(cap);
+    }
+
+    /// A curtailment asks for less than is drawn without any work.
+    pub(super) fn declare(&mut self, id: CurtailmentId, least: Watts) {
+        if let Some(announced) = self.curtailments.get_mut(&id) {
+            announced.least = Some(least);
+        }
+    }
+
+    /// What a cap allows now: what it was set to, or less while it is curtailed.
+    pub(crate) fn allowed(&self, cap: LimitIx) -> Watts {
+        let set = self.caps.get(&cap).copied().unwrap_or_else(|| self.fleet().caps[cap.ix()].watts);
+        let begun = self.curtailments.values().filter(|announced| announced.begun && announced.spec.cap == cap);
+        begun.map(|announced| announced.spec.watts).fold(set, Watts::min)
+    }
+
+    /// The least that curtailments are known to leave of a cap.
+    pub(super) fn lowest(&self, cap: LimitIx) -> Option<Watts> {
+        let on_cap = self.curtailments.values().filter(|announced| announced.spec.cap == cap);
+        on_cap.map(|announced| announced.spec.watts).min()
+    }
+
+    /// Caps as they were set, and curtailments, of a state that has none yet.
+    pub(super) fn take_in_caps(
+        &mut self,
+        caps: BTreeMap<LimitIx, Watts>,
+        curtailments: BTreeMap<CurtailmentId, Announced>,
+    ) {
+        (self.caps, self.curtailments) = (caps, curtailments);
+        let curtailed = self.curtailments.values().map(|announced| announced.spec.cap);
+        let changed: Vec<LimitIx> = self.caps.keys().copied().chain(curtailed).collect();
+        for cap in changed {
+            self.capacity.set_cap(cap, self.allowed(cap));
+            self.capacity.foresee_cap(cap, self.lowest(cap));
+        }
+    }
+
+    /// When work that gives its power back has to have ended: the earliest that is asked under any of its caps. Nobody
+    /// asks where a cap was set without a word before.
+    pub(super) fn curtailed_by(&self, shape: ShapeIx, placement: &Placement) -> Option<Timestamp> {
+        let is_over = |cap: LimitIx| self.capacity.limits()[cap.ix()].left_micro() < 0;
+        let asks = self.curtailments.values().filter(|announced| !announced.begun || is_over(announced.spec.cap));
+        let concerned = asks.filter(|announced| self.draw_under(announced.spec.cap, shape, placement) > 0);
+        concerned.map(|announced| announced.spec.from).min()
+    }
+}
