@@ -40,7 +40,8 @@ pub use displaceable::starts_again;
 pub use elastic::speed;
 pub use explain::{Explanation, Nearest, Need, Obstacle, Placed, Promise, Waiting};
 pub use fact::{
-    Curtailment, CurtailmentId, Event, Fact, Fault, JobId, NodeRange, Placement, ReservationId, ServiceId, Slot, StopReason,
+    Curtailment, CurtailmentId, Event, Fact, Fault, JobId, NodeRange, Placement, ReservationId, ServiceId, Slot,
+    StopReason,
 };
 pub use history::series;
 pub use ledger::{ChipTime, Ledger, SiteAccount};
@@ -54,5 +55,7 @@ pub use queue::{Blocked, Queue};
 pub use request::Refusal;
 pub use reserve::{Unmet, Window};
 pub use risk::{CHIP_HOURS_BETWEEN_FAILURES, Risk};
-pub use state::{Announced, Ended, Hold, Image, NodeCondition, Phase, Reserved, ServiceState, Stage, State, Unfit, Work};
+pub use state::{
+    Announced, Ended, Hold, Image, NodeCondition, Phase, Reserved, ServiceState, Stage, State, Unfit, Work,
+};
 pub use tenants::{Counted, Entitled, Limits, Load, Quota, QuotaView, Tenant, TenantTree, TenantView};

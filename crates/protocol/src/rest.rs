@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use offtake_workload::{Dependency, JobFile, Reservation, Tier};
+use offtake_units::{Duration, Timestamp};
+use offtake_workload::{Dependency, JobFile, Reservation, Tier, human};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -815,6 +816,61 @@ pub struct SetCap {
     /// What it allows from now on, in watts; what the fleet file says where this is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watts: Option<u64>,
+}
+
+/// `PUT /v1/grid/events/{name}`: for a time a cap is to allow less.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GridEvent {
+    /// The cap.
+    pub cap: String,
+    /// What it is to allow, in watts. This, or `cut_ppm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watts: Option<u64>,
+    /// How much less than is drawn under it now, in millionths of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_ppm: Option<u32>,
+    /// By when no more is drawn, as in RFC 3339; ten seconds from now where that is sooner, or nothing is said.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(default, with = "human::optional_timestamp", skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// For how long, such as `3h`.
+    #[schema(value_type = String)]
+    #[serde(with = "human::duration")]
+    pub hold: Duration,
+}
+
+/// A grid event that is not over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GridEventView {
+    /// Its name.
+    pub name: String,
+    /// The cap that is to allow less.
+    pub cap: String,
+    /// What it is to allow, in watts.
+    pub watts: u64,
+    /// By when no more is drawn.
+    pub from_ms: i64,
+    /// Until when.
+    pub until_ms: i64,
+    /// Where it stands.
+    pub state: GridEventState,
+    /// What is drawn under the cap now, in watts.
+    pub used_w: u64,
+    /// What is drawn without any work, in watts, where that is more than is to be drawn: it cannot be met, and this is what
+    /// can be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_w: Option<u64>,
+}
+
+/// Where a grid event stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GridEventState {
+    /// Its time is to come.
+    Announced,
+    /// Its cap allows no more than it says.
+    Active,
 }
 
 /// `GET /v1/policy`: the policy in force.

@@ -70,6 +70,9 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::NodeProved { .. }
         | EngineEvent::NodeShared { .. }
         | EngineEvent::CapSet { .. }
+        | EngineEvent::CurtailmentAnnounced { .. }
+        | EngineEvent::CurtailmentBegan { .. }
+        | EngineEvent::CurtailmentEnded { .. }
         | EngineEvent::CurtailmentUnmet { .. }
         | EngineEvent::PricePublished { .. }
         | EngineEvent::CarbonPublished { .. } => None,

@@ -211,7 +211,8 @@ fn cap_changes(setup: &Setup, outcome: &Outcome, cap: LimitIx) -> Vec<(i64, f64)
 
 fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
     let events = || setup.grid_events.iter().zip(&outcome.grid);
-    let count = |is: &dyn Fn(&GridEvent, &GridOutcome) -> bool| events().filter(|(event, came)| is(event, came)).count() as u64;
+    let count =
+        |is: &dyn Fn(&GridEvent, &GridOutcome) -> bool| events().filter(|(event, came)| is(event, came)).count() as u64;
     let is_met = |event: &GridEvent, came: &GridOutcome| came.met.is_some_and(|met| met <= event.at);
     let is_feasible = |came: &GridOutcome| came.least.is_none();
     // What idle nodes draw under a cap is known to the watt: a declaration is true where it is more than what was asked.

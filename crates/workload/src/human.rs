@@ -216,6 +216,32 @@ pub mod timestamp {
     }
 }
 
+/// An instant as text that may be left out, for `#[serde(default, with)]`.
+pub mod optional_timestamp {
+    use offtake_units::Timestamp;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct At(#[serde(with = "super::timestamp")] Timestamp);
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When it lies outside the years 1970 to 9998.
+    pub fn serialize<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        at.map(At).serialize(serializer)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it is not an instant of RFC 3339.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        Ok(Option::<At>::deserialize(deserializer)?.map(|at| at.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -125,6 +125,14 @@ impl State {
         }
     }
 
+    /// When a running job that gives its power back has to have ended; none where its own grace counts.
+    pub fn gives_way_by(&self, job: JobId) -> Option<Timestamp> {
+        match self.jobs.get(&job).map(|work| &work.phase) {
+            Some(Phase::Running { shape, placement, .. }) => self.curtailed_by(*shape, placement),
+            _ => None,
+        }
+    }
+
     /// When work that gives its power back has to have ended: the earliest that is asked under any of its caps. Nobody
     /// asks where a cap was set without a word before.
     pub(super) fn curtailed_by(&self, shape: ShapeIx, placement: &Placement) -> Option<Timestamp> {

@@ -270,6 +270,8 @@ impl State {
         self.forget_promise(job);
         self.count_waiting(&spec, false);
         self.count_running(&spec, shape, placement);
+        // Who has waited too long may lack quota from now on.
+        self.promise_due |= self.tenants.is_active() && self.tenants.promise().is_none();
         if elastic_gang(&spec).is_some() {
             let policy = self.policy.preemption.clone().unwrap_or_default();
             self.growing.until(job, now.saturating_add(policy.minimum_run(spec.tier)));

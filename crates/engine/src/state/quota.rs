@@ -256,32 +256,53 @@ impl State {
     /// Keeps quota for the first job of a lane that waits for some, once it has waited too long and nobody who stands
     /// before it has: those behind take no more of it, so that it comes back to this one as running work ends.
     pub(crate) fn promise_quota(&mut self, lane: LaneIx) {
-        let entry = self.queue.lane(lane);
-        let (Some(first), Some(tenant)) = (entry.first(), entry.key.tenant) else { return };
-        let waits = entry.parked.is_some() && self.lacks_quota(lane);
-        let shape = self.shape(entry.key.shape);
-        if !waits || !self.is_late(first.asked) || !self.tenants.could_run(tenant, shape.chip_milli()) {
+        if self.promise_to(lane).is_none() {
             return;
         }
         // By tier and turn, whatever the order: that does not change with what is kept.
-        let mine = (entry.key.tier, first.turn);
+        let turn = |lane: LaneIx| {
+            let entry = self.queue.lane(lane);
+            entry.first().map(|first| (entry.key.tier, first.turn))
+        };
         let came_before = |kept: &Promise| {
             let other = self.jobs.get(&kept.job);
-            other.is_some_and(|work| (work.spec.tier, work.turn) <= mine)
+            other.is_some_and(|work| Some((work.spec.tier, work.turn)) <= turn(lane))
         };
         if self.tenants.promise().is_some_and(came_before) {
             return;
         }
+        // Whoever came earlier, and lacks quota since others took it, has not been tried again for that.
+        let before = self.late_lanes().take_while(|other| turn(*other) <= turn(lane));
+        let Some((lane, promise)) = before.filter_map(|lane| Some((lane, self.promise_to(lane)?))).next() else {
+            return;
+        };
+        if let Some(before) = self.tenants.promise().map(|kept| kept.job) {
+            self.forget_promise(before);
+        }
+        self.tenants.keep(promise);
+        // What was kept for another may be all that it lacked.
+        self.queue.wake(lane);
+    }
+
+    /// What would be kept for the first job of a lane; none where it does not wait for quota, has not waited too long, or
+    /// can never have any.
+    fn promise_to(&self, lane: LaneIx) -> Option<Promise> {
+        let entry = self.queue.lane(lane);
+        let (first, tenant) = (entry.first()?, entry.key.tenant?);
+        let waits = entry.parked.is_some() && self.lacks_quota(lane);
+        let shape = self.shape(entry.key.shape);
+        if !waits || !self.is_late(first.asked) || !self.tenants.could_run(tenant, shape.chip_milli()) {
+            return None;
+        }
         let needs = shape.chips_by_accelerator(self.fleet());
         let reachable = |(kind, milli): &(&_, &u64)| self.tenants.could_have(tenant, **kind) >= **milli;
-        if let Some((kind, milli)) = needs.iter().find(reachable) {
-            if let Some(before) = self.tenants.promise().map(|kept| kept.job) {
-                self.forget_promise(before);
-            }
-            self.tenants.keep(Promise::new(first.job, tenant, *kind, *milli));
-            // What was kept for another may be all that it lacked.
-            self.queue.wake(lane);
-        }
+        needs.iter().find(reachable).map(|(kind, milli)| Promise::new(first.job, tenant, *kind, *milli))
+    }
+
+    /// The lanes whose first jobs have waited too long, by tier and turn.
+    fn late_lanes(&self) -> impl Iterator<Item = LaneIx> + '_ {
+        let late = |tier| self.queue.in_turn(tier, Turn(0)).take_while(|lane| self.lane_is_late(*lane));
+        Tier::ALL.into_iter().flat_map(late)
     }
 
     /// No quota is kept for a job any more: it runs, or waits no longer.
@@ -296,10 +317,7 @@ impl State {
     pub(crate) fn promise_anew(&mut self) -> bool {
         let is_due = std::mem::take(&mut self.promise_due);
         if is_due {
-            let tiers = Tier::ALL.into_iter();
-            let late =
-                tiers.flat_map(|tier| self.queue.in_turn(tier, Turn(0)).take_while(|lane| self.lane_is_late(*lane)));
-            let late: Vec<LaneIx> = late.collect();
+            let late: Vec<LaneIx> = self.late_lanes().collect();
             late.into_iter().for_each(|lane| self.promise_quota(lane));
         }
         is_due

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_engine::{
-    Backfill, Curtailment, CurtailmentId, Estimates, Event, Fairness, Fault, Health, JobId, LimitIx, Limits, Order, Phase, Policy, Preemption,
-    Quota, ReservationId, ServiceId, Stage, StopReason, Tenant, TenantTree,
+    Backfill, Curtailment, CurtailmentId, Estimates, Event, Fairness, Fault, Health, JobId, LimitIx, Limits, Order,
+    Phase, Policy, Preemption, Quota, ReservationId, ServiceId, Stage, StopReason, Tenant, TenantTree,
 };
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};

@@ -84,6 +84,7 @@ impl Core {
         attempt.stop = Some(reason);
         self.touch_nodes_of(job.0);
         self.touched.insert(job.0);
+        self.kill_in_time(job.0);
     }
 
     pub(super) fn note_attempt_ended(&mut self, at: Timestamp, job: u64, number: u32, event: &Event) {

@@ -1,17 +1,14 @@
 //! What people ask of jobs and nodes that are there.
 
-use offtake_engine::{Event as EngineEvent, JobId, LimitIx, Phase, StopReason};
+use offtake_engine::{Event as EngineEvent, JobId, Phase, StopReason};
 use offtake_fleet::NodeIx;
 use offtake_protocol::rest::{Problem, Submitted};
-use offtake_units::Watts;
 
 use super::access::{Access, forbidden, problem, unknown_job};
 use super::{Answer, Caller, Command, Core, Key};
 
 /// Bytes of a reason that someone gives.
 const LONGEST_REASON: usize = 1024;
-/// More than any cap allows: a terawatt.
-pub(super) const MOST_WATTS: i64 = 1_000_000_000_000;
 
 impl Core {
     pub(super) fn command(&mut self, caller: &Caller, key: Option<Key>, command: Command) -> Result<Answer, Problem> {
@@ -107,7 +104,21 @@ impl Core {
                 if !repeated {
                     self.set_cap(&cap, watts)?;
                 }
-                self.cap_view(&cap).map(Answer::Cap).ok_or_else(|| unknown_cap(&cap))
+                self.cap_answer(&cap)
+            }
+            Command::Announce { name, event } => {
+                caller.is_operator()?;
+                if !repeated {
+                    self.announce(&name, &event)?;
+                }
+                self.grid_event_answer(&name)
+            }
+            Command::Withdraw(name) => {
+                caller.is_operator()?;
+                if !repeated {
+                    self.withdraw(&name)?;
+                }
+                Ok(Answer::Done)
             }
             Command::SetPolicy(policy) => {
                 caller.is_operator()?;
@@ -229,11 +240,18 @@ impl Core {
             return Ok(());
         }
         self.stop(job, StopReason::Cancelled);
-        if now && let Some(attempt) = self.records.get_mut(&job).and_then(|record| record.live_mut()) {
+        if now {
+            self.kill(job);
+        }
+        Ok(())
+    }
+
+    /// No grace is given any more to the workers of a running job.
+    pub(super) fn kill(&mut self, job: u64) {
+        if let Some(attempt) = self.records.get_mut(&job).and_then(|record| record.live_mut()) {
             attempt.kill = true;
             self.touch_nodes_of(job);
         }
-        Ok(())
     }
 
     fn hold(&mut self, job: u64) -> Result<(), Problem> {
@@ -262,22 +280,6 @@ impl Core {
         self.node_ix(node).ok_or_else(|| unknown_node(node))
     }
 
-    fn set_cap(&mut self, name: &str, watts: Option<u64>) -> Result<(), Problem> {
-        let caps = &self.state.fleet().caps;
-        let place = caps.iter().position(|cap| cap.name == name).ok_or_else(|| unknown_cap(name))?;
-        let asked = watts.map(|watts| i64::try_from(watts).ok().filter(|watts| *watts <= MOST_WATTS));
-        let watts = match asked {
-            None => caps[place].watts,
-            Some(Some(watts)) => Watts::new(watts),
-            Some(None) => {
-                let detail = format!("a cap allows at most {MOST_WATTS} W");
-                return Err(Problem { field: Some("watts".to_owned()), ..problem(422, "invalid_watts", detail) });
-            }
-        };
-        self.emit_engine(EngineEvent::CapSet { cap: LimitIx(place as u32), watts });
-        Ok(())
-    }
-
     fn drain(&mut self, node: &str, reason: String) -> Result<(), Problem> {
         let at = self.known_node(node)?;
         if reason.trim().is_empty() || reason.len() > LONGEST_REASON || reason.chars().any(char::is_control) {
@@ -287,10 +289,6 @@ impl Core {
         self.emit_engine(EngineEvent::NodeDrained { node: at, reason });
         Ok(())
     }
-}
-
-fn unknown_cap(cap: &str) -> Problem {
-    problem(404, "unknown_cap", format!("the fleet has no cap `{cap}`; `offtake grid` lists those it has"))
 }
 
 fn unknown_node(node: &str) -> Problem {

@@ -28,6 +28,8 @@ pub struct Image {
     next_job: u64,
     #[serde(default = "first")]
     next_reservation: u64,
+    #[serde(default = "first")]
+    next_curtailment: u64,
     waiting: BTreeMap<u64, Vec<u64>>,
     arrays: BTreeMap<u64, ArrayRecord>,
     nodes: BTreeMap<Arc<str>, NodeRecord>,
@@ -62,6 +64,7 @@ impl Core {
             outcomes: self.outcomes.iter().map(|(job, state)| (*job, *state)).collect(),
             next_job: self.next_job,
             next_reservation: self.next_reservation,
+            next_curtailment: self.next_curtailment,
             waiting: self.waiting.clone(),
             arrays: self.arrays.clone(),
             nodes: self.nodes.clone(),
@@ -88,6 +91,7 @@ impl Core {
             outcomes: image.outcomes.into_iter().collect(),
             next_job: image.next_job,
             next_reservation: image.next_reservation,
+            next_curtailment: image.next_curtailment,
             waiting: image.waiting,
             arrays: image.arrays,
             nodes: image.nodes,

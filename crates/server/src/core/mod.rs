@@ -10,6 +10,7 @@ mod attempts;
 mod control;
 mod deadlines;
 mod defrag;
+mod grid;
 mod image;
 mod nodes;
 mod policy;
@@ -34,8 +35,8 @@ use offtake_engine::{Event as EngineEvent, Fact as EngineFact, JobId, Policy, St
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_protocol::agent::{Join, Joined, Orders, Report};
 use offtake_protocol::rest::{
-    CapView, Defrag, JobState, JobView, JoinTokenMade, NodeView, PolicyView, Problem, ReservationView, Scale,
-    StepRequest, StepView, SubmittedBatch, TokenMade,
+    CapView, Defrag, GridEvent, GridEventView, JobState, JobView, JoinTokenMade, NodeView, PolicyView, Problem,
+    ReservationView, Scale, StepRequest, StepView, SubmittedBatch, TokenMade,
 };
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::{JobFile, Reservation, User};
@@ -169,6 +170,15 @@ pub enum Command {
         /// What, in watts; what the fleet declares where this is none.
         watts: Option<u64>,
     },
+    /// A grid event is announced.
+    Announce {
+        /// Its name.
+        name: String,
+        /// What is asked for.
+        event: Box<GridEvent>,
+    },
+    /// A grid event is withdrawn.
+    Withdraw(String),
     /// The policy is set.
     SetPolicy(Box<Policy>),
     /// Work is moved so that a block comes free: for a job, or for those that are first in line.
@@ -222,6 +232,8 @@ pub enum Answer {
     Node(Box<NodeView>),
     /// A cap was set: how it stands now.
     Cap(CapView),
+    /// A grid event was announced: how it stands.
+    GridEvent(Box<GridEventView>),
     /// The policy in force.
     Policy(Box<PolicyView>),
     /// What is being moved.
@@ -289,6 +301,7 @@ pub struct Core {
     outcomes: BTreeMap<u64, JobState>,
     next_job: u64,
     next_reservation: u64,
+    next_curtailment: u64,
     /// Jobs that wait for another, by that.
     waiting: BTreeMap<u64, Vec<u64>>,
     arrays: BTreeMap<u64, waiting::ArrayRecord>,
@@ -337,6 +350,7 @@ impl Core {
             outcomes: BTreeMap::new(),
             next_job: 1,
             next_reservation: 1,
+            next_curtailment: 1,
             waiting: BTreeMap::new(),
             arrays: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -472,6 +486,7 @@ impl Core {
             self.state.next_proof(),
             self.state.next_window(),
             self.state.next_crossing(),
+            self.state.next_curtailment(),
         ];
         due.into_iter().flatten().min()
     }
@@ -542,6 +557,9 @@ impl Core {
             EngineEvent::ReservationMade { reservation, .. } => {
                 self.next_reservation = self.next_reservation.max(reservation.0 + 1);
             }
+            EngineEvent::CurtailmentAnnounced { curtailment, .. } => {
+                self.next_curtailment = self.next_curtailment.max(curtailment.0 + 1);
+            }
             EngineEvent::NodesSwapped { job, saved_until, .. } => self.note_swapped(at, *job, *saved_until),
             EngineEvent::PolicySet { .. }
             | EngineEvent::EstimateCorrected { .. }
@@ -564,6 +582,8 @@ impl Core {
             | EngineEvent::FaultSeen { .. }
             | EngineEvent::NodeShared { .. }
             | EngineEvent::CapSet { .. }
+            | EngineEvent::CurtailmentBegan { .. }
+            | EngineEvent::CurtailmentEnded { .. }
             | EngineEvent::CurtailmentUnmet { .. } => {}
         }
     }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use offtake_engine::StopReason;
+use offtake_engine::{JobId, StopReason};
 use offtake_protocol::agent::NumberedSignal;
-use offtake_units::Timestamp;
+use offtake_units::{Duration, Timestamp};
 
 use super::Core;
 use super::records::Seen;
@@ -25,7 +25,13 @@ pub(super) enum Timer {
     Warning(u64, u32),
     /// An attempt has reached its time limit.
     Limit(u64, u32),
+    /// An attempt that gives its power back has to be gone.
+    Kill(u64, u32),
 }
+
+/// Who has to be gone at an instant is killed so long before: an order reaches its agent, and a process takes its time to
+/// end.
+const TO_BE_GONE: Duration = Duration::from_secs(3);
 
 /// All timers. One that no longer matters is passed over when it is due.
 #[derive(Debug, Default)]
@@ -59,6 +65,8 @@ impl Core {
         if record.service.is_some() {
             self.timers.set(self.state.now(), Timer::Demand(job));
         }
+        self.kill_in_time(job);
+        let Some(record) = self.records.get(&job) else { return };
         let Some(attempt) = record.live() else { return };
         let number = attempt.number;
         let Some(started) = attempt.started else {
@@ -76,6 +84,16 @@ impl Core {
         }
     }
 
+    /// An attempt that gives its power back has no longer for it than there is until its cap is lowered.
+    pub(super) fn kill_in_time(&mut self, job: u64) {
+        let Some(attempt) = self.records.get(&job).and_then(|record| record.live()) else { return };
+        if attempt.stop == Some(StopReason::Curtailed)
+            && let Some(by) = self.state.gives_way_by(JobId(job))
+        {
+            self.timers.set(by - TO_BE_GONE, Timer::Kill(job, attempt.number));
+        }
+    }
+
     pub(super) fn run_timers(&mut self) {
         let now = self.state.now();
         while let Some(timer) = self.timers.due(now) {
@@ -90,6 +108,11 @@ impl Core {
                 Timer::Limit(job, attempt) => {
                     if self.is_live(job, attempt, |_| true) {
                         self.stop(job, StopReason::TimeLimit);
+                    }
+                }
+                Timer::Kill(job, attempt) => {
+                    if self.is_live(job, attempt, |attempt| attempt.stop == Some(StopReason::Curtailed)) {
+                        self.kill(job);
                     }
                 }
                 Timer::Warning(job, attempt) => {

@@ -7,8 +7,8 @@ use offtake_engine::{JobId, Phase, Stage};
 use offtake_fleet::{DomainIx, Fleet, NodeIx, SiteIx};
 use offtake_protocol::agent::{EnergySource, TaskId};
 use offtake_protocol::rest::{
-    ArrayView, AttemptView, Basis, CapView, DomainView, FleetView, JobDetail, JobQuery, JobState, JobView, LogQuery,
-    NodeState, NodeView, Problem, StartEstimate,
+    ArrayView, AttemptView, Basis, DomainView, FleetView, JobDetail, JobQuery, JobState, JobView, LogQuery, NodeState,
+    NodeView, Problem, StartEstimate,
 };
 use offtake_units::{Duration, Timestamp, Watts};
 use offtake_workload::{Gang, Start};
@@ -397,22 +397,7 @@ impl Core {
             facility_w: figures.power.iter().map(|(_, _, facility)| facility).sum(),
             jobs: figures.jobs.into_iter().map(|(state, count)| (state.to_owned(), count)).collect(),
             domains: domains.collect(),
-            caps: (0..fleet.caps.len()).map(|place| self.cap_at(place)).collect(),
-        }
-    }
-
-    /// A cap and what is drawn under it.
-    pub(super) fn cap_view(&self, name: &str) -> Option<CapView> {
-        self.state.fleet().caps.iter().position(|cap| cap.name == name).map(|place| self.cap_at(place))
-    }
-
-    fn cap_at(&self, place: usize) -> CapView {
-        let (cap, limit) = (&self.state.fleet().caps[place], &self.state.capacity().limits()[place]);
-        CapView {
-            name: cap.name.clone(),
-            watts: whole(limit.capacity()),
-            declared_w: (limit.capacity() != cap.watts).then(|| whole(cap.watts)),
-            used_w: whole(limit.load()),
+            caps: self.caps(),
         }
     }
 
@@ -509,7 +494,7 @@ struct Usage {
     watts: u64,
 }
 
-fn whole(watts: Watts) -> u64 {
+pub(super) fn whole(watts: Watts) -> u64 {
     u64::try_from(watts.get()).unwrap_or(0)
 }
 

@@ -13,7 +13,7 @@ use offtake_workload::Service;
 
 use super::Core;
 use super::access::problem;
-use super::control::MOST_WATTS;
+use super::grid::MOST_WATTS;
 use super::services::may_spread;
 use super::submit::{DEFAULT_TENANT, of_fault};
 use super::why::span;

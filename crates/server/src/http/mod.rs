@@ -6,6 +6,7 @@ mod body;
 mod caller;
 mod defrag;
 mod events;
+mod grid;
 mod jobs;
 mod logs;
 mod nodes;
@@ -54,7 +55,9 @@ pub(crate) fn router(server: &Arc<Server>) -> Router {
         .route("/v1/nodes/{name}/drain", post(nodes::drain))
         .route("/v1/nodes/{name}/resume", post(nodes::resume))
         .route("/v1/fleet", get(nodes::fleet))
-        .route("/v1/caps/{name}", put(nodes::set_cap))
+        .route("/v1/caps/{name}", put(grid::set_cap))
+        .route("/v1/grid/events", get(grid::list))
+        .route("/v1/grid/events/{name}", put(grid::announce).delete(grid::withdraw))
         .route("/v1/policy", get(policy::get).put(policy::set))
         .route("/v1/tenants", get(policy::tenants))
         .route("/v1/reservations", get(reservations::list).post(reservations::make))

@@ -1,9 +1,9 @@
-//! Nodes, the fleet and its caps. A node's name may hold `/`: it is sent as `%2F`.
+//! Nodes and the fleet. A node's name may hold `/`: it is sent as `%2F`.
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use offtake_protocol::rest::{CapView, Drain, FleetView, NodeView, Problem, SetCap};
+use offtake_protocol::rest::{Drain, FleetView, NodeView, Problem};
 
 use super::body;
 use super::caller::{Asker, Writer};
@@ -76,7 +76,8 @@ pub(super) async fn resume(
     node(change(&server, &writer, request, |_| Ok(Command::Resume(name))).await?)
 }
 
-async fn change(
+/// Carries out what an operator asks for in the body of a request.
+pub(super) async fn change(
     server: &Server,
     writer: &Writer,
     request: Request,
@@ -107,27 +108,4 @@ fn node(answer: Answer) -> Result<Json<NodeView>, Refused> {
 )]
 pub(super) async fn fleet(State(server): App, _asker: Asker) -> Result<Json<FleetView>, Refused> {
     Ok(Json(server.handle.ask(|core| core.fleet()).await?))
-}
-
-/// Sets what a cap allows from now on. Work gives way at once where more is drawn under it, the weakest first.
-#[utoipa::path(
-    put, path = "/v1/caps/{name}", tag = "nodes", operation_id = "set_cap",
-    params(("name" = String, Path, description = "The cap; `/` in its name as `%2F`."), super::openapi::IdempotencyKey),
-    request_body = SetCap,
-    responses((status = 200, description = "The cap as it stands now.", body = CapView), WriteProblems)
-)]
-pub(super) async fn set_cap(
-    State(server): App,
-    writer: Writer,
-    Named(name): Named<String>,
-    request: Request,
-) -> Result<Json<CapView>, Refused> {
-    let set = |bytes: &[u8]| {
-        let SetCap { watts } = body::parse(bytes)?;
-        Ok(Command::SetCap { cap: name, watts })
-    };
-    match change(&server, &writer, request, set).await? {
-        Answer::Cap(view) => Ok(Json(view)),
-        _ => Err(unexpected().into()),
-    }
 }

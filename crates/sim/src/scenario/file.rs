@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::synthetic::Class;
 use offtake_workload::{Reservation, ServiceText, human};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::failures::FailuresFile;
 
@@ -17,7 +17,7 @@ pub(super) struct File {
     pub(super) fleet: PathBuf,
     #[serde(default)]
     pub(super) parameters: BTreeMap<String, i64>,
-    #[serde(default, with = "optional_timestamp")]
+    #[serde(default, with = "human::optional_timestamp")]
     pub(super) start: Option<Timestamp>,
     #[serde(default, with = "human::optional_duration")]
     pub(super) horizon: Option<Duration>,
@@ -50,8 +50,8 @@ pub(super) struct GridEventFile {
     pub(super) cap: Option<String>,
     #[serde(with = "human::timestamp")]
     pub(super) at: Timestamp,
-    #[serde(default, with = "human::optional_duration")]
-    pub(super) notice: Option<Duration>,
+    #[serde(default)]
+    pub(super) notice: Option<NoticeText>,
     #[serde(with = "human::duration")]
     pub(super) hold: Duration,
     pub(super) cut: Option<f64>,
@@ -69,7 +69,7 @@ pub(super) struct ProgrammeFile {
     pub(super) cap: Option<String>,
     pub(super) events: u32,
     #[serde(default)]
-    pub(super) notice: Vec<TimeText>,
+    pub(super) notice: Vec<NoticeText>,
     pub(super) hold: Vec<TimeText>,
     #[serde(default)]
     pub(super) cut: Vec<f64>,
@@ -117,7 +117,7 @@ pub(super) struct SignalsFile {
     pub(super) carbon: Option<PathBuf>,
     pub(super) carbon_zones: Option<PathBuf>,
     /// The instant of the series at which the run begins, where the two calendars differ.
-    #[serde(default, with = "optional_timestamp")]
+    #[serde(default, with = "human::optional_timestamp")]
     pub(super) from: Option<Timestamp>,
     /// Zones of sites whose own the fleet file does not name.
     #[serde(default)]
@@ -139,15 +139,16 @@ pub(super) struct SourceFile {
     pub(super) licence: String,
 }
 
-mod optional_timestamp {
-    use offtake_units::Timestamp;
-    use offtake_workload::human;
-    use serde::{Deserialize, Deserializer};
+/// A time as people write it, or `0s`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoticeText(pub(super) Duration);
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(transparent)]
-        struct Wrapped(#[serde(with = "human::timestamp")] Timestamp);
-        Ok(Some(Wrapped::deserialize(deserializer)?.0))
+impl<'de> Deserialize<'de> for NoticeText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let read = if text == "0s" { Some(Duration::ZERO) } else { human::parse_duration(&text) };
+        read.map(Self).ok_or_else(|| {
+            serde::de::Error::invalid_value(serde::de::Unexpected::Str(&text), &"a time such as `30m`, or `0s`")
+        })
     }
 }

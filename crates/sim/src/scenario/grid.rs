@@ -38,13 +38,14 @@ impl Reader {
                 return Err(wrong(("hold".into(), "is no time".into(), "a time such as `3h`".into())));
             }
             let cut = cut(event).map_err(wrong)?;
-            let span = Span { notice: event.notice.unwrap_or_default(), hold: event.hold };
+            let span = Span { notice: event.notice.map_or(Duration::ZERO, |notice| notice.0), hold: event.hold };
             asked.push(Asked::Once(span.event(event.name.clone(), cap, event.at, cut)));
         }
         for programme in programmes {
             let wrong =
                 |(key, fault, allowed): Wrong| self.wrong("grid_programmes", &programme.name, &key, &fault, &allowed);
-            let cap = cap_of(programme.on.as_deref(), programme.cap.as_deref(), fleet, &mut of_domains).map_err(wrong)?;
+            let cap =
+                cap_of(programme.on.as_deref(), programme.cap.as_deref(), fleet, &mut of_domains).map_err(wrong)?;
             asked.push(Asked::Programme(Programme::read(programme, cap).map_err(wrong)?));
         }
         Ok(asked)
@@ -69,7 +70,13 @@ impl Reader {
                 Asked::Once(event) if event.announced < start => {
                     let key = if event.at < start { "at" } else { "notice" };
                     let fault = "is before the run begins";
-                    return Err(self.wrong("grid_events", &event.name, key, fault, "an event of which all is in the run"));
+                    return Err(self.wrong(
+                        "grid_events",
+                        &event.name,
+                        key,
+                        fault,
+                        "an event of which all is in the run",
+                    ));
                 }
                 Asked::Once(event) => events.push(event),
                 Asked::Programme(programme) => {
@@ -137,7 +144,11 @@ impl Programme {
         }
         let hold: Vec<Duration> = file.hold.iter().map(|time| time.0).collect();
         if hold.is_empty() || hold.iter().any(|hold| *hold <= Duration::ZERO) {
-            return Err(("hold".into(), "has no time, or one of nothing".into(), "times such as `[\"15m\", \"4h\"]`".into()));
+            return Err((
+                "hold".into(),
+                "has no time, or one of nothing".into(),
+                "times such as `[\"15m\", \"4h\"]`".into(),
+            ));
         }
         let mut notice: Vec<Duration> = file.notice.iter().map(|time| time.0).collect();
         if notice.is_empty() {
@@ -145,7 +156,9 @@ impl Programme {
         }
         let cuts = match (file.cut.is_empty(), file.megawatts.is_empty()) {
             (false, true) => file.cut.iter().map(|share| by(*share)).collect::<Result<_, _>>()?,
-            (true, false) => file.megawatts.iter().map(|power| to("megawatts", *power, 1.0)).collect::<Result<_, _>>()?,
+            (true, false) => {
+                file.megawatts.iter().map(|power| to("megawatts", *power, 1.0)).collect::<Result<_, _>>()?
+            }
             _ => return Err(("cut".into(), "and `megawatts` are both there, or none".into(), "one of the two".into())),
         };
         Ok(Self { name: file.name.clone(), cap, events: file.events, notice, hold, cuts })
@@ -158,7 +171,8 @@ impl Programme {
         for number in 0..self.events {
             let mut rng = root.derive(&self.name).derive_index(number.into());
             let mut one_of = |count: usize| rng.below(count as u64) as usize;
-            let span = Span { notice: self.notice[one_of(self.notice.len())], hold: self.hold[one_of(self.hold.len())] };
+            let span =
+                Span { notice: self.notice[one_of(self.notice.len())], hold: self.hold[one_of(self.hold.len())] };
             let cut = self.cuts[one_of(self.cuts.len())];
             let rest = part - span.notice.max(LEAST_NOTICE).as_millis() - span.hold.as_millis();
             let after = rng.below(u64::try_from(rest).ok().filter(|rest| *rest > 0)?) as i64 + span.notice.as_millis();
@@ -213,7 +227,8 @@ fn to(key: &'static str, value: f64, per_mw: f64) -> Result<Cut, Wrong> {
 
 /// How far an event of the file goes.
 fn cut(event: &GridEventFile) -> Result<Cut, Wrong> {
-    let powers = [(event.megawatts, "megawatts", 1.0), (event.kilowatts, "kilowatts", 1e3), (event.watts, "watts", 1e6)];
+    let powers =
+        [(event.megawatts, "megawatts", 1.0), (event.kilowatts, "kilowatts", 1e3), (event.watts, "watts", 1e6)];
     let mut given = powers.into_iter().filter_map(|(value, key, per_mw)| Some((value?, key, per_mw)));
     match (event.cut, given.next(), given.next()) {
         (Some(share), None, _) => by(share),

@@ -1,0 +1,173 @@
+//! Caps and grid events: what caps allow, and what is asked of them for a time.
+
+use offtake_engine::{Announced, Curtailment, CurtailmentId, Event as EngineEvent, LimitIx};
+use offtake_protocol::rest::{CapView, GridEvent, GridEventState, GridEventView, Problem};
+use offtake_units::{Duration, Ppm, Timestamp, Watts};
+
+use super::access::problem;
+use super::views::whole;
+use super::{Answer, Core};
+
+/// More than any cap allows: a terawatt.
+pub(super) const MOST_WATTS: i64 = 1_000_000_000_000;
+
+/// Grid events at one time: each is looked at where work is placed.
+const MOST_EVENTS: usize = 1000;
+
+/// Bytes of a name that someone gives.
+const LONGEST_NAME: usize = 200;
+
+/// What is asked for without notice has to be met so long after: signals, saving, and the end of processes take their time.
+const LEAST_NOTICE: Duration = Duration::from_secs(10);
+
+/// A clock that asks for something in the past may be so much behind.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+
+impl Core {
+    /// All caps of the fleet.
+    pub(super) fn caps(&self) -> Vec<CapView> {
+        (0..self.state.fleet().caps.len()).map(|place| self.cap_at(place)).collect()
+    }
+
+    fn cap_at(&self, place: usize) -> CapView {
+        let (cap, limit) = (&self.state.fleet().caps[place], &self.state.capacity().limits()[place]);
+        CapView {
+            name: cap.name.clone(),
+            watts: whole(limit.capacity()),
+            declared_w: (limit.capacity() != cap.watts).then(|| whole(cap.watts)),
+            used_w: whole(limit.load()),
+        }
+    }
+
+    fn cap_called(&self, name: &str) -> Result<LimitIx, Problem> {
+        let place = self.state.fleet().caps.iter().position(|cap| cap.name == name);
+        let unknown = || {
+            let detail = format!("the fleet has no cap `{name}`; `offtake grid` lists those it has");
+            problem(404, "unknown_cap", detail)
+        };
+        place.map(|place| LimitIx(place as u32)).ok_or_else(unknown)
+    }
+
+    pub(super) fn cap_answer(&self, name: &str) -> Result<Answer, Problem> {
+        Ok(Answer::Cap(self.cap_at(self.cap_called(name)?.ix())))
+    }
+
+    pub(super) fn set_cap(&mut self, name: &str, watts: Option<u64>) -> Result<(), Problem> {
+        let cap = self.cap_called(name)?;
+        let watts = match watts {
+            None => self.state.fleet().caps[cap.ix()].watts,
+            Some(watts) => allowed(watts)?,
+        };
+        self.emit_engine(EngineEvent::CapSet { cap, watts });
+        Ok(())
+    }
+
+    /// Grid events that are not over, in the order in which they begin.
+    pub fn grid_events(&self) -> Vec<GridEventView> {
+        let mut events: Vec<&Announced> = self.state.curtailments().values().collect();
+        events.sort_by(|a, b| (a.spec.from, &a.spec.name).cmp(&(b.spec.from, &b.spec.name)));
+        events.into_iter().map(|announced| self.show_grid_event(announced)).collect()
+    }
+
+    fn show_grid_event(&self, announced: &Announced) -> GridEventView {
+        let Curtailment { name, cap, watts, from, until } = &announced.spec;
+        GridEventView {
+            name: name.clone(),
+            cap: self.state.fleet().caps[cap.ix()].name.clone(),
+            watts: whole(*watts),
+            from_ms: from.as_millis(),
+            until_ms: until.as_millis(),
+            state: if announced.begun { GridEventState::Active } else { GridEventState::Announced },
+            used_w: whole(self.state.capacity().limits()[cap.ix()].load()),
+            least_w: announced.least.map(whole),
+        }
+    }
+
+    fn grid_event_called(&self, name: &str) -> Option<(CurtailmentId, &Announced)> {
+        let mut all = self.state.curtailments().iter();
+        all.find(|(_, announced)| announced.spec.name == name).map(|(id, announced)| (*id, announced))
+    }
+
+    pub(super) fn grid_event_answer(&self, name: &str) -> Result<Answer, Problem> {
+        let found = self.grid_event_called(name).map(|(_, announced)| self.show_grid_event(announced));
+        found.map(|view| Answer::GridEvent(Box::new(view))).ok_or_else(|| unknown_event(name))
+    }
+
+    /// Everybody learns of a grid event; one that is known already, just so, is left as it is.
+    pub(super) fn announce(&mut self, name: &str, event: &GridEvent) -> Result<(), Problem> {
+        if name.trim().is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+            let detail = format!("a grid event is named in at most {LONGEST_NAME} bytes on one line");
+            return Err(wrong("name", "invalid_grid_event", detail));
+        }
+        let cap = self.cap_called(&event.cap)?;
+        let now = self.state.now();
+        let at = event.at.unwrap_or(now);
+        if at < now - CLOCKS_DIFFER {
+            let detail = "it would have begun in the past; leave `at` out for an event that begins at once".to_owned();
+            return Err(wrong("at", "invalid_grid_event", detail));
+        }
+        if event.hold <= Duration::ZERO {
+            return Err(wrong(
+                "hold",
+                "invalid_grid_event",
+                "it lasts for no time; say how long, such as `3h`".to_owned(),
+            ));
+        }
+        let load = self.state.capacity().limits()[cap.ix()].load();
+        let watts = match (event.watts, event.cut_ppm) {
+            (Some(watts), None) => allowed(watts)?,
+            (None, Some(cut @ 1..=1_000_000)) => load - load.share_up(Ppm::new(cut)),
+            (None, Some(_)) => {
+                let detail = "a cut is a share of what is drawn: more than 0, and at most 1000000".to_owned();
+                return Err(wrong("cut_ppm", "invalid_grid_event", detail));
+            }
+            _ => {
+                let detail = "say how much may be drawn with `watts`, or how much less with `cut_ppm`".to_owned();
+                return Err(wrong("watts", "invalid_grid_event", detail));
+            }
+        };
+        if let Some((_, known)) = self.grid_event_called(name) {
+            let is_same = |at: Timestamp| known.spec.from == at && known.spec.until == at.saturating_add(event.hold);
+            let is_known = known.spec.cap == cap && event.at.is_some_and(is_same);
+            if is_known && (event.cut_ppm.is_some() || known.spec.watts == watts) {
+                return Ok(());
+            }
+            let detail = format!("there is another grid event `{name}`; withdraw it first, or take another name");
+            return Err(problem(409, "grid_event_exists", detail));
+        }
+        if self.state.curtailments().len() >= MOST_EVENTS {
+            let detail = format!("there are {MOST_EVENTS} grid events, the most there may be: withdraw one");
+            return Err(problem(409, "too_many_grid_events", detail));
+        }
+        let from = at.max(now.saturating_add(LEAST_NOTICE));
+        let until = from.saturating_add(event.hold);
+        let spec = Curtailment { name: name.to_owned(), cap, watts, from, until };
+        let curtailment = CurtailmentId(self.next_curtailment);
+        self.emit_engine(EngineEvent::CurtailmentAnnounced { curtailment, spec });
+        Ok(())
+    }
+
+    /// A grid event is over at once.
+    pub(super) fn withdraw(&mut self, name: &str) -> Result<(), Problem> {
+        let Some((curtailment, _)) = self.grid_event_called(name) else { return Err(unknown_event(name)) };
+        self.emit_engine(EngineEvent::CurtailmentEnded { curtailment });
+        Ok(())
+    }
+}
+
+fn allowed(watts: u64) -> Result<Watts, Problem> {
+    let allowed = i64::try_from(watts).ok().filter(|watts| *watts <= MOST_WATTS).map(Watts::new);
+    allowed.ok_or_else(|| wrong("watts", "invalid_watts", format!("a cap allows at most {MOST_WATTS} W")))
+}
+
+fn wrong(field: &str, code: &str, detail: String) -> Problem {
+    Problem { field: Some(field.to_owned()), ..problem(422, code, detail) }
+}
+
+fn unknown_event(name: &str) -> Problem {
+    problem(
+        404,
+        "unknown_grid_event",
+        format!("there is no grid event `{name}`; `offtake grid events` lists those there are"),
+    )
+}
