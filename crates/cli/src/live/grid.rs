@@ -1,11 +1,13 @@
-//! `offtake grid`: what is drawn under each cap, and what caps allow.
+//! `offtake grid`: what is drawn under each cap, what caps allow, and grid events.
 
 use clap::{Args, Subcommand};
-use offtake_protocol::rest::{CapView, FleetView, SetCap};
+use offtake_protocol::rest::{CapView, FleetView, GridEvent, GridEventView, SetCap};
+use offtake_units::{Duration, Ppm, Timestamp};
 
-use super::Common;
 use super::what_if::watts;
+use super::{Common, instants};
 use crate::connection::segment;
+use crate::show::figures::now_ms;
 use crate::show::grid;
 use crate::terminal::{BadInput, print, print_json, width};
 
@@ -24,6 +26,55 @@ enum Command {
     Set(SetArguments),
     /// Let a cap allow again what the fleet file says
     Reset(ResetArguments),
+    /// List the grid events that are not over
+    Events(EventsArguments),
+    /// Announce a grid event: for a time a cap allows less, and work gives way in time
+    Announce(AnnounceArguments),
+    /// Withdraw a grid event; its cap allows again what it did
+    Withdraw(WithdrawArguments),
+}
+
+#[derive(Args)]
+struct EventsArguments {
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct AnnounceArguments {
+    /// Its name
+    name: String,
+    /// The cap that is to allow less
+    cap: String,
+    #[command(flatten)]
+    depth: Depth,
+    /// By when no more is drawn: an instant such as 2026-03-02T17:00:00Z, or now+30m [default: ten seconds from now]
+    #[arg(long, value_name = "TIME", value_parser = instants::read)]
+    at: Option<Timestamp>,
+    /// For how long, such as 3h
+    #[arg(long = "for", value_name = "TIME")]
+    hold: Duration,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Depth {
+    /// What it allows, such as 1.5MW, 800kW or 750W
+    #[arg(long, value_name = "POWER")]
+    to: Option<String>,
+    /// How much less than is drawn now, such as 25%
+    #[arg(long, value_name = "SHARE")]
+    cut: Option<String>,
+}
+
+#[derive(Args)]
+struct WithdrawArguments {
+    /// Its name
+    name: String,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Args)]
@@ -47,13 +98,10 @@ struct ResetArguments {
 pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         None => list(&arguments.common).await,
-        Some(Command::Set(set)) => {
-            let wrong = || {
-                let message = format!("`{}` is no power: write it as 1.5MW, 800kW or 750W", set.power);
-                BadInput(message)
-            };
-            put(&set.common, &set.cap, Some(watts(&set.power).ok_or_else(wrong)?)).await
-        }
+        Some(Command::Set(set)) => put(&set.common, &set.cap, Some(power(&set.power)?)).await,
+        Some(Command::Events(events)) => list_events(&events.common).await,
+        Some(Command::Announce(event)) => announce(event).await,
+        Some(Command::Withdraw(event)) => withdraw(event).await,
         Some(Command::Reset(reset)) => put(&reset.common, &reset.cap, None).await,
     }
 }
@@ -68,6 +116,54 @@ async fn list(common: &Common) -> anyhow::Result<()> {
         return Ok(());
     }
     print(&grid::caps(&fleet.caps, width()))
+}
+
+fn power(text: &str) -> Result<u64, BadInput> {
+    watts(text).ok_or_else(|| BadInput(format!("`{text}` is no power: write it as 1.5MW, 800kW or 750W")))
+}
+
+/// A share in millionths.
+fn share(text: &str) -> Result<u32, BadInput> {
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    let share = percent.filter(|percent| *percent > 0.0).and_then(|percent| Ppm::from_ratio(percent / 100.0));
+    let share = share.map(Ppm::parts).filter(|parts| *parts <= Ppm::ONE.parts());
+    share.ok_or_else(|| BadInput(format!("`{text}` is no share of what is drawn: write it as 25%")))
+}
+
+async fn list_events(common: &Common) -> anyhow::Result<()> {
+    let events: Vec<GridEventView> = common.open()?.get("/v1/grid/events").await?;
+    if common.json {
+        return print_json(&events);
+    }
+    if events.is_empty() {
+        eprint!("{}", grid::NO_EVENTS);
+        return Ok(());
+    }
+    print(&grid::events(&events, now_ms(), width()))
+}
+
+async fn announce(event: &AnnounceArguments) -> anyhow::Result<()> {
+    let body = GridEvent {
+        cap: event.cap.clone(),
+        watts: event.depth.to.as_deref().map(power).transpose()?,
+        cut_ppm: event.depth.cut.as_deref().map(share).transpose()?,
+        at: event.at,
+        hold: event.hold,
+    };
+    let path = format!("/v1/grid/events/{}", segment(&event.name));
+    let view: GridEventView = event.common.open()?.put(&path, &body).await?;
+    if event.common.json {
+        return print_json(&view);
+    }
+    print(&grid::announced(&view, now_ms()))
+}
+
+async fn withdraw(event: &WithdrawArguments) -> anyhow::Result<()> {
+    event.common.open()?.delete(&format!("/v1/grid/events/{}", segment(&event.name))).await?;
+    match event.common.json {
+        true => print_json(&serde_json::json!({ "withdrawn": event.name })),
+        false => print(&format!("grid event {} is withdrawn\n", event.name)),
+    }
 }
 
 async fn put(common: &Common, name: &str, watts: Option<u64>) -> anyhow::Result<()> {

@@ -1,9 +1,9 @@
-//! Caps, one a line.
+//! Caps and grid events, one a line.
 
-use offtake_protocol::rest::CapView;
+use offtake_protocol::rest::{CapView, GridEventState, GridEventView};
 
-use super::figures::power;
-use crate::terminal::{Align, listing};
+use super::figures::{instant, power, since, span};
+use crate::terminal::{Align, listing, printable};
 
 /// What is said where there is none.
 pub const NONE: &str = "The fleet has no cap. Its fleet file names them under [caps] and [circuits].\n";
@@ -46,9 +46,66 @@ pub fn set(cap: &CapView) -> String {
     }
 }
 
+/// What is said where there is none.
+pub const NO_EVENTS: &str = "No grid event. 'offtake grid announce NAME CAP --cut 25% --for 3h' announces one.\n";
+
+const EVENTS: [(&str, Align); 7] = [
+    ("event", Align::Left),
+    ("cap", Align::Left),
+    ("allows", Align::Right),
+    ("drawn", Align::Right),
+    ("from", Align::Left),
+    ("until", Align::Left),
+    ("state", Align::Left),
+];
+
+/// A table of grid events.
+pub fn events(events: &[GridEventView], now_ms: i64, width: Option<usize>) -> String {
+    let row = |event: &GridEventView| {
+        vec![
+            event.name.clone(),
+            event.cap.clone(),
+            power(event.watts),
+            power(event.used_w),
+            instant(event.from_ms),
+            instant(event.until_ms),
+            state(event, now_ms),
+        ]
+    };
+    listing(&EVENTS, &events.iter().map(row).collect::<Vec<_>>(), width)
+}
+
+fn state(event: &GridEventView, now_ms: i64) -> String {
+    let stands = match event.state {
+        GridEventState::Announced => format!("in {}", since(now_ms, event.from_ms)),
+        GridEventState::Active if event.used_w > event.watts => "active, over".to_owned(),
+        GridEventState::Active => "active, met".to_owned(),
+    };
+    match event.least_w {
+        Some(least) => format!("{stands}; at best {}", power(least)),
+        None => stands,
+    }
+}
+
+/// What is said of an event that was announced.
+pub fn announced(event: &GridEventView, now_ms: i64) -> String {
+    let (cap, allows, hold) = (printable(&event.cap), power(event.watts), span(event.until_ms - event.from_ms));
+    let when = match event.state {
+        GridEventState::Announced => format!("in {}", since(now_ms, event.from_ms)),
+        GridEventState::Active => "now".to_owned(),
+    };
+    let gap = match (event.least_w, event.used_w.checked_sub(event.watts).filter(|over| *over > 0)) {
+        (Some(least), _) => format!("; it cannot be met: idle nodes draw {}, which is what can be had", power(least)),
+        (None, Some(over)) => format!("; {} have to be given back", power(over)),
+        (None, None) => format!("; no more than {} are drawn as it is", power(event.used_w)),
+    };
+    format!("grid event {}: cap {cap} allows {allows} {when} for {hold}{gap}\n", printable(&event.name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::show::samples::NOW;
 
     fn cap(name: &str, watts: u64, declared_w: Option<u64>, used_w: u64) -> CapView {
         CapView { name: name.to_owned(), watts, declared_w, used_w }
@@ -66,5 +123,30 @@ mod tests {
         let lowered = cap("grid", 1_000_000, Some(1_500_000), 1_250_000);
         assert_eq!(set(&lowered), "cap grid allows 1.00 MW; 250 kW too much is drawn, and work gives way\n");
         assert_eq!(set(&cap("grid", 1_500_000, None, 1_250_000)), "cap grid allows 1.50 MW; 1.25 MW are drawn\n");
+    }
+
+    fn event(name: &str, watts: u64, state: GridEventState, least_w: Option<u64>) -> GridEventView {
+        GridEventView {
+            name: name.to_owned(),
+            cap: "grid".to_owned(),
+            watts,
+            from_ms: NOW + 1_800_000,
+            until_ms: NOW + 12_600_000,
+            state,
+            used_w: 1_250_000,
+            least_w,
+        }
+    }
+
+    #[test]
+    fn grid_events_tell_where_they_stand() {
+        let all = [
+            event("heat wave", 900_000, GridEventState::Announced, None),
+            event("peak", 900_000, GridEventState::Active, None),
+            event("emergency", 200_000, GridEventState::Announced, Some(410_000)),
+        ];
+        insta::assert_snapshot!(events(&all, NOW, None));
+        let said: Vec<String> = all.iter().map(|event| announced(event, NOW)).collect();
+        insta::assert_snapshot!(said.concat());
     }
 }
