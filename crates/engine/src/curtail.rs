@@ -21,7 +21,7 @@ use offtake_workload::{Job, Tier};
 use crate::capacity::LimitIx;
 use crate::decide::propose;
 use crate::fact::{Curtailment, CurtailmentId, Event, Fact, JobId, Placement, StopReason};
-use crate::preempt::{loss, starts_again};
+use crate::preempt::{loss, saves, starts_again};
 use crate::state::{Phase, State};
 
 /// Who is stopped without time to save its work is told so long before its power is to be gone: for the signals, and for
@@ -214,7 +214,10 @@ impl State {
 
     /// What it takes to save the work of a job where it runs.
     fn saving(&self, job: &Job, placement: &Placement) -> Option<Saving> {
-        let bytes = u128::from(job.checkpoint?.bytes);
+        if !saves(job) {
+            return None;
+        }
+        let bytes = job.checkpoint.map_or(0, |checkpoint| u128::from(checkpoint.bytes));
         let grace = self.policy.preemption.clone().unwrap_or_default().grace_of(job);
         let first = placement.slots().next()?.nodes.first;
         let site = self.fleet().domains[self.fleet().nodes[first.ix()].domain.ix()].site;

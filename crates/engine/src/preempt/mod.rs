@@ -236,6 +236,12 @@ pub fn loss(policy: &Preemption, job: &Job, chip_milli: u64, since_placed: Durat
     u64::try_from(lost.div_ceil(u128::from(ChipMilli::WHOLE.get()))).unwrap_or(u64::MAX)
 }
 
+/// Whether a job that is asked to stop saves its work first.
+pub fn saves(job: &Job) -> bool {
+    let signal = job.program.as_ref().and_then(|program| program.stop.checkpoint_signal);
+    job.checkpoint.is_some() || signal.is_some()
+}
+
 /// How long a job has worked since it last saved its work; since it was placed where it never does.
 pub fn unsaved(job: &Job, since_placed: Duration, since_running: Duration) -> Duration {
     match job.checkpoint {

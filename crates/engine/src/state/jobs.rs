@@ -14,6 +14,7 @@ use crate::fact::{JobId, Placement, ServiceId, StopReason};
 use crate::history::corrected;
 use crate::place::ShapeIx;
 use crate::policy::{Estimates, Order};
+use crate::preempt::saves;
 use crate::queue::{LaneIx, Turn, Waiting};
 use crate::request::{Refusal, Shape};
 
@@ -390,7 +391,7 @@ impl State {
         let policy = self.policy.preemption.clone().unwrap_or_default();
         let (before, grace) = (*ends, policy.grace_of(&work.spec));
         let (shape, placement) = (*shape, Arc::clone(placement));
-        let saves = work.spec.checkpoint.is_some();
+        let saves = saves(&work.spec);
         let by = if reason == StopReason::Curtailed { self.curtailed_by(shape, &placement) } else { None };
         let after = match by {
             // It shares the storage with the others that save their work.

@@ -71,6 +71,7 @@ impl Core {
 
     fn show_grid_event(&self, announced: &Announced) -> GridEventView {
         let Curtailment { name, cap, watts, from, until } = &announced.spec;
+        let limit = &self.state.capacity().limits()[cap.ix()];
         GridEventView {
             name: name.clone(),
             cap: self.state.fleet().caps[cap.ix()].name.clone(),
@@ -78,8 +79,9 @@ impl Core {
             from_ms: from.as_millis(),
             until_ms: until.as_millis(),
             state: if announced.begun { GridEventState::Active } else { GridEventState::Announced },
-            used_w: whole(self.state.capacity().limits()[cap.ix()].load()),
-            least_w: announced.least.map(whole),
+            used_w: whole(limit.load()),
+            // What the engine declares in its next pass.
+            least_w: Some(limit.idle()).filter(|idle| idle > watts).map(whole),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The core with agents that do at once what they are told.
 
+mod grid;
 mod services;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ struct Agent {
 
 struct World {
     core: Core,
+    declared: Option<Arc<Fleet>>,
     now: i64,
     ticket: u64,
     journal: Vec<Fact>,
@@ -58,6 +60,8 @@ struct World {
     unfit: BTreeMap<String, String>,
     /// How workers end when they are let; none while they run on.
     exit: Option<Exit>,
+    /// Workers that are asked to stop go on until they are killed.
+    stubborn: bool,
 }
 
 fn operator() -> Caller {
@@ -83,15 +87,36 @@ impl World {
     fn on(settings: Settings, declared: Option<Arc<Fleet>>) -> Self {
         let mut world = Self {
             core: Core::new(settings),
+            declared,
             now: START,
             ticket: 0,
             journal: Vec::new(),
             agents: BTreeMap::new(),
             unfit: BTreeMap::new(),
             exit: None,
+            stubborn: false,
         };
-        world.core.open(Timestamp::from_millis(world.now), 1, declared);
+        world.core.open(Timestamp::from_millis(world.now), 1, world.declared.clone());
         world.flush();
+        world
+    }
+
+    /// With a fleet declared, of one site with such keys and such caps, all of whose nodes have joined.
+    fn declared(site: &str, caps: &str) -> Self {
+        let text = format!(
+            r#"
+            name = "declared"
+            levels = ["site"]
+            accelerators.h100 = {{ idle_watts = 100, operating_watts = 600, peak_watts = 700 }}
+            node_kinds.node = {{ accelerator = "h100", chips = 4, cpu_cores = 8, memory_gib = 16, base_watts = 500 }}
+            sites.here = {{ pue = 1.0, {site} }}
+            {caps}
+            "#
+        );
+        let fleet = offtake_fleet::parse(&text, "test fleet", Path::new(""), &BTreeMap::new()).expect("it is valid");
+        let fleet = Arc::new(fleet);
+        let mut world = Self::on(settings(), Some(Arc::clone(&fleet)));
+        (0..fleet.nodes.len() as u32).for_each(|node| world.join(&fleet.node_name(NodeIx(node))));
         world
     }
 
@@ -192,6 +217,7 @@ impl World {
                 (Want::Prepare, ..) => TaskPhase::Prepared,
                 (Want::Run, TaskPhase::Running { .. }, Some(exit)) => TaskPhase::Ended(end(ranks, exit)),
                 (Want::Run, ..) => TaskPhase::Running { since_ms: self.now },
+                (Want::Stop, ..) if self.stubborn => continue,
                 (Want::Stop | Want::Kill, ..) => TaskPhase::Ended(end(ranks, &Exit::Signal(15))),
             };
             *phase = next;
@@ -224,7 +250,7 @@ impl World {
         assert_eq!(restored.state().essence(), before);
         self.core = restored;
         let epoch = self.core.epoch() + 1;
-        self.core.open(Timestamp::from_millis(self.now), epoch, None);
+        self.core.open(Timestamp::from_millis(self.now), epoch, self.declared.clone());
         self.flush();
     }
 }
@@ -625,17 +651,7 @@ fn another_policy_is_tried_beside_the_one_in_force() {
 
 #[test]
 fn a_running_job_is_told_how_often_to_save_its_work() {
-    let text = r#"
-        name = "declared"
-        levels = ["site"]
-        accelerators.h100 = { idle_watts = 100, operating_watts = 600, peak_watts = 700 }
-        node_kinds.node = { accelerator = "h100", chips = 4, cpu_cores = 8, memory_gib = 16, base_watts = 500 }
-        sites.here = { pue = 1.0, storage_bandwidth = 1e9, nodes = { node = 1 } }
-    "#;
-    let fleet =
-        Arc::new(offtake_fleet::parse(text, "test fleet", Path::new(""), &BTreeMap::new()).expect("it is valid"));
-    let mut world = World::on(settings(), Some(Arc::clone(&fleet)));
-    world.join(&fleet.node_name(NodeIx(0)));
+    let mut world = World::declared("storage_bandwidth = 1e9, nodes = { node = 1 }", "");
     let saving = |interval: &str| {
         format!(
             r#"{{"command": ["train"], "checkpoint_interval": "{interval}", "checkpoint_size": "60GB",
@@ -711,59 +727,6 @@ fn a_weaker_job_saves_its_work_and_makes_room() {
     world.exit = Some(Exit::Status(0));
     (0..3).for_each(|_| world.settle());
     assert_eq!([world.state(strong), world.state(weak)], [JobState::Finished; 2], "it went on then");
-}
-
-#[test]
-fn an_operator_lowers_a_cap_and_work_gives_way_until_it_is_reset() {
-    let text = r#"
-        name = "declared"
-        levels = ["site"]
-        accelerators.h100 = { idle_watts = 100, operating_watts = 600, peak_watts = 700 }
-        node_kinds.node = { accelerator = "h100", chips = 4, cpu_cores = 8, memory_gib = 16, base_watts = 500 }
-        sites.here = { pue = 1.0, nodes = { node = 3 } }
-        caps.grid = { on = "here", watts = 9000, meter = "facility", kind = "contract" }
-    "#;
-    let fleet =
-        Arc::new(offtake_fleet::parse(text, "test fleet", Path::new(""), &BTreeMap::new()).expect("it is valid"));
-    let mut world = World::on(settings(), Some(Arc::clone(&fleet)));
-    (0..3).for_each(|node| world.join(&fleet.node_name(NodeIx(node))));
-    let job = |tier: &str, requeue: bool| {
-        format!(
-            r#"{{"tier":"{tier}","requeue":{requeue},"command":["train"],"checkpoint_signal":"USR1","checkpoint_grace":"20s",
-               "gangs":[{{"workers":1,"chips":4,"memory":"1 GiB"}}]}}"#
-        )
-    };
-    let spot = world.submit(&job("spot", true));
-    let reserved = world.submit(&job("reserved", true));
-    let once = world.submit(&job("standard", false));
-    world.settle();
-    let set =
-        |world: &mut World, cap: &str, watts| world.ask(&operator(), Command::SetCap { cap: cap.to_owned(), watts });
-    let Ok(Answer::Cap(cap)) = set(&mut world, "grid", Some(7500)) else { unreachable!("the cap is set") };
-    assert_eq!((cap.watts, cap.declared_w, cap.used_w), (7500, Some(9000), 8700));
-    assert_eq!(world.state(spot), JobState::Stopping);
-    let reason = world.core.job(&operator(), spot).and_then(|detail| detail.job.reason);
-    assert_eq!(reason.as_deref(), Some("gives its power back for a lowered cap"));
-    world.now += 5_000;
-    world.settle();
-    let states = |world: &World| [spot, reserved, once].map(|job| world.state(job));
-    assert_eq!(states(&world), [JobState::Pending, JobState::Running, JobState::Running]);
-    set(&mut world, "grid", Some(5000)).expect("the cap is set");
-    world.settle();
-    assert_eq!(
-        states(&world),
-        [JobState::Pending, JobState::Running, JobState::Failed],
-        "it asked for no second start"
-    );
-    let Ok(Answer::Cap(cap)) = set(&mut world, "grid", None) else { unreachable!("the cap is reset") };
-    assert_eq!((cap.watts, cap.declared_w), (9000, None));
-    world.settle();
-    assert_eq!(states(&world)[0], JobState::Running);
-    let code = |answer: Result<Answer, Problem>| answer.expect_err("it is refused").code;
-    assert_eq!(code(set(&mut world, "mains", Some(1))), "unknown_cap");
-    assert_eq!(code(set(&mut world, "grid", Some(u64::MAX))), "invalid_watts");
-    let by_member = Command::SetCap { cap: "grid".to_owned(), watts: None };
-    assert_eq!(code(world.ask(&member("web"), by_member)), "forbidden");
 }
 
 #[test]

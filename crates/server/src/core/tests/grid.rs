@@ -1,0 +1,152 @@
+//! Caps and grid events with agents that do what they are told.
+
+use offtake_protocol::rest::{GridEvent, GridEventState, GridEventView};
+
+use super::*;
+
+/// Three nodes of four chips: 900 W idle and 2,900 W at work, each; behind a connection of 9 kW.
+fn three_nodes() -> World {
+    let cap = r#"caps.grid = { on = "here", watts = 9000, meter = "facility", kind = "contract" }"#;
+    World::declared("nodes = { node = 3 }", cap)
+}
+
+#[test]
+fn an_operator_lowers_a_cap_and_work_gives_way_until_it_is_reset() {
+    let mut world = three_nodes();
+    let job = |tier: &str, requeue: bool| {
+        format!(
+            r#"{{"tier":"{tier}","requeue":{requeue},"command":["train"],"checkpoint_signal":"USR1","checkpoint_grace":"20s",
+               "gangs":[{{"workers":1,"chips":4,"memory":"1 GiB"}}]}}"#
+        )
+    };
+    let spot = world.submit(&job("spot", true));
+    let reserved = world.submit(&job("reserved", true));
+    let once = world.submit(&job("standard", false));
+    world.settle();
+    let set =
+        |world: &mut World, cap: &str, watts| world.ask(&operator(), Command::SetCap { cap: cap.to_owned(), watts });
+    let Ok(Answer::Cap(cap)) = set(&mut world, "grid", Some(7500)) else { unreachable!("the cap is set") };
+    assert_eq!((cap.watts, cap.declared_w, cap.used_w), (7500, Some(9000), 8700));
+    assert_eq!(world.state(spot), JobState::Stopping);
+    let reason = world.core.job(&operator(), spot).and_then(|detail| detail.job.reason);
+    assert_eq!(reason.as_deref(), Some("gives its power back for a lowered cap"));
+    world.now += 5_000;
+    world.settle();
+    let states = |world: &World| [spot, reserved, once].map(|job| world.state(job));
+    assert_eq!(states(&world), [JobState::Pending, JobState::Running, JobState::Running]);
+    set(&mut world, "grid", Some(5000)).expect("the cap is set");
+    world.settle();
+    assert_eq!(
+        states(&world),
+        [JobState::Pending, JobState::Running, JobState::Failed],
+        "it asked for no second start"
+    );
+    let Ok(Answer::Cap(cap)) = set(&mut world, "grid", None) else { unreachable!("the cap is reset") };
+    assert_eq!((cap.watts, cap.declared_w), (9000, None));
+    world.settle();
+    assert_eq!(states(&world)[0], JobState::Running);
+    let code = |answer: Result<Answer, Problem>| answer.expect_err("it is refused").code;
+    assert_eq!(code(set(&mut world, "mains", Some(1))), "unknown_cap");
+    assert_eq!(code(set(&mut world, "grid", Some(u64::MAX))), "invalid_watts");
+    let by_member = Command::SetCap { cap: "grid".to_owned(), watts: None };
+    assert_eq!(code(world.ask(&member("web"), by_member)), "forbidden");
+}
+
+fn announce(world: &mut World, name: &str, event: GridEvent) -> Result<GridEventView, Problem> {
+    let command = Command::Announce { name: name.to_owned(), event: Box::new(event) };
+    match world.ask(&operator(), command)? {
+        Answer::GridEvent(view) => Ok(*view),
+        other => unreachable!("{other:?}"),
+    }
+}
+
+fn event(watts: u64, at: Option<i64>, hold_s: i64) -> GridEvent {
+    let (at, hold) = (at.map(Timestamp::from_millis), Duration::from_secs(hold_s));
+    GridEvent { cap: "grid".to_owned(), watts: Some(watts), cut_ppm: None, at, hold }
+}
+
+const TRAIN: &str = r#"{"tier":"TIER","requeue":true,"command":["train"],"checkpoint_signal":"USR1","checkpoint_grace":"20s",
+    "gangs":[{"workers":1,"chips":4,"memory":"1 GiB"}]}"#;
+
+/// Time passes as the server asks for it, with agents that report in time.
+fn wait_until(world: &mut World, at: i64) {
+    while world.now < at {
+        let next = world.core.next_timer().map_or(at, Timestamp::as_millis);
+        world.now = next.clamp(world.now + 1, at.min(world.now + 10_000).max(world.now + 1));
+        world.settle();
+    }
+}
+
+#[test]
+fn work_gives_way_in_time_to_an_event_that_is_announced() {
+    let mut world = three_nodes();
+    let [spot, reserved] = ["spot", "reserved"].map(|tier| world.submit(&TRAIN.replace("TIER", tier)));
+    world.settle();
+    let begin = world.now + 1_800_000;
+    let told = announce(&mut world, "peak", event(5000, Some(begin), 3600)).expect("it is announced");
+    assert_eq!((told.state, told.from_ms, told.used_w, told.least_w), (GridEventState::Announced, begin, 6700, None));
+    let again = announce(&mut world, "peak", event(5000, Some(begin), 3600)).expect("it is known");
+    assert_eq!((again, world.core.grid_events().len()), (told, 1));
+    let other = announce(&mut world, "peak", event(4000, Some(begin), 3600)).expect_err("it contradicts");
+    assert_eq!(other.code, "grid_event_exists");
+    world.restart();
+    world.settle();
+    let states = |world: &World| [spot, reserved].map(|job| world.state(job));
+    // The checkpoint may take twenty seconds, and the end thirty.
+    wait_until(&mut world, begin - 60_000);
+    assert_eq!(states(&world), [JobState::Running, JobState::Running]);
+    wait_until(&mut world, begin);
+    assert_eq!(states(&world), [JobState::Pending, JobState::Running]);
+    let [active] = world.core.grid_events().try_into().expect("there is one");
+    assert_eq!((active.state, active.used_w), (GridEventState::Active, 4700));
+    wait_until(&mut world, begin + 3_600_000);
+    assert_eq!(states(&world), [JobState::Running, JobState::Running]);
+    assert!(world.core.grid_events().is_empty());
+}
+
+#[test]
+fn who_does_not_end_in_time_is_killed() {
+    let mut world = three_nodes();
+    let spot = world.submit(&TRAIN.replace("TIER", "spot"));
+    world.settle();
+    world.stubborn = true;
+    let told = announce(&mut world, "now", event(3000, None, 600)).expect("it is announced");
+    assert_eq!(told.from_ms, world.now + 10_000, "what comes without notice has ten seconds");
+    wait_until(&mut world, told.from_ms - 4000);
+    assert_eq!(world.state(spot), JobState::Stopping);
+    wait_until(&mut world, told.from_ms - 2000);
+    assert_eq!(world.state(spot), JobState::Pending);
+    world.ask(&operator(), Command::Withdraw("now".to_owned())).expect("it is there");
+    world.settle();
+    assert_eq!(world.state(spot), JobState::Running, "a withdrawn event is over");
+}
+
+#[test]
+fn what_cannot_be_had_is_said_at_once_and_what_makes_no_sense_is_refused() {
+    let mut world = three_nodes();
+    let soon = Some(world.now + 60_000);
+    let told = announce(&mut world, "too deep", event(1000, soon, 60)).expect("it is announced");
+    assert_eq!(told.least_w, Some(2700), "idle nodes draw that");
+    let cut = GridEvent { watts: None, cut_ppm: Some(100_000), ..event(0, None, 60) };
+    assert_eq!(announce(&mut world, "a tenth", cut.clone()).expect("it is announced").watts, 2430);
+    let now = world.now;
+    let refused = [
+        ("at", event(5000, Some(now - 3_600_000), 60)),
+        ("hold", event(5000, None, 0)),
+        ("watts", GridEvent { watts: None, ..event(0, None, 60) }),
+        ("watts", GridEvent { cut_ppm: Some(1), ..event(5000, None, 60) }),
+        ("watts", event(u64::MAX, None, 60)),
+        ("cut_ppm", GridEvent { cut_ppm: Some(1_000_001), ..cut }),
+    ];
+    for (field, event) in refused {
+        let problem = announce(&mut world, "wrong", event).expect_err("it makes no sense");
+        assert_eq!((problem.status, problem.field.as_deref()), (422, Some(field)), "{}", problem.detail);
+    }
+    let unknown = GridEvent { cap: "mains".to_owned(), ..event(5000, None, 60) };
+    assert_eq!(announce(&mut world, "wrong", unknown).expect_err("no such cap").code, "unknown_cap");
+    assert_eq!(announce(&mut world, " ", event(5000, None, 60)).expect_err("no name").field.as_deref(), Some("name"));
+    let withdrawn = world.ask(&operator(), Command::Withdraw("wrong".to_owned()));
+    assert_eq!(withdrawn.expect_err("there is none").code, "unknown_grid_event");
+    let by_member = Command::Withdraw("too deep".to_owned());
+    assert_eq!(world.ask(&member("web"), by_member).expect_err("it is forbidden").code, "forbidden");
+}
