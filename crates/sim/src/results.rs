@@ -231,6 +231,7 @@ fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
         met_after_s: came.met.map(|met| (met - event.announced).as_secs_f64()),
         breach_s: came.over.as_secs_f64(),
         stopped: came.stopped,
+        reserved_paused: came.reserved_stopped,
     });
     GridSummary {
         events: outcome.grid.len() as u64,

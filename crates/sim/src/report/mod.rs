@@ -228,6 +228,8 @@ pub struct GridLine {
     pub breach_s: f64,
     /// Attempts that gave way.
     pub stopped: u64,
+    /// Of these, reserved ones while weaker work went on that could have given way in their place.
+    pub reserved_paused: u64,
 }
 
 /// How jobs that lost nodes went on: those with spares at once, the others when their turn and room came again.
