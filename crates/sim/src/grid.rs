@@ -143,15 +143,17 @@ impl<'a> Grid<'a> {
         self.measure(now, &course.state);
     }
 
-    /// Work gives way to those events under whose caps it draws.
+    /// Work gives way to the next event under whose cap it draws; to one that lasts already where none is to come.
     fn note_stop(&mut self, now: Timestamp, job: JobId, state: &State) {
-        let is_reserved = state.job(job).is_some_and(|work| work.spec.tier == Tier::Reserved);
-        for open in &self.open {
-            let draw = state.drawn_by(job, self.events[*open].cap);
-            if draw > Watts::ZERO {
-                self.outcomes[*open].stopped += 1;
-                self.reserved.extend(is_reserved.then_some((*open, now, draw)));
-            }
+        let drawn = |open: &usize| state.drawn_by(job, self.events[*open].cap);
+        let concerned = self.open.iter().copied().filter(|open| drawn(open) > Watts::ZERO);
+        let Some(event) = concerned.min_by_key(|open| (self.events[*open].at < now, self.events[*open].at)) else {
+            return;
+        };
+        let draw = drawn(&event);
+        self.outcomes[event].stopped += 1;
+        if state.job(job).is_some_and(|work| work.spec.tier == Tier::Reserved) {
+            self.reserved.push((event, now, draw));
         }
     }
 
