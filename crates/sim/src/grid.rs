@@ -24,6 +24,19 @@ pub struct GridEvent {
     pub cut: Cut,
 }
 
+impl GridEvent {
+    /// How long each span of its course is; rounded up.
+    pub fn span(&self) -> Duration {
+        let told = (self.until - self.announced).as_millis();
+        Duration::from_millis(((told + told / 4 + SPANS - 1) / SPANS).max(1))
+    }
+
+    /// When nobody looks any more at what is drawn.
+    fn closes(&self) -> Timestamp {
+        self.announced.saturating_add(Duration::from_millis(self.span().as_millis().saturating_mul(SPANS)))
+    }
+}
+
 /// How far a grid event goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -33,8 +46,12 @@ pub enum Cut {
     By(Ppm),
 }
 
+/// Spans of equal length into which the course of an event is divided, from its announcement until it has been over for a
+/// quarter of that time.
+const SPANS: i64 = 160;
+
 /// What came of a grid event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GridOutcome {
     /// What was drawn when it was announced.
     pub before: Watts,
@@ -52,6 +69,8 @@ pub struct GridOutcome {
     pub stopped: u64,
     /// Reserved work that gave way while weaker work went on that could have given way in its place.
     pub reserved_stopped: u64,
+    /// The most that was drawn in each span of its course.
+    pub course: Vec<Watts>,
 }
 
 impl GridOutcome {
@@ -88,7 +107,7 @@ pub(crate) struct Grid<'a> {
     /// In the order in which they are announced.
     events: &'a [GridEvent],
     outcomes: Vec<GridOutcome>,
-    /// Those that were announced and are not over.
+    /// Those that were announced, until nobody looks any more.
     open: Vec<usize>,
     /// Reserved work that gave way to an event whose time has not come: when, and what it drew.
     reserved: Vec<(usize, Timestamp, Watts)>,
@@ -111,7 +130,7 @@ impl<'a> Grid<'a> {
     /// Events are announced.
     pub fn happen(&mut self, now: Timestamp, course: &mut Course) {
         self.measure(now, &course.state);
-        self.open.retain(|event| self.events[*event].until > now);
+        self.open.retain(|event| self.events[*event].closes() > now);
         while let Some(event) = self.events.get(self.outcomes.len()).filter(|event| event.announced <= now) {
             let before = course.state.capacity().limits()[event.cap.ix()].load();
             let watts = match event.cut {
@@ -146,7 +165,8 @@ impl<'a> Grid<'a> {
     /// Work gives way to the next event under whose cap it draws; to one that lasts already where none is to come.
     fn note_stop(&mut self, now: Timestamp, job: JobId, state: &State) {
         let drawn = |open: &usize| state.drawn_by(job, self.events[*open].cap);
-        let concerned = self.open.iter().copied().filter(|open| drawn(open) > Watts::ZERO);
+        let lasts = |open: &usize| self.events[*open].until > now;
+        let concerned = self.open.iter().copied().filter(|open| lasts(open) && drawn(open) > Watts::ZERO);
         let Some(event) = concerned.min_by_key(|open| (self.events[*open].at < now, self.events[*open].at)) else {
             return;
         };
@@ -185,6 +205,7 @@ impl<'a> Grid<'a> {
         for open in &self.open {
             let (event, outcome) = (&self.events[*open], &mut self.outcomes[*open]);
             let load = state.capacity().limits()[event.cap.ix()].load();
+            note_course(event, &mut outcome.course, since, now, load);
             let due = now.min(event.until) - since.max(event.at);
             if due > Duration::ZERO {
                 outcome.drawn = outcome.drawn.max(load);
@@ -195,6 +216,17 @@ impl<'a> Grid<'a> {
                 outcome.over += due;
             }
         }
+    }
+}
+
+/// So much was drawn from one instant to another.
+fn note_course(event: &GridEvent, course: &mut Vec<Watts>, since: Timestamp, until: Timestamp, load: Watts) {
+    let span = event.span().as_millis();
+    let place = |at: Timestamp| (at.clamp(event.announced, event.closes()) - event.announced).as_millis();
+    let (first, end) = (place(since) / span, (place(until) + span - 1) / span);
+    course.resize(course.len().max(end as usize), Watts::ZERO);
+    for drawn in &mut course[first as usize..(end as usize).max(first as usize)] {
+        *drawn = load.max(*drawn);
     }
 }
 

@@ -11,8 +11,8 @@ use offtake_workload::{ChipRequest, Job, Tier, human};
 use crate::failures::{IntervalAdvice, gain};
 use crate::grid::{GridEvent, GridOutcome};
 use crate::report::{
-    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, GridLine, GridSummary, PolicyReport, PolicySummary,
-    PriceLine, RepairLine, ReportData, ScenarioFacts, Source, Stats, Timeline, WaitBucket,
+    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, GridCourse, GridLine, GridSummary, PolicyReport,
+    PolicySummary, PriceLine, RepairLine, ReportData, ScenarioFacts, Source, Stats, Timeline, WaitBucket,
 };
 use crate::run::{Outcome, Sample, Setup, SignalValue, is_running};
 use crate::scenario::Scenario;
@@ -246,6 +246,21 @@ fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
     }
 }
 
+/// The course of those events that asked for most, in the order in which they were announced.
+fn grid_courses(setup: &Setup, outcome: &Outcome) -> Vec<GridCourse> {
+    const MOST_DRAWN: usize = 6;
+    let mut largest: Vec<usize> = (0..outcome.grid.len()).collect();
+    largest.sort_by_key(|line| outcome.grid[*line].target - outcome.grid[*line].before);
+    largest.truncate(MOST_DRAWN);
+    largest.sort_unstable();
+    let course = |line: usize| GridCourse {
+        line,
+        span_s: setup.grid_events[line].span().as_secs_f64(),
+        mw: outcome.grid[line].course.iter().map(|drawn| round(drawn.as_mw(), 4)).collect(),
+    };
+    largest.into_iter().map(course).collect()
+}
+
 fn in_usd(money: Money, rates: &[ExchangeRate]) -> f64 {
     let rate = rates.iter().find(|rate| rate.currency == money.currency);
     money.as_units() * rate.map_or(1.0, |rate| rate.usd_micros as f64 / 1e6)
@@ -425,6 +440,7 @@ pub fn report_data(
         name: (*name).to_owned(),
         summary: summary.clone(),
         timeline: timeline(scenario, outcome),
+        grid: grid_courses(&scenario.setup, outcome),
         waits: wait_buckets(scenario, outcome),
         picture: outcome.busiest.picture(&setup.fleet, setup.start),
     });

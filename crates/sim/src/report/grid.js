@@ -8,12 +8,48 @@ function gridTitle(grid) {
   return 'All ' + number(feasible) + ' grid events that could be met were, in time';
 }
 
+function gridPower(mw) {
+  return mw < 1 ? number(mw * 1000, digitsFor(mw * 1000)) + THIN + 'kW' : number(mw, digitsFor(mw)) + THIN + 'MW';
+}
+
+// What was drawn under the cap of an event, from its announcement until it had been over for a while.
+function eventPanel(course, line, width) {
+  const [left, top, height, foot] = [6, 16, 120, 20];
+  const right = width - 6;
+  const from = line.announced_s;
+  const end = from + course.span_s * course.mw.length;
+  const high = Math.max(line.before_mw, maxOf(course.mw)) * 1.08;
+  const x = (t) => left + ((t - from) / (end - from || 1)) * (right - left);
+  const y = (mw) => top + height - (mw / (high || 1)) * height;
+  const picture = svg('svg', { viewBox: '0 0 ' + width + ' ' + (top + height + foot), width, height: top + height + foot, 'aria-hidden': 'true' });
+  picture.append(svg('rect', { x: x(line.announced_s), y: top, width: Math.max(0, x(line.at_s) - x(line.announced_s)), height, fill: 'var(--wash)' }));
+  picture.append(svg('line', { class: 'base', x1: left, x2: right, y1: y(0), y2: y(0) }));
+  let textEnd = -Infinity;
+  for (const mark of timeMarks(from, end, Math.max(2, Math.floor(width / 90)), true)) {
+    picture.append(svg('line', { class: 'grid', x1: x(mark.t), x2: x(mark.t), y1: top, y2: top + height }));
+    const long = textWidth(mark.text);
+    const start = Math.min(Math.max(x(mark.t) - long / 2, left), width - long);
+    if (start > textEnd + 8) {
+      picture.append(svg('text', { x: start, y: top + height + 15 }, mark.text));
+      textEnd = start + long;
+    }
+  }
+  const times = course.mw.map((_, i) => from + i * course.span_s);
+  picture.append(svg('path', { class: 'line', d: stepPath(times, course.mw, x, y, end), style: 'stroke: var(--offtake)' }));
+  const limit = (mw, dash) => svg('line', { x1: x(line.at_s), x2: x(line.at_s + line.hold_s), y1: y(mw), y2: y(mw), stroke: 'var(--limit)', 'stroke-width': 1.5, 'stroke-dasharray': dash });
+  picture.append(limit(line.target_mw, null));
+  const allowed = 'allowed ' + gridPower(line.target_mw);
+  const anchor = x(line.at_s) + textWidth(allowed) > right ? { x: right, 'text-anchor': 'end' } : { x: x(line.at_s) };
+  picture.append(svg('text', { class: 'limit halo', y: y(line.target_mw) + 14, ...anchor }, allowed));
+  picture.append(svg('text', { class: 'halo', x: left, y: Math.max(11, y(line.before_mw) - 5) }, gridPower(line.before_mw)));
+  return picture;
+}
+
 function drawGrid() {
   if (!focus || !focus.summary.grid || !focus.summary.grid.events) return;
   const body = byId('time-body');
   const hold = html('div', {});
   body.append(hold);
-  const power = (mw) => (mw < 1 ? number(mw * 1000, digitsFor(mw * 1000)) + THIN + 'kW' : number(mw, digitsFor(mw)) + THIN + 'MW');
   const draw = () => {
     const { name, summary } = chosen.policy;
     const { grid } = summary;
@@ -22,11 +58,24 @@ function drawGrid() {
       grid.declared_infeasible ? plural(grid.declared_infeasible, 'event') + ' asked for less than idle nodes draw; it was said at once what can be had.' : '',
       plural(grid.lines.reduce((sum, l) => sum + l.stopped, 0), 'attempt') + ' gave way.',
     ].filter(Boolean).join(' ');
-    const outcome = (l) => (isNumber(l.achievable_mw) ? 'at best ' + power(l.achievable_mw) : l.breach_s ? 'over for ' + duration(l.breach_s) : 'met');
-    const rows = () => grid.lines.map((l) => [l.name, moment(l.at_s), duration(l.at_s - l.announced_s), duration(l.hold_s), power(l.before_mw), power(l.target_mw), power(l.response_mw),
+    const outcome = (l) => (isNumber(l.achievable_mw) ? 'at best ' + gridPower(l.achievable_mw) : l.breach_s ? 'over for ' + duration(l.breach_s) : 'met');
+    const rows = () => grid.lines.map((l) => [l.name, moment(l.at_s), duration(l.at_s - l.announced_s), duration(l.hold_s), gridPower(l.before_mw), gridPower(l.target_mw), gridPower(l.response_mw),
       outcome(l), number(l.stopped)]);
     const columns = ['event', 'from', 'notice', 'for', 'drawn before', 'allowed', 'drawn then', 'outcome', 'gave way'];
-    hold.replaceChildren(html('h3', {}, gridTitle(grid)), html('p', { class: 'lead' }, lead), tableBehind('Each event', () => table(columns, rows(), 'Grid events under ' + name)));
+    const pictures = html('div', { class: 'multiples' });
+    const cells = chosen.policy.grid.map((course) => {
+      const line = grid.lines[course.line];
+      const place = html('div', {});
+      const notice = line.at_s - line.announced_s;
+      const told = duration(line.hold_s) + (notice > 10 ? ', ' + duration(notice) + ' of notice' : ', without notice');
+      pictures.append(html('div', {}, html('h3', {}, line.name, html('span', {}, told)), place));
+      return { course, line, place };
+    });
+    const which = cells.length < grid.lines.length ? 'The ' + plural(cells.length, 'event') + ' that asked for most, each from its announcement on; shaded is its notice.' : 'From the announcement on; shaded is the notice.';
+    hold.replaceChildren(html('h3', {}, gridTitle(grid)), html('p', { class: 'lead' }, lead), html('p', { class: 'note' }, which), pictures, tableBehind('Each event', () => table(columns, rows(), 'Grid events under ' + name)));
+    onWidth(pictures, () => {
+      for (const { course, line, place } of cells) place.replaceChildren(eventPanel(course, line, Math.floor(place.clientWidth)));
+    });
   };
   chosen.watchers.push(draw);
 }

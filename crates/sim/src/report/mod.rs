@@ -95,6 +95,8 @@ pub struct PolicyReport {
     pub summary: PolicySummary,
     /// What happened over time.
     pub timeline: Timeline,
+    /// The course of those grid events that asked for most.
+    pub grid: Vec<GridCourse>,
     /// Waiting time by size of gang, smallest first; the same labels in every policy.
     pub waits: Vec<WaitBucket>,
     /// The fleet at the moment of most use.
@@ -230,6 +232,17 @@ pub struct GridLine {
     pub stopped: u64,
     /// Of these, reserved ones while weaker work went on that could have given way in their place.
     pub reserved_paused: u64,
+}
+
+/// The course of a grid event, from its announcement until it has been over for a while.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct GridCourse {
+    /// Which of the lines of the summary it is.
+    pub line: usize,
+    /// How long a span is.
+    pub span_s: f64,
+    /// The most that was drawn in each span.
+    pub mw: Vec<f64>,
 }
 
 /// How jobs that lost nodes went on: those with spares at once, the others when their turn and room came again.

@@ -98,7 +98,13 @@ fn down(repair: Duration) -> Effect {
 }
 
 pub fn setup(jobs: Vec<Job>, horizon: Option<Duration>, failures: Option<FailureModel>) -> Setup {
-    let fleet = offtake_fleet::parse(FLEET, "test fleet", Path::new(""), &BTreeMap::new());
+    setup_on(4, jobs, horizon, failures)
+}
+
+/// The same with so many racks of sixteen chips.
+pub fn setup_on(racks: u32, jobs: Vec<Job>, horizon: Option<Duration>, failures: Option<FailureModel>) -> Setup {
+    let text = FLEET.replace("domains = { rack = 4 }", &format!("domains = {{ rack = {racks} }}"));
+    let fleet = offtake_fleet::parse(&text, "test fleet", Path::new(""), &BTreeMap::new());
     let mut jobs = jobs;
     jobs.sort_by_key(|job| job.submitted);
     Setup {

@@ -6,7 +6,7 @@ use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::{Job, Tier};
 use proptest::prelude::*;
 
-use crate::failures::{hours, job, setup, under};
+use crate::failures::{hours, job, setup_on, under};
 
 /// What the sixteen nodes draw idle, and one node more at work.
 const IDLE: Watts = Watts::new(16 * 900);
@@ -31,7 +31,12 @@ const fn asked(begin: i64, end: i64, notice: i64, cut: Cut) -> Asked {
 
 /// Work with grid events on its site.
 fn with_events(jobs: Vec<Job>, events: &[Asked]) -> Setup {
-    let plain = setup(jobs, None, None);
+    with_events_on(4, jobs, events)
+}
+
+/// The same with so many racks of sixteen chips.
+fn with_events_on(racks: u32, jobs: Vec<Job>, events: &[Asked]) -> Setup {
+    let plain = setup_on(racks, jobs, None, None);
     let (fleet, cap) = with_cap(&plain.fleet, DomainIx(0), "grid");
     let event = |asked: &Asked| GridEvent {
         name: format!("from {}", asked.begin),
@@ -121,6 +126,52 @@ fn events_one_after_the_other_are_each_met() {
     assert!(outcome.grid.iter().all(|came| came.over == Duration::ZERO && came.drawn <= came.target));
     assert_eq!(outcome.grid.len(), 3);
     assert_eq!(outcome.cap_breaches, 0, "nothing is added to what is over a cap");
+}
+
+/// Work of all tiers, so that all of some nodes are busy for a day: a quarter each, in gangs of a node or two that save
+/// every ten minutes.
+fn a_busy_day(nodes: u32) -> Vec<Job> {
+    let gangs = (0..nodes * 2 / 3).map(|number| {
+        let saves = Some((Duration::from_secs(600), 0));
+        let plain = job(1 + number % 2, 0, hours(24), saves);
+        Job { tier: Tier::ALL[(number / 2) as usize % 4], ..plain }
+    });
+    gangs.collect()
+}
+
+/// A field test on 256 GPUs cut a quarter of the power for three hours while work that may not wait kept its pace (Colangelo
+/// et al., "Turning AI Data Centers into Grid-Interactive Assets", arXiv:2507.00909).
+#[test]
+fn a_quarter_of_256_gpus_for_three_hours_at_the_cost_of_those_that_may_wait() {
+    let jobs = a_busy_day(64);
+    let outcome = under(&with_events_on(16, jobs.clone(), &[asked(6, 9, 900, Cut::By(Ppm::new(250_000)))]), "offtake");
+    let [came] = outcome.grid.as_slice() else { unreachable!("one event is announced") };
+    assert!(
+        came.stopped > 0
+            && came.over == Duration::ZERO
+            && came.drawn <= came.before - came.before.share_up(Ppm::new(250_000))
+    );
+    for (job, record) in jobs.iter().zip(&outcome.jobs).filter(|(job, _)| job.tier <= Tier::Guaranteed) {
+        assert_eq!((record.restarts, record.finished), (0, Some(at(24))), "{:?}", job.tier);
+    }
+    let lost: i128 = outcome.spent.rework.0;
+    assert_eq!(lost, 0, "all that gave way had time to save its work");
+}
+
+/// A trial in London in December 2025 on 96 GPUs: 30 % within 30 seconds, cuts of 40 %, and ten hours long.
+#[test]
+fn a_third_of_96_gpus_within_30_seconds_and_two_fifths_for_ten_hours() {
+    let jobs = a_busy_day(24);
+    let events = [
+        Asked { notice: 30, ..asked(2, 3, 0, Cut::By(Ppm::new(300_000))) },
+        asked(6, 16, 1800, Cut::By(Ppm::new(400_000))),
+    ];
+    let outcome = under(&with_events_on(6, jobs, &events), "offtake");
+    for (came, share) in outcome.grid.iter().zip([300_000, 400_000]) {
+        assert!(came.stopped > 0 && came.over == Duration::ZERO && came.least.is_none(), "{came:?}");
+        assert!(came.drawn <= came.before - came.before.share_up(Ppm::new(share)), "{came:?}");
+    }
+    assert!(outcome.jobs.iter().all(|record| record.finished.is_some()));
 }
 
 fn work() -> impl Strategy<Value = Job> {
