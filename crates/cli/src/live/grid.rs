@@ -48,7 +48,7 @@ struct AnnounceArguments {
     cap: String,
     #[command(flatten)]
     depth: Depth,
-    /// By when no more is drawn: an instant such as 2026-03-02T17:00:00Z, or now+30m [default: ten seconds from now]
+    /// By when it has to be met, as 2026-03-02T17:00:00Z or now+30m [default: in ten seconds]
     #[arg(long, value_name = "TIME", value_parser = instants::read)]
     at: Option<Timestamp>,
     /// For how long, such as 3h

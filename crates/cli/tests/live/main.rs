@@ -7,6 +7,7 @@ mod bad_input;
 mod chaos;
 mod distributed;
 mod first_minutes;
+mod grid;
 mod host;
 mod hosts;
 mod http;
