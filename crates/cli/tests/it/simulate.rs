@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, JOBS, SCENARIO, untimed};
+use crate::support::{Folder, JOBS, SCENARIO, repository, untimed};
 
 #[test]
 fn it_writes_a_summary_a_report_and_tables() {
@@ -215,4 +215,26 @@ fn figures(folder: &str, policy: &str) -> Value {
 fn keys(object: &Value) -> Vec<String> {
     let keys: BTreeSet<String> = object.as_object().expect("an object").keys().cloned().collect();
     keys.into_iter().collect()
+}
+
+#[test]
+fn every_grid_event_of_the_example_is_met_or_declared_at_once() {
+    let folder = Folder::new("grid-events");
+    let scenario = repository().join("examples/grid-events.toml");
+    let fewer = "--set horizon=20d --set workload.jobs=30000 --out result";
+    let ran = folder.offtake(&format!("simulate {} {fewer}", scenario.display())).succeeds();
+    let grid = &folder.json("result/summary.json")["policies"]["offtake"]["grid"];
+    let count = |key: &str| grid[key].as_u64().expect("a number");
+    assert_eq!(count("events"), 276);
+    assert_eq!((count("met"), count("held_to_end")), (count("feasible"), count("feasible")));
+    assert_eq!(count("feasible") + count("declared_infeasible"), 276);
+    assert!(count("feasible") >= 200 && count("declared_infeasible") >= 24, "{grid}");
+    assert_eq!((count("false_infeasible"), count("reserved_paused")), (0, 0));
+    assert_eq!(grid["breach_seconds"], json!(0.0));
+    let lines = grid["lines"].as_array().expect("a list");
+    for line in lines.iter().filter(|line| !line["achievable_mw"].is_null()) {
+        assert_eq!((&line["declared_after_s"], &line["response_mw"]), (&json!(0.0), &line["achievable_mw"]), "{line}");
+    }
+    let said = format!("Grid events: all {} that could be met were, in time and to their end; ", count("feasible"));
+    assert!(ran.stdout.contains(&said), "{}", ran.stdout);
 }

@@ -41,6 +41,7 @@ function eventPanel(course, line, width) {
   const allowed = 'allowed ' + gridPower(line.target_mw);
   const anchor = x(line.at_s) + textWidth(allowed) > right ? { x: right, 'text-anchor': 'end' } : { x: x(line.at_s) };
   picture.append(svg('text', { class: 'limit halo', y: y(line.target_mw) + 14, ...anchor }, allowed));
+  picture.append(svg('line', { x1: left - 6, x2: left + 3, y1: y(line.before_mw), y2: y(line.before_mw), stroke: 'var(--offtake)', 'stroke-width': 1.5 }));
   picture.append(svg('text', { class: 'halo', x: left, y: Math.max(11, y(line.before_mw) - 5) }, gridPower(line.before_mw)));
   return picture;
 }
@@ -48,7 +49,7 @@ function eventPanel(course, line, width) {
 function drawGrid() {
   if (!focus || !focus.summary.grid || !focus.summary.grid.events) return;
   const body = byId('time-body');
-  const hold = html('div', {});
+  const hold = html('div', { class: 'panel' });
   body.append(hold);
   const draw = () => {
     const { name, summary } = chosen.policy;

@@ -159,7 +159,10 @@ impl Programme {
             (true, false) => {
                 file.megawatts.iter().map(|power| to("megawatts", *power, 1.0)).collect::<Result<_, _>>()?
             }
-            _ => return Err(("cut".into(), "and `megawatts` are both there, or none".into(), "one of the two".into())),
+            (false, false) => return Err(("cut".into(), "stands beside `megawatts`".into(), "one of the two".into())),
+            (true, true) => {
+                return Err(("cut".into(), "is missing".into(), "`cut`, or `megawatts` in its place".into()));
+            }
         };
         Ok(Self { name: file.name.clone(), cap, events: file.events, notice, hold, cuts })
     }
@@ -207,7 +210,8 @@ fn cap_of(
             let wrong = || ("cap".into(), format!("is `{name}`").into(), "a cap of the fleet file".into());
             Ok(LimitIx(place.ok_or_else(wrong)? as u32))
         }
-        _ => Err(("on".into(), "and `cap` are both there, or none".into(), "one of the two".into())),
+        (Some(_), Some(_)) => Err(("on".into(), "stands beside `cap`".into(), "one of the two".into())),
+        (None, None) => Err(("on".into(), "is missing".into(), "`on`, or `cap` in its place".into())),
     }
 }
 
@@ -233,10 +237,13 @@ fn cut(event: &GridEventFile) -> Result<Cut, Wrong> {
     match (event.cut, given.next(), given.next()) {
         (Some(share), None, _) => by(share),
         (None, Some((value, key, per_mw)), None) => to(key, value, per_mw),
-        _ => Err((
-            "cut".into(),
-            "stands with a power, or neither is there".into(),
-            "`cut`, `megawatts`, `kilowatts` or `watts`".into(),
-        )),
+        (None, None, _) => {
+            let allowed = "`cut`, or one of `megawatts`, `kilowatts` and `watts` in its place";
+            Err(("cut".into(), "is missing".into(), allowed.into()))
+        }
+        _ => {
+            let allowed = "one of `cut`, `megawatts`, `kilowatts` and `watts`";
+            Err(("cut".into(), "or a power stands beside another".into(), allowed.into()))
+        }
     }
 }
