@@ -1084,6 +1084,9 @@ pub struct WhatIfRequest {
     /// Caps for some time.
     #[serde(default)]
     pub caps: Vec<WhatIfCap>,
+    /// Grid events that are announced now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grid_events: Vec<GridEvent>,
     /// Jobs that are submitted now.
     #[serde(default)]
     pub submit: Vec<JobFile>,

@@ -264,8 +264,11 @@ impl Look {
         let change = self.changes.last().map(|fact| fact.at);
         let begin = self.begins.first().map(|(begin, _)| *begin);
         let hour = self.has_curves().then_some(self.next_hour);
-        let Some(next) = [change, begin, self.course.next()].into_iter().flatten().min() else {
-            let waits = self.course.state.queue().jobs() > 0 && self.next_hour - self.stirred <= CURVES_REPEAT;
+        // Whoever waits for power has it back when a curtailment is over.
+        let waits = self.course.state.queue().jobs() > 0;
+        let eased = self.course.state.next_curtailment().filter(|_| waits);
+        let Some(next) = [change, begin, eased, self.course.next()].into_iter().flatten().min() else {
+            let waits = waits && self.next_hour - self.stirred <= CURVES_REPEAT;
             return hour.filter(|_| waits || to_the_end);
         };
         // Windows and hours recur for ever: they count as long as there is work.

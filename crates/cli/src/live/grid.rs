@@ -1,14 +1,14 @@
 //! `offtake grid`: what is drawn under each cap, what caps allow, and grid events.
 
 use clap::{Args, Subcommand};
-use offtake_protocol::rest::{CapView, FleetView, GridEvent, GridEventView, SetCap};
+use offtake_protocol::rest::{CapView, FleetView, GridEvent, GridEventView, SetCap, WhatIf, WhatIfRequest};
 use offtake_units::{Duration, Ppm, Timestamp};
 
 use super::what_if::watts;
 use super::{Common, instants};
 use crate::connection::segment;
 use crate::show::figures::now_ms;
-use crate::show::grid;
+use crate::show::{grid, what_if};
 use crate::terminal::{BadInput, print, print_json, width};
 
 #[derive(Args)]
@@ -30,6 +30,8 @@ enum Command {
     Events(EventsArguments),
     /// Announce a grid event: for a time a cap allows less, and work gives way in time
     Announce(AnnounceArguments),
+    /// Show what a grid event would do, job by job; nothing is changed
+    Simulate(SimulateArguments),
     /// Withdraw a grid event; its cap allows again what it did
     Withdraw(WithdrawArguments),
 }
@@ -44,6 +46,22 @@ struct EventsArguments {
 struct AnnounceArguments {
     /// Its name
     name: String,
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct SimulateArguments {
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+struct What {
     /// The cap that is to allow less
     cap: String,
     #[command(flatten)]
@@ -54,8 +72,18 @@ struct AnnounceArguments {
     /// For how long, such as 3h
     #[arg(long = "for", value_name = "TIME")]
     hold: Duration,
-    #[command(flatten)]
-    common: Common,
+}
+
+impl What {
+    fn event(&self) -> Result<GridEvent, BadInput> {
+        Ok(GridEvent {
+            cap: self.cap.clone(),
+            watts: self.depth.to.as_deref().map(power).transpose()?,
+            cut_ppm: self.depth.cut.as_deref().map(share).transpose()?,
+            at: self.at,
+            hold: self.hold,
+        })
+    }
 }
 
 #[derive(Args)]
@@ -101,6 +129,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(Command::Set(set)) => put(&set.common, &set.cap, Some(power(&set.power)?)).await,
         Some(Command::Events(events)) => list_events(&events.common).await,
         Some(Command::Announce(event)) => announce(event).await,
+        Some(Command::Simulate(event)) => simulate(event).await,
         Some(Command::Withdraw(event)) => withdraw(event).await,
         Some(Command::Reset(reset)) => put(&reset.common, &reset.cap, None).await,
     }
@@ -143,19 +172,21 @@ async fn list_events(common: &Common) -> anyhow::Result<()> {
 }
 
 async fn announce(event: &AnnounceArguments) -> anyhow::Result<()> {
-    let body = GridEvent {
-        cap: event.cap.clone(),
-        watts: event.depth.to.as_deref().map(power).transpose()?,
-        cut_ppm: event.depth.cut.as_deref().map(share).transpose()?,
-        at: event.at,
-        hold: event.hold,
-    };
     let path = format!("/v1/grid/events/{}", segment(&event.name));
-    let view: GridEventView = event.common.open()?.put(&path, &body).await?;
+    let view: GridEventView = event.common.open()?.put(&path, &event.what.event()?).await?;
     if event.common.json {
         return print_json(&view);
     }
     print(&grid::announced(&view, now_ms()))
+}
+
+async fn simulate(event: &SimulateArguments) -> anyhow::Result<()> {
+    let request = WhatIfRequest { grid_events: vec![event.what.event()?], ..WhatIfRequest::default() };
+    let answer: WhatIf = event.common.open()?.post("/v1/what-if", &request).await?;
+    if event.common.json {
+        return print_json(&answer);
+    }
+    print(&what_if::what_if(&answer, width()))
 }
 
 async fn withdraw(event: &WithdrawArguments) -> anyhow::Result<()> {

@@ -49,6 +49,7 @@ fn request(arguments: &Arguments, now_ms: i64) -> anyhow::Result<WhatIfRequest> 
         drain: arguments.drain.clone(),
         lose: arguments.lose.clone(),
         caps: arguments.cap.iter().map(|text| cap(text, now_ms)).collect::<Result<_, _>>()?,
+        grid_events: Vec::new(),
         submit: arguments.submit.iter().map(|file| submit::read_one(file)).collect::<anyhow::Result<_>>()?,
         policy: arguments.policy.as_deref().map(policy::read).transpose()?,
         horizon_ms: arguments.horizon.map(Duration::as_millis),

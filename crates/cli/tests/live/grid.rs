@@ -25,6 +25,8 @@ fn a_grid_event_is_announced_outlives_the_server_begins_and_is_withdrawn() {
     let told = host.offtake("grid announce tomorrow grid --to 10kW --at now+24h --for 3h").succeeds().stdout;
     let says = "grid event tomorrow: cap grid allows 10.0 kW in ";
     assert!(told.starts_with(says) && told.ends_with(" for 3 h; no more than 3.60 kW are drawn as it is\n"), "{told}");
+    let shown = host.offtake("grid simulate grid --cut 25% --at now+1h --for 3h").succeeds().stdout;
+    assert!(shown.starts_with("Nothing changes for any job."), "nothing runs: {shown}");
     let told = host.offtake("grid announce deep grid --to 1kW --for 1h").succeeds().stdout;
     assert!(told.ends_with("it cannot be met: idle nodes draw 3.60 kW, which is what can be had\n"), "{told}");
     let table = host.offtake("grid events").succeeds().stdout;

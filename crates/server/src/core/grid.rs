@@ -1,8 +1,8 @@
 //! Caps and grid events: what caps allow, and what is asked of them for a time.
 
-use offtake_engine::{Announced, Curtailment, CurtailmentId, Event as EngineEvent, LimitIx};
+use offtake_engine::{Announced, Curtailment, CurtailmentId, Event as EngineEvent, LimitIx, State};
 use offtake_protocol::rest::{CapView, GridEvent, GridEventState, GridEventView, Problem};
-use offtake_units::{Duration, Ppm, Timestamp, Watts};
+use offtake_units::{Duration, Ppm, Watts};
 
 use super::access::problem;
 use super::views::whole;
@@ -39,21 +39,12 @@ impl Core {
         }
     }
 
-    fn cap_called(&self, name: &str) -> Result<LimitIx, Problem> {
-        let place = self.state.fleet().caps.iter().position(|cap| cap.name == name);
-        let unknown = || {
-            let detail = format!("the fleet has no cap `{name}`; `offtake grid` lists those it has");
-            problem(404, "unknown_cap", detail)
-        };
-        place.map(|place| LimitIx(place as u32)).ok_or_else(unknown)
-    }
-
     pub(super) fn cap_answer(&self, name: &str) -> Result<Answer, Problem> {
-        Ok(Answer::Cap(self.cap_at(self.cap_called(name)?.ix())))
+        Ok(Answer::Cap(self.cap_at(cap_called(&self.state, name)?.ix())))
     }
 
     pub(super) fn set_cap(&mut self, name: &str, watts: Option<u64>) -> Result<(), Problem> {
-        let cap = self.cap_called(name)?;
+        let cap = cap_called(&self.state, name)?;
         let watts = match watts {
             None => self.state.fleet().caps[cap.ix()].watts,
             Some(watts) => allowed(watts)?,
@@ -97,41 +88,12 @@ impl Core {
 
     /// Everybody learns of a grid event; one that is known already, just so, is left as it is.
     pub(super) fn announce(&mut self, name: &str, event: &GridEvent) -> Result<(), Problem> {
-        if name.trim().is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
-            let detail = format!("a grid event is named in at most {LONGEST_NAME} bytes on one line");
-            return Err(wrong("name", "invalid_grid_event", detail));
-        }
-        let cap = self.cap_called(&event.cap)?;
-        let now = self.state.now();
-        let at = event.at.unwrap_or(now);
-        if at < now - CLOCKS_DIFFER {
-            let detail = "it would have begun in the past; leave `at` out for an event that begins at once".to_owned();
-            return Err(wrong("at", "invalid_grid_event", detail));
-        }
-        if event.hold <= Duration::ZERO {
-            return Err(wrong(
-                "hold",
-                "invalid_grid_event",
-                "it lasts for no time; say how long, such as `3h`".to_owned(),
-            ));
-        }
-        let load = self.state.capacity().limits()[cap.ix()].load();
-        let watts = match (event.watts, event.cut_ppm) {
-            (Some(watts), None) => allowed(watts)?,
-            (None, Some(cut @ 1..=1_000_000)) => load - load.share_up(Ppm::new(cut)),
-            (None, Some(_)) => {
-                let detail = "a cut is a share of what is drawn: more than 0, and at most 1000000".to_owned();
-                return Err(wrong("cut_ppm", "invalid_grid_event", detail));
-            }
-            _ => {
-                let detail = "say how much may be drawn with `watts`, or how much less with `cut_ppm`".to_owned();
-                return Err(wrong("watts", "invalid_grid_event", detail));
-            }
-        };
+        let spec = curtailment(&self.state, name, event)?;
         if let Some((_, known)) = self.grid_event_called(name) {
-            let is_same = |at: Timestamp| known.spec.from == at && known.spec.until == at.saturating_add(event.hold);
-            let is_known = known.spec.cap == cap && event.at.is_some_and(is_same);
-            if is_known && (event.cut_ppm.is_some() || known.spec.watts == watts) {
+            let known = &known.spec;
+            let is_as_deep = event.cut_ppm.is_some() || known.watts == spec.watts;
+            let is_then = event.at == Some(known.from) && known.until == known.from.saturating_add(event.hold);
+            if is_then && is_as_deep && known.cap == spec.cap {
                 return Ok(());
             }
             let detail = format!("there is another grid event `{name}`; withdraw it first, or take another name");
@@ -141,9 +103,6 @@ impl Core {
             let detail = format!("there are {MOST_EVENTS} grid events, the most there may be: withdraw one");
             return Err(problem(409, "too_many_grid_events", detail));
         }
-        let from = at.max(now.saturating_add(LEAST_NOTICE));
-        let until = from.saturating_add(event.hold);
-        let spec = Curtailment { name: name.to_owned(), cap, watts, from, until };
         let curtailment = CurtailmentId(self.next_curtailment);
         self.emit_engine(EngineEvent::CurtailmentAnnounced { curtailment, spec });
         Ok(())
@@ -155,6 +114,46 @@ impl Core {
         self.emit_engine(EngineEvent::CurtailmentEnded { curtailment });
         Ok(())
     }
+}
+
+/// What a grid event that is announced now asks for.
+///
+/// # Errors
+/// When it makes no sense.
+pub(super) fn curtailment(state: &State, name: &str, event: &GridEvent) -> Result<Curtailment, Problem> {
+    let nonsense = |field: &str, detail: &str| Err(wrong(field, "invalid_grid_event", detail.to_owned()));
+    if name.trim().is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
+        return nonsense("name", &format!("a grid event is named in at most {LONGEST_NAME} bytes on one line"));
+    }
+    let cap = cap_called(state, &event.cap)?;
+    let now = state.now();
+    let at = event.at.unwrap_or(now);
+    if at < now - CLOCKS_DIFFER {
+        return nonsense("at", "it would have begun in the past; leave `at` out for an event that begins at once");
+    }
+    if event.hold <= Duration::ZERO {
+        return nonsense("hold", "it lasts for no time; say how long, such as `3h`");
+    }
+    let load = state.capacity().limits()[cap.ix()].load();
+    let watts = match (event.watts, event.cut_ppm) {
+        (Some(watts), None) => allowed(watts)?,
+        (None, Some(cut @ 1..=1_000_000)) => load - load.share_up(Ppm::new(cut)),
+        (None, Some(_)) => {
+            return nonsense("cut_ppm", "a cut is a share of what is drawn: more than 0, and at most 1000000");
+        }
+        _ => return nonsense("watts", "say how much may be drawn with `watts`, or how much less with `cut_ppm`"),
+    };
+    let from = at.max(now.saturating_add(LEAST_NOTICE));
+    Ok(Curtailment { name: name.to_owned(), cap, watts, from, until: from.saturating_add(event.hold) })
+}
+
+fn cap_called(state: &State, name: &str) -> Result<LimitIx, Problem> {
+    let place = state.fleet().caps.iter().position(|cap| cap.name == name);
+    let unknown = || {
+        let detail = format!("the fleet has no cap `{name}`; `offtake grid` lists those it has");
+        problem(404, "unknown_cap", detail)
+    };
+    place.map(|place| LimitIx(place as u32)).ok_or_else(unknown)
 }
 
 fn allowed(watts: u64) -> Result<Watts, Problem> {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_engine::{Event, Fact, JobId, NodeRange, Policy, ServiceId, State};
+use offtake_engine::{CurtailmentId, Event, Fact, JobId, NodeRange, Policy, ServiceId, State};
 use offtake_fleet::{DomainIx, Fleet, NodeIx};
 use offtake_protocol::rest::{JobChange, Outlook, Problem, WhatIf, WhatIfCap, WhatIfRequest};
 use offtake_sim::{Ahead, Awaiting, JobAhead, look_ahead, starts_ahead, with_cap};
@@ -13,7 +13,7 @@ use offtake_workload::Service;
 
 use super::Core;
 use super::access::problem;
-use super::grid::MOST_WATTS;
+use super::grid::{MOST_WATTS, curtailment};
 use super::services::may_spread;
 use super::submit::{DEFAULT_TENANT, of_fault};
 use super::why::span;
@@ -98,7 +98,11 @@ impl Fork {
     }
 
     fn horizon(&self, request: &WhatIfRequest) -> Result<Option<Duration>, Problem> {
-        let named = request.drain.len() + request.lose.len() + request.caps.len() + request.submit.len();
+        let named = request.drain.len()
+            + request.lose.len()
+            + request.caps.len()
+            + request.grid_events.len()
+            + request.submit.len();
         if named > MOST_NAMED {
             return Err(problem(422, "invalid_question", format!("one question names at most {MOST_NAMED} changes")));
         }
@@ -142,6 +146,13 @@ impl Fork {
         }
         if !request.caps.is_empty() {
             self.state.apply(&Fact { at: now, event: Event::FleetChanged { fleet: Arc::clone(&fleet) } });
+        }
+        for (index, event) in request.grid_events.iter().enumerate() {
+            let wrong = |problem| Problem { field: Some("grid_events".to_owned()), index: Some(index), ..problem };
+            let spec = curtailment(&self.state, "what if", event).map_err(wrong)?;
+            // Those that are known have lower numbers.
+            let curtailment = CurtailmentId((1 << 32) + index as u64);
+            changes.push(Fact { at: now, event: Event::CurtailmentAnnounced { curtailment, spec } });
         }
         for (index, file) in request.submit.into_iter().enumerate() {
             let asked =

@@ -1,6 +1,6 @@
 //! Caps and grid events with agents that do what they are told.
 
-use offtake_protocol::rest::{GridEvent, GridEventState, GridEventView};
+use offtake_protocol::rest::{GridEvent, GridEventState, GridEventView, WhatIfRequest};
 
 use super::*;
 
@@ -149,4 +149,30 @@ fn what_cannot_be_had_is_said_at_once_and_what_makes_no_sense_is_refused() {
     assert_eq!(withdrawn.expect_err("there is none").code, "unknown_grid_event");
     let by_member = Command::Withdraw("too deep".to_owned());
     assert_eq!(world.ask(&member("web"), by_member).expect_err("it is forbidden").code, "forbidden");
+}
+
+#[test]
+fn what_an_event_would_do_is_told_before_it_is_announced() {
+    let mut world = three_nodes();
+    let [spot, reserved] = ["spot", "reserved"].map(|tier| {
+        let limited = TRAIN.replace("TIER", tier).replacen('{', r#"{"duration":"10h","#, 1);
+        world.submit(&limited)
+    });
+    world.settle();
+    let before = world.core.state().essence();
+    let asked = GridEvent { watts: None, cut_ppm: Some(250_000), ..event(0, Some(world.now + 1_800_000), 3600) };
+    let request = WhatIfRequest { grid_events: vec![asked.clone()], ..WhatIfRequest::default() };
+    let told = world.core.fork().what_if(request).expect("it can be meant");
+    let [change] = told.jobs.as_slice() else { unreachable!("{told:#?}") };
+    // Four chips stand still while the work is saved, for the fifty seconds that it may take.
+    assert_eq!((change.id, told.then.restarted, told.then.lost_chip_ms), (spot, 1, 200_000), "{told:#?}");
+    let later = change.end_then_ms.zip(change.end_otherwise_ms).map(|(then, otherwise)| then - otherwise);
+    // The hour, and what saving takes.
+    assert!(later.is_some_and(|later| (3_600_000..3_700_000).contains(&later)), "{change:?}");
+    assert_ne!(reserved, change.id);
+    let unknown = GridEvent { cap: "mains".to_owned(), ..asked };
+    let request = WhatIfRequest { grid_events: vec![unknown], ..WhatIfRequest::default() };
+    let refused = world.core.fork().what_if(request).expect_err("no such cap");
+    assert_eq!((refused.code.as_str(), refused.index), ("unknown_cap", Some(0)));
+    assert_eq!(world.core.state().essence(), before);
 }
