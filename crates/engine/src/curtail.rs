@@ -2,7 +2,8 @@
 //! least is lost.
 //!
 //! Weaker tiers give before stronger ones, whatever it costs. Within a tier those give first that start again, replicas
-//! above what their services need among them, then replicas that are needed, then what is lost for good. Among alike work
+//! above what their services need among them, then those that would miss their deadline, then replicas that are needed, then
+//! what is lost for good. Among alike work
 //! it is stopped that loses the least for the watts that it gives back: what it does not save, and the time until it has
 //! started again. Who is stopped waits at its turn, and starts again once the cap leaves it power.
 //!
@@ -41,6 +42,25 @@ struct Giver {
     saving: Option<Saving>,
 }
 
+/// When work is stopped, and when it can start again.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    /// Work that has ended by then is left alone.
+    after: Timestamp,
+    /// Its power is gone by then.
+    from: Timestamp,
+    /// There is power again; no later than it is gone where nobody knows.
+    until: Timestamp,
+}
+
+impl Pause {
+    /// Whether work that would end in time misses its deadline, where it has to start again.
+    fn takes_beyond(self, deadline: Option<Timestamp>, ends: Timestamp, restart: Duration) -> bool {
+        let lost = (self.until - self.from).max(Duration::ZERO) + restart;
+        ends != Timestamp::NEVER && deadline.is_some_and(|by| ends <= by && by < ends.saturating_add(lost))
+    }
+}
+
 /// What it takes to save work on the storage of a site.
 #[derive(Clone, Copy, Debug)]
 struct Saving {
@@ -61,6 +81,8 @@ impl Saving {
 enum Loses {
     /// Time: it starts again, or is one replica of more than are needed.
     Time,
+    /// Its deadline: it starts again too late for that.
+    Deadline,
     /// A replica that its service needs.
     Service,
     /// All: it never starts again.
@@ -103,7 +125,9 @@ pub fn curtail(state: &mut State, facts: &mut Vec<Fact>) {
         if over <= 0 {
             continue;
         }
-        let (stops, over) = state.relief(cap, over, Timestamp::EPOCH, Duration::ZERO);
+        let begun = state.curtailments.values().filter(|announced| announced.begun && announced.spec.cap == cap);
+        let until = begun.map(|announced| announced.spec.until).max().unwrap_or(state.now());
+        let (stops, over) = state.relief(cap, over, Pause { after: Timestamp::EPOCH, from: state.now(), until });
         for giver in stops {
             propose(state, facts, Event::JobStopping { job: giver.job, reason: StopReason::Curtailed });
         }
@@ -148,7 +172,7 @@ impl State {
         if over <= 0 {
             return (Vec::new(), last);
         }
-        let (stops, _) = self.relief(spec.cap, over, spec.from, time);
+        let (stops, _) = self.relief(spec.cap, over, Pause { after: spec.from, from: spec.from, until: spec.until });
         if time <= LAST_MOMENT {
             return (stops.into_iter().map(|giver| giver.job).collect(), spec.from);
         }
@@ -159,10 +183,9 @@ impl State {
         }
     }
 
-    /// Work to be stopped so that `over` less is drawn under a cap, in millionths of a watt, by such as outlasts an instant
-    /// and has so much time to save itself; and what is still over then.
-    fn relief(&self, cap: LimitIx, over: i64, after: Timestamp, time: Duration) -> (Vec<Giver>, i64) {
-        let (mut givers, stopping) = self.givers(cap, after, time);
+    /// Work to be stopped so that `over` less is drawn under a cap, in millionths of a watt; and what is still over then.
+    fn relief(&self, cap: LimitIx, over: i64, pause: Pause) -> (Vec<Giver>, i64) {
+        let (mut givers, stopping) = self.givers(cap, pause);
         let mut over = over - stopping;
         let mut stops = Vec::new();
         givers.sort_unstable_by_key(|giver| (giver.rank, giver.job));
@@ -178,14 +201,14 @@ impl State {
         (stops, over)
     }
 
-    /// Work under a cap that outlasts an instant, and what that gives back which is being stopped already.
-    fn givers(&self, cap: LimitIx, after: Timestamp, time: Duration) -> (Vec<Giver>, i64) {
+    /// Work under a cap that a pause meets, and what that gives back which is being stopped already.
+    fn givers(&self, cap: LimitIx, pause: Pause) -> (Vec<Giver>, i64) {
         let policy = self.policy.preemption.clone().unwrap_or_default();
         let (surplus, now) = (self.surplus_replicas(), self.now());
         let (mut givers, mut stopping) = (Vec::new(), 0);
         for (job, work) in self.running() {
             let Phase::Running { shape, placement, placed, since, ends, stage } = &work.phase else { continue };
-            if *ends <= after {
+            if *ends <= pause.after {
                 continue;
             }
             let gives = self.draw_under(cap, *shape, placement);
@@ -199,11 +222,13 @@ impl State {
             let is_replica = work.spec.service.is_some();
             let loses = match () {
                 () if is_replica && !surplus.contains(&job) => Loses::Service,
-                () if is_replica || starts_again(&work.spec) => Loses::Time,
-                () => Loses::All,
+                () if is_replica => Loses::Time,
+                () if !starts_again(&work.spec) => Loses::All,
+                () if pause.takes_beyond(work.spec.deadline, *ends, policy.restart) => Loses::Deadline,
+                () => Loses::Time,
             };
             let saving = self.saving(&work.spec, placement);
-            let is_saved = saving.is_some_and(|saving| saving.takes() <= time);
+            let is_saved = saving.is_some_and(|saving| saving.takes() <= pause.from - now);
             // What a replica has served is served.
             let (placed, since) = if is_replica || is_saved { (now, now) } else { (*placed, *since) };
             let loss = loss(&policy, &work.spec, self.shape(*shape).chip_milli(), now - placed, now - since);

@@ -95,6 +95,17 @@ fn checkpoints_go_one_after_the_other_over_the_storage_of_the_site() {
 }
 
 #[test]
+fn who_would_miss_its_deadline_gives_way_after_its_equals() {
+    let by = |hour| Job { deadline: Some(at(hour)), ..ten().remove(0) };
+    // Of equals the last to come would give way.
+    let jobs = vec![by(20), by(11), by(12)];
+    let outcome = under(&with_events(jobs, &[asked(2, 5, 1800, Cut::To(IDLE + Watts::new(2 * NODE)))]), "offtake");
+    let restarts: Vec<u32> = outcome.jobs.iter().map(|record| record.restarts).collect();
+    assert_eq!(restarts, [1, 0, 0]);
+    assert!(outcome.jobs[1..].iter().all(|record| record.finished == Some(at(10))));
+}
+
+#[test]
 fn nothing_starts_that_would_have_to_stop() {
     let mut jobs = vec![job(5, 0, hours(10), None)];
     // After the announcement one comes that is done in time, and one that is not.
