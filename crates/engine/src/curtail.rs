@@ -166,7 +166,8 @@ impl State {
     /// Who is stopped now so that a curtailment that is to come is met, and when to look again.
     fn preparation(&self, id: CurtailmentId, spec: &Curtailment) -> (Vec<JobId>, Timestamp) {
         let time = spec.from - self.now();
-        let last = spec.from - LAST_MOMENT;
+        // What changes after the last look is seen when the curtailment begins.
+        let last = if time > LAST_MOMENT { spec.from - LAST_MOMENT } else { spec.from };
         let left = self.hold_of(JobId::of_curtailment(id)).and_then(|hold| hold.leaves().next());
         let over = left.map_or(0, |(_, left)| -left);
         if over <= 0 {
@@ -174,7 +175,7 @@ impl State {
         }
         let (stops, _) = self.relief(spec.cap, over, Pause { after: spec.from, from: spec.from, until: spec.until });
         if time <= LAST_MOMENT {
-            return (stops.into_iter().map(|giver| giver.job).collect(), spec.from);
+            return (stops.into_iter().map(|giver| giver.job).collect(), last);
         }
         let (saving, lead) = saved_in(&stops, time);
         match saving.is_empty() || lead < time {

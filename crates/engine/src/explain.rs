@@ -13,7 +13,7 @@ use offtake_workload::{ChipRequest, Strength};
 use crate::capacity::{FreeVector, LimitIx, Withheld};
 use crate::crossing::{levels_crossed, speed_across, weighs};
 use crate::decide::place;
-use crate::fact::{JobId, NodeRange, Placement, ReservationId};
+use crate::fact::{Curtailment, JobId, NodeRange, Placement, ReservationId};
 use crate::opening::Opening;
 use crate::place::ShapeIx;
 use crate::plan::earliest_start;
@@ -131,6 +131,11 @@ pub enum Obstacle {
         start: Timestamp,
         /// Until when.
         end: Timestamp,
+    },
+    /// It would still run when a curtailment begins, and draw too much then.
+    Curtailed {
+        /// What is asked for.
+        spec: Curtailment,
     },
     /// There would be room, but a cap leaves too little power.
     Power {
@@ -504,9 +509,19 @@ impl State {
         if aside.holds {
             let others = self.holds.iter().filter(|hold| hold.job != job);
             let keeps = |hold: &&Hold| hold.meets(placement) || hold.keeps_power();
-            met.extend(others.filter(keeps).map(|hold| match hold.job.reservation() {
-                Some(reservation) => Obstacle::Reserved { reservation, start: hold.start, end: hold.end },
-                None => Obstacle::HeldFor { job: hold.job, start: hold.start },
+            met.extend(others.filter(keeps).filter_map(|hold| {
+                let announced = hold.job.curtailment().map(|id| self.curtailments().get(&id));
+                match (hold.job.reservation(), announced) {
+                    (Some(reservation), _) => {
+                        Some(Obstacle::Reserved { reservation, start: hold.start, end: hold.end })
+                    }
+                    (None, Some(announced)) => {
+                        let spec = announced.map(|announced| announced.spec.clone());
+                        let draws = |spec: &Curtailment| self.draw_under(spec.cap, shape, placement) > 0;
+                        spec.filter(draws).map(|spec| Obstacle::Curtailed { spec })
+                    }
+                    (None, None) => Some(Obstacle::HeldFor { job: hold.job, start: hold.start }),
+                }
             }));
         }
         for (limit, draw) in self.draw_of(shape, placement) {

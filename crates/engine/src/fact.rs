@@ -44,6 +44,12 @@ impl JobId {
         Self::WINDOWS <= self.0 && self.0 < Self::CURTAILMENTS
     }
 
+    /// The curtailment for which power is held under it.
+    pub const fn curtailment(self) -> Option<CurtailmentId> {
+        let is_one = Self::CURTAILMENTS <= self.0 && self.0 < Self::REPLICAS;
+        if is_one { Some(CurtailmentId(self.0 & !Self::CURTAILMENTS)) } else { None }
+    }
+
     /// Whether it is a job or a replica, and nothing else that capacity is held for.
     pub(crate) const fn is_job(self) -> bool {
         self.0 < Self::WINDOWS || Self::REPLICAS <= self.0

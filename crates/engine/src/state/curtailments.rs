@@ -21,7 +21,7 @@ pub struct Announced {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub least: Option<Watts>,
     /// When it is looked again who has to be stopped for it; at once where nobody has looked.
-    #[serde(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) look_at: Option<Timestamp>,
 }
 

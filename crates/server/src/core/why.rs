@@ -1,6 +1,6 @@
 //! Why a job waits, and why one that runs is where it is, in words.
 
-use offtake_engine::{Blocked, Explanation, JobId, Need, Obstacle, Phase, Placed, Waiting, series};
+use offtake_engine::{Blocked, Curtailment, Explanation, JobId, Need, Obstacle, Phase, Placed, Waiting, series};
 use offtake_fleet::NodeIx;
 use offtake_protocol::rest::{JobState, Levels, Problem, Risk, Why};
 use offtake_sim::failures::{FailureModel, IntervalAdvice};
@@ -270,6 +270,14 @@ impl Core {
                 let reserved = self.state.reservations().get(reservation);
                 let name = reserved.map_or("a reservation", |reserved| reserved.spec.name.as_str());
                 format!("what it needs is set aside as {name} from {} to {}", instant(*start), instant(*end))
+            }
+            Obstacle::Curtailed { spec } => {
+                let cap = self.state.fleet().caps.get(spec.cap.ix()).map_or("its cap", |cap| cap.name.as_str());
+                let (from, until) = (instant(spec.from), instant(spec.until));
+                let Curtailment { name, watts, .. } = spec;
+                format!(
+                    "it would still run when the grid event {name} leaves {watts} under {cap}, from {from} to {until}"
+                )
             }
             Obstacle::Power { limit, cap, left, needed } => {
                 let name = self.state.fleet().caps.get(limit.ix()).map_or("a cap", |cap| cap.name.as_str());

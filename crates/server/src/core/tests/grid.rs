@@ -105,6 +105,20 @@ fn work_gives_way_in_time_to_an_event_that_is_announced() {
 }
 
 #[test]
+fn who_waits_for_an_event_to_be_over_is_told_so() {
+    let mut world = three_nodes();
+    let begin = world.now + 1_800_000;
+    announce(&mut world, "peak", event(3000, Some(begin), 3600)).expect("it is announced");
+    let job = |time: &str| TRAIN.replace("TIER", "standard").replacen('{', &format!(r#"{{"duration":"{time}","#), 1);
+    let [short, long] = ["20m", "2h"].map(|time| world.submit(&job(time)));
+    world.settle();
+    assert_eq!((world.state(short), world.state(long)), (JobState::Running, JobState::Pending));
+    let why = world.core.why(&operator(), long, false).expect("it is known");
+    let words = "it would still run when the grid event peak leaves 3.00 kW under grid, from ";
+    assert!(why.blockers[0].starts_with(words), "{:?}", why.blockers);
+}
+
+#[test]
 fn who_does_not_end_in_time_is_killed() {
     let mut world = three_nodes();
     let spot = world.submit(&TRAIN.replace("TIER", "spot"));
