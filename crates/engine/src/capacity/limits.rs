@@ -105,6 +105,11 @@ impl Limit {
         self.accept();
     }
 
+    /// Whether it could ever bind if it allowed so much.
+    pub const fn would_bind(&self, watts: Watts) -> bool {
+        self.full > watts.get() * PER_WATT
+    }
+
     /// Some day it allows no more than this; none where nothing is known of such a day.
     pub fn set_lowest(&mut self, watts: Option<Watts>) {
         self.lowest = watts.map_or(MicroWatts::MAX, |watts| watts.get() * PER_WATT);

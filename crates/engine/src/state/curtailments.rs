@@ -56,7 +56,9 @@ impl State {
 
     /// What curtailments that are to come take is kept free from then on.
     pub(super) fn keep_curtailed(&mut self) {
-        let ahead = self.curtailments.iter().filter(|(_, announced)| !announced.begun);
+        // One that takes nothing from anybody keeps nothing.
+        let takes = |spec: &Curtailment| self.capacity.limits()[spec.cap.ix()].would_bind(spec.watts);
+        let ahead = self.curtailments.iter().filter(|(_, it)| !it.begun && takes(&it.spec));
         let unkept = ahead.filter(|(id, _)| self.hold_of(JobId::of_curtailment(**id)).is_none());
         let unkept: Vec<(CurtailmentId, Curtailment)> = unkept.map(|(id, it)| (*id, it.spec.clone())).collect();
         for (id, Curtailment { cap, watts, from, until, .. }) in unkept {
@@ -85,6 +87,8 @@ impl State {
         let cap = announced.spec.cap;
         self.release_hold(JobId::of_curtailment(id));
         self.capacity.foresee_cap(cap, self.lowest(cap));
+        // They were planned with what it left, under a cap that may never bind from now on.
+        self.replan_holds(|state, held| state.capacity.is_under(held, cap));
         self.heed_cap(cap);
         // Whoever waited for what was kept free from then on may be tried.
         self.wake_under_cap(cap);
