@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use offtake_fleet::SiteIx;
 use offtake_units::{Duration, Timestamp, Watts};
-use offtake_workload::{Job, Tier};
+use offtake_workload::{ChipRequest, Job, Tier};
 
 use crate::capacity::LimitIx;
 use crate::decide::propose;
@@ -27,7 +27,7 @@ use crate::state::{Phase, State};
 
 /// Who is stopped without time to save its work is told so long before its power is to be gone: for the signals, and for
 /// what a host needs to end a process.
-const LAST_MOMENT: Duration = Duration::from_secs(10);
+pub const LAST_MOMENT: Duration = Duration::from_secs(10);
 
 /// Work that draws power under a cap.
 #[derive(Clone, Copy, Debug)]
@@ -125,11 +125,14 @@ pub fn curtail(state: &mut State, facts: &mut Vec<Fact>) {
         if over <= 0 {
             continue;
         }
-        let begun = state.curtailments.values().filter(|announced| announced.begun && announced.spec.cap == cap);
-        let until = begun.map(|announced| announced.spec.until).max().unwrap_or(state.now());
-        let (stops, over) = state.relief(cap, over, Pause { after: Timestamp::EPOCH, from: state.now(), until });
+        let now = state.now();
+        let begun = || state.curtailments.values().filter(|announced| announced.begun && announced.spec.cap == cap);
+        let until = begun().map(|announced| announced.spec.until).max().unwrap_or(now);
+        // Whoever is met by one that has just begun has had its time.
+        let by = begun().map(|announced| announced.spec.from).find(|from| *from == now);
+        let (stops, over) = state.relief(cap, over, Pause { after: Timestamp::EPOCH, from: now, until });
         for giver in stops {
-            propose(state, facts, Event::JobStopping { job: giver.job, reason: StopReason::Curtailed });
+            propose(state, facts, Event::JobStopping { job: giver.job, reason: StopReason::Curtailed, by });
         }
         let of_cap = |announced: &crate::state::Announced| announced.spec.cap == cap && announced.least.is_some();
         if over > 0 && !state.curtailments.values().any(of_cap) {
@@ -154,7 +157,7 @@ pub fn prepare(state: &mut State, facts: &mut Vec<Fact>) {
     for (id, spec) in ahead {
         let (stops, look_at) = state.preparation(id, &spec);
         for job in stops {
-            propose(state, facts, Event::JobStopping { job, reason: StopReason::Curtailed });
+            propose(state, facts, Event::JobStopping { job, reason: StopReason::Curtailed, by: Some(spec.from) });
         }
         if let Some(announced) = state.curtailments.get_mut(&id) {
             announced.look_at = Some(look_at);
@@ -169,7 +172,9 @@ impl State {
         // What changes after the last look is seen when the curtailment begins.
         let last = if time > LAST_MOMENT { spec.from - LAST_MOMENT } else { spec.from };
         let left = self.hold_of(JobId::of_curtailment(id)).and_then(|hold| hold.leaves().next());
-        let over = left.map_or(0, |(_, left)| -left);
+        let booked = left.map_or(0, |(_, left)| -left);
+        // Shared chips are booked as if each were used alone: more than they draw together.
+        let over = booked.min(self.drawn_over(spec));
         if over <= 0 {
             return (Vec::new(), last);
         }
@@ -182,6 +187,20 @@ impl State {
             true => (Vec::new(), last.min(spec.from - lead)),
             false => (saving, last),
         }
+    }
+
+    /// What is drawn now over what a curtailment asks for, without what ends by itself before, in millionths of a watt. Work
+    /// on a part of a chip counts as if it left the chip awake.
+    fn drawn_over(&self, spec: &Curtailment) -> i64 {
+        let gives = |work: &crate::state::Work| match &work.phase {
+            Phase::Running { shape, placement, ends, .. } if *ends <= spec.from => {
+                let shares = work.spec.gangs.iter().any(|gang| matches!(gang.chips, ChipRequest::Share(_)));
+                if shares { 0 } else { self.draw_under(spec.cap, *shape, placement) }
+            }
+            _ => 0,
+        };
+        let given_back: i64 = self.running().map(|(_, work)| gives(work)).sum();
+        -self.capacity.limits()[spec.cap.ix()].left_of(spec.watts) - given_back
     }
 
     /// Work to be stopped so that `over` less is drawn under a cap, in millionths of a watt; and what is still over then.

@@ -134,7 +134,7 @@ pub fn carry_out(state: &mut State, defragmentation: Defragmentation, facts: &mu
         propose(state, facts, Event::HoldReleased { job });
     }
     for Move { job, .. } in &moves {
-        propose(state, facts, Event::JobStopping { job: *job, reason: StopReason::Moved });
+        propose(state, facts, Event::JobStopping { job: *job, reason: StopReason::Moved, by: None });
     }
     let start = plan.start;
     if let Some(job) = job {

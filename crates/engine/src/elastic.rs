@@ -184,7 +184,7 @@ pub fn grow(state: &mut State, facts: &mut Vec<Fact>) {
 pub fn resize(state: &mut State, job: JobId, placement: Placement, extra: Vec<(LimitIx, i64)>, facts: &mut Vec<Fact>) {
     let place = state.job(job).and_then(|work| elastic_gang(&work.spec)).map_or(0, |(place, ..)| place);
     let workers = workers_of(&placement.gangs[place]);
-    propose(state, facts, Event::JobStopping { job, reason: StopReason::Resized { workers } });
+    propose(state, facts, Event::JobStopping { job, reason: StopReason::Resized { workers }, by: None });
     let ends = state.job(job).and_then(|work| match work.phase {
         Phase::Running { ends, .. } => Some(ends),
         _ => None,

@@ -18,7 +18,7 @@ pub fn evacuate(state: &mut State, facts: &mut Vec<Fact>) -> bool {
     let services: Vec<ServiceId> = state.services.iter().filter_map(concerned).collect();
     let leaving: Vec<_> = services.into_iter().flat_map(|service| state.leaving_now(service)).collect();
     for (job, reason) in &leaving {
-        propose(state, facts, Event::JobStopping { job: *job, reason: *reason });
+        propose(state, facts, Event::JobStopping { job: *job, reason: *reason, by: None });
     }
     !leaving.is_empty()
 }

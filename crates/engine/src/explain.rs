@@ -517,8 +517,12 @@ impl State {
                     }
                     (None, Some(announced)) => {
                         let spec = announced.map(|announced| announced.spec.clone());
-                        let draws = |spec: &Curtailment| self.draw_under(spec.cap, shape, placement) > 0;
-                        spec.filter(draws).map(|spec| Obstacle::Curtailed { spec })
+                        let would_run = self.job(job).is_some_and(|work| work.expected_end(self.now()) > hold.start);
+                        let is_in_the_way = |spec: &Curtailment| {
+                            let left = hold.leaves().next().map_or(0, |(_, left)| left.max(0));
+                            would_run && self.draw_under(spec.cap, shape, placement) > left
+                        };
+                        spec.filter(is_in_the_way).map(|spec| Obstacle::Curtailed { spec })
                     }
                     (None, None) => Some(Obstacle::HeldFor { job: hold.job, start: hold.start }),
                 }

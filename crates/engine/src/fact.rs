@@ -164,6 +164,9 @@ pub enum Event {
         job: JobId,
         /// Why.
         reason: StopReason,
+        /// When they have to have ended, whatever they have saved; none where its own grace counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Timestamp>,
     },
     /// A job that was placed waits again: its workers have ended, or are known to be dead.
     JobRequeued {

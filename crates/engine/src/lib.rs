@@ -34,6 +34,7 @@ mod tenants;
 
 pub use admission::Admission;
 pub use capacity::{Capacity, Class, Classes, Draw, FreeVector, Limit, LimitIx, Withheld};
+pub use curtail::LAST_MOMENT as LEAST_NOTICE;
 pub use decide::decide;
 pub use defrag::{Defragmentation, Move, carry_out as carry_out_moves};
 pub use displaceable::starts_again;

@@ -110,7 +110,7 @@ fn stop(state: &mut State, reservation: ReservationId, spec: &Reservation, facts
     };
     let jobs: Vec<JobId> = state.jobs().into_iter().filter(|(_, work)| is_there(work)).map(|(job, _)| job).collect();
     for job in jobs {
-        propose(state, facts, Event::JobStopping { job, reason: StopReason::ReservationEnded });
+        propose(state, facts, Event::JobStopping { job, reason: StopReason::ReservationEnded, by: None });
     }
 }
 

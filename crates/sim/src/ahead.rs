@@ -91,8 +91,7 @@ pub struct JobAhead {
 ///
 /// - Work on a node that is lost starts again from its last checkpoint, as far as its interval is known, or fails where
 ///   it is not to be started again.
-/// - Where a cap falls below what is drawn, jobs under it are stopped and wait again until it holds: of the weakest tier
-///   the youngest first. That is what an operator would have to do; the engine stops nothing by itself.
+/// - Where a cap falls below what is drawn, or a curtailment is announced, work under it gives way as the engine decides.
 ///
 /// Jobs on hold stay there but for `awaiting`. It is looked as far as `horizon`, or else until all work with an end has
 /// ended and those who wait have seen each hour of the demand curves, but no more than 30 days.
@@ -264,9 +263,9 @@ impl Look {
         let change = self.changes.last().map(|fact| fact.at);
         let begin = self.begins.first().map(|(begin, _)| *begin);
         let hour = self.has_curves().then_some(self.next_hour);
-        // Whoever waits for power has it back when a curtailment is over.
+        // Whoever runs may have to stop for a curtailment, and whoever waits has power once it is over.
         let waits = self.course.state.queue().jobs() > 0;
-        let eased = self.course.state.next_curtailment().filter(|_| waits);
+        let eased = self.course.state.next_curtailment().filter(|_| waits || self.course.is_busy());
         let Some(next) = [change, begin, eased, self.course.next()].into_iter().flatten().min() else {
             let waits = waits && self.next_hour - self.stirred <= CURVES_REPEAT;
             return hour.filter(|_| waits || to_the_end);

@@ -479,6 +479,11 @@ impl Course {
         Some(attempt.number)
     }
 
+    /// Whether anything runs.
+    pub fn is_busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
     /// Whether an attempt of a job still has its nodes.
     pub fn runs(&self, job: JobId, number: u32) -> bool {
         self.running.get(&job).is_some_and(|attempt| attempt.number == number)

@@ -150,7 +150,9 @@ impl<'a> Grid<'a> {
     pub fn heed(&mut self, now: Timestamp, course: &Course) {
         for Fact { event, .. } in &course.decided {
             match event {
-                Event::JobStopping { job, reason: StopReason::Curtailed } => self.note_stop(now, *job, &course.state),
+                Event::JobStopping { job, reason: StopReason::Curtailed, .. } => {
+                    self.note_stop(now, *job, &course.state)
+                }
                 Event::CurtailmentUnmet { least, curtailment: Some(curtailment), .. } => {
                     let outcome = &mut self.outcomes[curtailment.0 as usize];
                     outcome.least = outcome.least.or(Some((*least, now)));
@@ -211,9 +213,12 @@ impl<'a> Grid<'a> {
                 outcome.drawn = outcome.drawn.max(load);
             }
             if load <= outcome.goal() {
-                outcome.met = outcome.met.or(Some(now));
+                outcome.met = outcome.met.or(Some(since.max(event.announced)));
             } else if due > Duration::ZERO {
                 outcome.over += due;
+            } else if now <= event.at {
+                // It rose again before it mattered.
+                outcome.met = None;
             }
         }
     }

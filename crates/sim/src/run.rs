@@ -29,7 +29,7 @@ pub struct Setup {
     pub services: Vec<Arc<Service>>,
     /// What is set aside, known from the first instant on.
     pub reservations: Vec<Arc<Reservation>>,
-    /// When caps allow less, in the order in which that begins.
+    /// When caps allow less, in the order in which that is announced.
     pub grid_events: Vec<GridEvent>,
     /// The first instant.
     pub start: Timestamp,
@@ -132,7 +132,7 @@ pub struct Outcome {
     pub failures: FailureCounts,
     /// How jobs that lost nodes went on.
     pub repairs: Repairs,
-    /// What came of the grid events that began.
+    /// What came of the grid events that were announced.
     pub grid: Vec<GridOutcome>,
     /// Time that each pass took, in nanoseconds, as the clock that was handed in tells; of the order of passes.
     pub pass_ns: Vec<u32>,

@@ -91,6 +91,10 @@ fn cut(command: &str) -> String {
         [_, "simulate", ..] if command.contains("neocloud") => {
             &[("--set horizon", "=6h"), ("--set workload.jobs", "=2000")]
         }
+        // Its events take so long, one after the other.
+        [_, "simulate", ..] if command.contains("grid-events") => {
+            &[("--set horizon", "=20d"), ("--set workload.jobs", "=2000")]
+        }
         [_, "simulate", ..] => &[("--set horizon", "=6h")],
         [_, "bench", "engine", ..] => &[("--accelerators", " 65536"), ("--steps", " 2000"), ("--pending", " 1000")],
         [_, "bench", "packing", ..] => &[("--seeds", " 42..42")],

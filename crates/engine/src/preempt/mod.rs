@@ -135,13 +135,13 @@ fn carry_out(state: &mut State, job: JobId, plan: Plan, released: Vec<JobId>, fa
             continue;
         }
         let reason = if is_reclaimed { StopReason::Reclaimed { by: job } } else { StopReason::Preempted { by: job } };
-        propose(state, facts, Event::JobStopping { job: victim, reason });
+        propose(state, facts, Event::JobStopping { job: victim, reason, by: None });
     }
     let placement = Arc::new(plan.placement);
     for (victim, kept) in &shrunk {
         let place = state.job(*victim).and_then(|work| elastic_gang(&work.spec)).map_or(0, |(place, ..)| place);
         let workers = workers_of(&kept.gangs[place]);
-        propose(state, facts, Event::JobStopping { job: *victim, reason: StopReason::Resized { workers } });
+        propose(state, facts, Event::JobStopping { job: *victim, reason: StopReason::Resized { workers }, by: None });
     }
     propose(state, facts, Event::HoldPlaced { job, start: plan.start, placement, extra: plan.extra });
     for (victim, kept) in shrunk {

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Phase, State};
 use crate::capacity::LimitIx;
-use crate::fact::{Curtailment, CurtailmentId, JobId, Placement};
-use crate::place::ShapeIx;
+use crate::fact::{Curtailment, CurtailmentId, JobId};
 
 /// A curtailment that is not over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,16 +61,21 @@ impl State {
         let unkept = ahead.filter(|(id, _)| self.hold_of(JobId::of_curtailment(**id)).is_none());
         let unkept: Vec<(CurtailmentId, Curtailment)> = unkept.map(|(id, it)| (*id, it.spec.clone())).collect();
         for (id, Curtailment { cap, watts, from, until, .. }) in unkept {
-            let gives = |(_, work): (JobId, &super::Work)| match &work.phase {
-                Phase::Running { shape, placement, ends, .. } if *ends <= from => {
+            let draws = |(_, work): (JobId, &super::Work)| match &work.phase {
+                Phase::Running { shape, placement, ends, .. } if *ends > from => {
                     self.draw_under(cap, *shape, placement)
                 }
                 _ => 0,
             };
-            let given_back: i64 = self.running().map(gives).sum();
-            let left = self.capacity.limits()[cap.ix()].left_of(watts) + given_back;
+            let drawn: i64 = self.running().map(draws).sum();
+            let left = (watts - self.capacity.limits()[cap.ix()].idle()).get() * 1_000_000 - drawn;
             self.keep_power(JobId::of_curtailment(id), from..until, (cap, left));
         }
+    }
+
+    /// Work is there for longer than it was thought: who has to stop for what is to come may be others.
+    pub(super) fn look_again(&mut self) {
+        self.curtailments.values_mut().for_each(|announced| announced.look_at = None);
     }
 
     pub(super) fn begin_curtailment(&mut self, id: CurtailmentId) {
@@ -127,22 +131,5 @@ impl State {
             self.capacity.set_cap(cap, self.allowed(cap));
             self.capacity.foresee_cap(cap, self.lowest(cap));
         }
-    }
-
-    /// When a running job that gives its power back has to have ended; none where its own grace counts.
-    pub fn gives_way_by(&self, job: JobId) -> Option<Timestamp> {
-        match self.jobs.get(&job).map(|work| &work.phase) {
-            Some(Phase::Running { shape, placement, .. }) => self.curtailed_by(*shape, placement),
-            _ => None,
-        }
-    }
-
-    /// When work that gives its power back has to have ended: the earliest that is asked under any of its caps. Nobody
-    /// asks where a cap was set without a word before.
-    pub(super) fn curtailed_by(&self, shape: ShapeIx, placement: &Placement) -> Option<Timestamp> {
-        let is_over = |cap: LimitIx| self.capacity.limits()[cap.ix()].left_micro() < 0;
-        let asks = self.curtailments.values().filter(|announced| !announced.begun || is_over(announced.spec.cap));
-        let concerned = asks.filter(|announced| self.draw_under(announced.spec.cap, shape, placement) > 0);
-        concerned.map(|announced| announced.spec.from).min()
     }
 }

@@ -291,7 +291,9 @@ impl State {
         let draw = self.draw_of(shape, placement);
         let shares = |gang: &Request| matches!(gang.chips, ChipRequest::Share(_));
         let counts = comes || !self.shapes[shape.ix()].gangs.iter().any(shares);
-        for hold in self.holds.iter_mut().filter(|hold| counts && outlasts(hold.start)) {
+        // What is to be curtailed is worked out anew before anybody stops for it.
+        let counts = |hold: &Hold| counts || hold.job.curtailment().is_some();
+        for hold in self.holds.iter_mut().filter(|hold| counts(hold) && outlasts(hold.start)) {
             hold.draw_at_start(&draw, comes);
         }
         draw.keys().for_each(|limit| self.lay_extra(*limit));

@@ -306,6 +306,7 @@ impl State {
         self.ends.remove(&(before, job));
         self.ends.insert((after, job));
         self.outlast(shape, &placement, |start| before <= start && start < after, true);
+        self.look_again();
     }
 
     /// A running job is expected to end later than it was.
@@ -324,6 +325,7 @@ impl State {
         // Starts that could not be told while nobody knew when it ends can be told now.
         self.start_unknown.clear();
         self.outlast(shape, &placement, |start| before <= start && start < after, true);
+        self.look_again();
     }
 
     /// Running work that has outlasted its estimate and may run on, with when it is to be expected to end.
@@ -363,10 +365,11 @@ impl State {
         }
         self.outlast(shape, &placement, |start| before <= start && start < after, true);
         self.outlast(shape, &placement, |start| after <= start && start < before, false);
+        self.look_again();
         self.look_under(job);
     }
 
-    pub(super) fn stopping(&mut self, job: JobId, reason: StopReason) {
+    pub(super) fn stopping(&mut self, job: JobId, reason: StopReason, by: Option<Timestamp>) {
         let now = self.now;
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Running { shape, placement, ends, stage, .. } = &mut work.phase else { return };
@@ -392,7 +395,6 @@ impl State {
         let (before, grace) = (*ends, policy.grace_of(&work.spec));
         let (shape, placement) = (*shape, Arc::clone(placement));
         let saves = saves(&work.spec);
-        let by = if reason == StopReason::Curtailed { self.curtailed_by(shape, &placement) } else { None };
         let after = match by {
             // It shares the storage with the others that save their work.
             Some(by) if saves => by.max(now),

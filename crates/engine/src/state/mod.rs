@@ -421,7 +421,7 @@ impl State {
             Event::NodesSwapped { job, swaps, saved_until } => self.swap(*job, swaps, *saved_until),
             Event::JobStarted { job } => self.started(*job),
             Event::EstimateCorrected { job, ends } => self.correct_end(*job, *ends),
-            Event::JobStopping { job, reason } => self.stopping(*job, *reason),
+            Event::JobStopping { job, reason, by } => self.stopping(*job, *reason, *by),
             Event::JobRequeued { job, saved_until, held } => self.requeue(*job, *saved_until, *held),
             Event::JobHeld { job } => {
                 self.faults.hold(*job);

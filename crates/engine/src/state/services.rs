@@ -130,7 +130,7 @@ impl State {
         let runs = matches!(self.job(replica)?.phase, Phase::Running { .. });
         // What runs a program ends it first.
         Some(match known.spec.program {
-            Some(_) if runs => Event::JobStopping { job: replica, reason: StopReason::Retired },
+            Some(_) if runs => Event::JobStopping { job: replica, reason: StopReason::Retired, by: None },
             _ => Event::ReplicaRetired { service, replica },
         })
     }

@@ -49,7 +49,7 @@ impl Engine {
 
     fn resizes(&self, job: JobId) -> Vec<u32> {
         let resize = |event: &Event| match event {
-            Event::JobStopping { job: other, reason: StopReason::Resized { workers } } if *other == job => {
+            Event::JobStopping { job: other, reason: StopReason::Resized { workers }, .. } if *other == job => {
                 Some(*workers)
             }
             _ => None,

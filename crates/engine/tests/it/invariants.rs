@@ -247,7 +247,7 @@ fn run_on(mut engine: Engine, steps: Vec<Step>, after_each: impl Fn(&Engine)) {
             Step::Scale(replicas) => engine.tell(Event::ServiceScaled { service: ServiceId(0), replicas }),
             Step::Started(job) => engine.tell(Event::JobStarted { job: JobId(job) }),
             Step::Stopping(job) => {
-                engine.tell(Event::JobStopping { job: JobId(job), reason: StopReason::Cancelled });
+                engine.tell(Event::JobStopping { job: JobId(job), reason: StopReason::Cancelled, by: None });
             }
             Step::Requeue(job, ago, held) => {
                 let saved_until = ago.map(|ago| engine.now() - Duration::from_secs(ago));

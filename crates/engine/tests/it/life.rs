@@ -50,7 +50,7 @@ fn a_job_goes_through_its_stages_and_its_time_counts_from_its_start() {
     engine.pass(5);
     engine.tell(Event::JobStarted { job });
     assert_eq!(ends(&engine, job), Some(Timestamp::from_secs(103)), "a repeated report is harmless");
-    engine.tell(Event::JobStopping { job, reason: StopReason::TimeLimit });
+    engine.tell(Event::JobStopping { job, reason: StopReason::TimeLimit, by: None });
     engine.tell(Event::JobStarted { job });
     assert_eq!(stage(&engine, job), Some(Stage::Stopping(StopReason::TimeLimit)), "a late report changes nothing");
     fold_is_state(&engine);

@@ -47,8 +47,9 @@ fn a_weaker_job_gives_way_and_keeps_its_turn() {
     let strong = engine.submit(reserved(vec![gang(2, 4)]));
     engine.pass(0);
     assert_eq!(engine.leaving(), [weak]);
-    let told =
-        |fact: &Fact| fact.event == Event::JobStopping { job: weak, reason: StopReason::Preempted { by: strong } };
+    let told = |fact: &Fact| {
+        fact.event == Event::JobStopping { job: weak, reason: StopReason::Preempted { by: strong }, by: None }
+    };
     assert_eq!(engine.journal.iter().filter(|fact| told(fact)).count(), 1, "who is stopped is told once");
     assert!(!engine.runs(strong), "its nodes are not free yet");
     engine.pass(5);

@@ -52,7 +52,7 @@ fn lending(tenant: &str, workers: u32) -> Job {
 
 fn reclaimed(engine: &Engine) -> Vec<(JobId, JobId)> {
     let by = |event: &Event| match event {
-        Event::JobStopping { job, reason: StopReason::Reclaimed { by } } => Some((*job, *by)),
+        Event::JobStopping { job, reason: StopReason::Reclaimed { by }, .. } => Some((*job, *by)),
         _ => None,
     };
     engine.journal.iter().filter_map(|fact| by(&fact.event)).collect()
@@ -272,7 +272,7 @@ proptest! {
         for fact in &engine.journal {
             folded.apply(fact);
             match &fact.event {
-                Event::JobStopping { job, reason: StopReason::Reclaimed { by } } => {
+                Event::JobStopping { job, reason: StopReason::Reclaimed { by }, .. } => {
                     stopped.entry(*by).or_default().push(*job);
                 }
                 Event::HoldPlaced { job, .. } => {

@@ -202,7 +202,7 @@ fn replicas_are_spread_and_a_budget_keeps_them_up() {
     assert_eq!(in_racks(&engine), [3, 2, 1], "as evenly as there is room");
     let replicas: Vec<_> = engine.state.jobs().into_iter().map(|(job, _)| job).collect();
     assert!(replicas.iter().all(|replica| engine.state.may_disrupt(*replica)));
-    engine.tell(Event::JobStopping { job: replicas[0], reason: StopReason::Requeued });
+    engine.tell(Event::JobStopping { job: replicas[0], reason: StopReason::Requeued, by: None });
     assert!(!engine.state.may_disrupt(replicas[1]), "one is down already");
     assert!(engine.state.may_disrupt(replicas[0]), "that one is no longer up");
     engine.tell(Event::JobRequeued { job: replicas[0], saved_until: None, held: false });

@@ -42,6 +42,7 @@ impl Core {
             placement: Arc::clone(placement),
             shares,
             stop: None,
+            stop_by: None,
             exit_code: None,
             outcome: None,
             failures: Vec::new(),
@@ -79,9 +80,10 @@ impl Core {
         step.tasks.iter_mut().for_each(|task| task.seen = task.seen.max(Seen::Running));
     }
 
-    pub(super) fn note_stopping(&mut self, job: JobId, reason: StopReason) {
+    pub(super) fn note_stopping(&mut self, job: JobId, reason: StopReason, by: Option<Timestamp>) {
         let Some(attempt) = self.records.get_mut(&job.0).and_then(|record| record.live_mut()) else { return };
         attempt.stop = Some(reason);
+        attempt.stop_by = by;
         self.touch_nodes_of(job.0);
         self.touched.insert(job.0);
         self.kill_in_time(job.0);
@@ -210,7 +212,7 @@ impl Core {
         let Some(attempt) = self.records.get(&job).and_then(|record| record.live()) else { return };
         let outweighs = |known: StopReason| known != reason && reason == StopReason::Cancelled;
         if attempt.stop.is_none_or(outweighs) {
-            self.emit_engine(EngineEvent::JobStopping { job: JobId(job), reason });
+            self.emit_engine(EngineEvent::JobStopping { job: JobId(job), reason, by: None });
         }
     }
 

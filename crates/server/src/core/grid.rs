@@ -1,6 +1,6 @@
 //! Caps and grid events: what caps allow, and what is asked of them for a time.
 
-use offtake_engine::{Announced, Curtailment, CurtailmentId, Event as EngineEvent, LimitIx, State};
+use offtake_engine::{Announced, Curtailment, CurtailmentId, Event as EngineEvent, LEAST_NOTICE, LimitIx, State};
 use offtake_protocol::rest::{CapView, GridEvent, GridEventState, GridEventView, Problem};
 use offtake_units::{Duration, Ppm, Watts};
 
@@ -16,9 +16,6 @@ const MOST_EVENTS: usize = 1000;
 
 /// Bytes of a name that someone gives.
 const LONGEST_NAME: usize = 200;
-
-/// What is asked for without notice has to be met so long after: signals, saving, and the end of processes take their time.
-const LEAST_NOTICE: Duration = Duration::from_secs(10);
 
 /// A clock that asks for something in the past may be so much behind.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
@@ -88,12 +85,11 @@ impl Core {
 
     /// Everybody learns of a grid event; one that is known already, just so, is left as it is.
     pub(super) fn announce(&mut self, name: &str, event: &GridEvent) -> Result<(), Problem> {
-        let spec = curtailment(&self.state, name, event)?;
         if let Some((_, known)) = self.grid_event_called(name) {
             let known = &known.spec;
-            let is_as_deep = event.cut_ppm.is_some() || known.watts == spec.watts;
+            let is_as_deep = event.cut_ppm.is_none() && event.watts == Some(whole(known.watts));
             let is_then = event.at == Some(known.from) && known.until == known.from.saturating_add(event.hold);
-            if is_then && is_as_deep && known.cap == spec.cap {
+            if is_then && is_as_deep && self.state.fleet().caps[known.cap.ix()].name == event.cap {
                 return Ok(());
             }
             let detail = format!("there is another grid event `{name}`; withdraw it first, or take another name");
@@ -103,6 +99,7 @@ impl Core {
             let detail = format!("there are {MOST_EVENTS} grid events, the most there may be: withdraw one");
             return Err(problem(409, "too_many_grid_events", detail));
         }
+        let spec = curtailment(&self.state, name, event)?;
         let curtailment = CurtailmentId(self.next_curtailment);
         self.emit_engine(EngineEvent::CurtailmentAnnounced { curtailment, spec });
         Ok(())

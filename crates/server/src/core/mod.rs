@@ -538,7 +538,7 @@ impl Core {
             EngineEvent::JobSubmitted { job, spec } => self.note_submitted(at, *job, spec),
             EngineEvent::JobPlaced { job, placement } => self.note_placed(at, *job, placement),
             EngineEvent::JobStarted { job } => self.note_started(at, *job),
-            EngineEvent::JobStopping { job, reason } => self.note_stopping(*job, *reason),
+            EngineEvent::JobStopping { job, reason, by } => self.note_stopping(*job, *reason, *by),
             EngineEvent::JobRequeued { job, saved_until, held } => self.note_requeued(at, *job, *saved_until, *held),
             EngineEvent::JobHeld { job } => self.note_held(*job),
             EngineEvent::JobReleased { job } => self.note_released(*job),

@@ -97,6 +97,9 @@ pub struct Attempt {
     pub shares: Arc<[Share]>,
     /// Why it is being ended.
     pub stop: Option<StopReason>,
+    /// When it has to have ended, whatever it has saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_by: Option<Timestamp>,
     /// The status of what was submitted.
     pub exit_code: Option<i32>,
     /// How it ended, in words.

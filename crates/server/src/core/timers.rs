@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use offtake_engine::{JobId, StopReason};
+use offtake_engine::StopReason;
 use offtake_protocol::agent::NumberedSignal;
 use offtake_units::{Duration, Timestamp};
 
@@ -87,9 +87,7 @@ impl Core {
     /// An attempt that gives its power back has no longer for it than there is until its cap is lowered.
     pub(super) fn kill_in_time(&mut self, job: u64) {
         let Some(attempt) = self.records.get(&job).and_then(|record| record.live()) else { return };
-        if attempt.stop == Some(StopReason::Curtailed)
-            && let Some(by) = self.state.gives_way_by(JobId(job))
-        {
+        if let Some(by) = attempt.stop_by {
             self.timers.set(by - TO_BE_GONE, Timer::Kill(job, attempt.number));
         }
     }
@@ -111,7 +109,9 @@ impl Core {
                     }
                 }
                 Timer::Kill(job, attempt) => {
-                    if self.is_live(job, attempt, |attempt| attempt.stop == Some(StopReason::Curtailed)) {
+                    // Whoever asked for its power may not any more.
+                    let asked = |by| self.state.curtailments().values().any(|announced| announced.spec.from == by);
+                    if self.is_live(job, attempt, |attempt| attempt.stop_by.is_some_and(asked)) {
                         self.kill(job);
                     }
                 }

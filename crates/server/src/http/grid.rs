@@ -50,7 +50,8 @@ pub(super) async fn list(State(server): App, _asker: Asker) -> Result<Json<Vec<G
 /// Announces a grid event: for a time a cap is to allow less.
 ///
 /// From now on no work starts that would have to stop for it, and so much is stopped in time that no more is drawn when it
-/// begins. What cannot be had is said in the answer. An event of that name that asks for the same is left as it is.
+/// begins. What cannot be had is said in the answer. An event of that name that asks
+/// for the same instants and watts is left as it is.
 #[utoipa::path(
     put, path = "/v1/grid/events/{name}", tag = "grid", operation_id = "announce_grid_event",
     params(("name" = String, Path, description = "The event; `/` in its name as `%2F`."), super::openapi::IdempotencyKey),

@@ -345,7 +345,7 @@ impl World {
                     );
                 }
             }
-            EngineEvent::JobStopping { job, reason } => {
+            EngineEvent::JobStopping { job, reason, .. } => {
                 if let StopReason::Preempted { by } = reason {
                     let (stronger, weaker) = (&self.oracle.jobs[&by.0], &self.oracle.jobs[&job.0]);
                     assert!(!stronger.placed && stronger.end.is_none(), "job {} does not wait for room", by.0);

@@ -59,7 +59,7 @@ function drawGrid() {
       grid.declared_infeasible ? plural(grid.declared_infeasible, 'event') + ' asked for less than idle nodes draw; it was said at once what can be had.' : '',
       plural(grid.lines.reduce((sum, l) => sum + l.stopped, 0), 'attempt') + ' gave way.',
     ].filter(Boolean).join(' ');
-    const outcome = (l) => (isNumber(l.achievable_mw) ? 'at best ' + gridPower(l.achievable_mw) : l.breach_s ? 'over for ' + duration(l.breach_s) : 'met');
+    const outcome = (l) => (isNumber(l.achievable_mw) ? 'at best ' + gridPower(l.achievable_mw) : l.breach_s ? 'over for ' + duration(l.breach_s) : isNumber(l.met_after_s) ? 'met' : 'not met');
     const rows = () => grid.lines.map((l) => [l.name, moment(l.at_s), duration(l.at_s - l.announced_s), duration(l.hold_s), gridPower(l.before_mw), gridPower(l.target_mw), gridPower(l.response_mw),
       outcome(l), number(l.stopped)]);
     const columns = ['event', 'from', 'notice', 'for', 'drawn before', 'allowed', 'drawn then', 'outcome', 'gave way'];

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use offtake_engine::LimitIx;
+use offtake_engine::{LEAST_NOTICE, LimitIx};
 use offtake_fleet::{DomainIx, Fleet, Meter};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::rng::Rng;
@@ -14,9 +14,6 @@ use crate::grid::{Cut, GridEvent, add_cap};
 
 /// More than any site draws: a terawatt.
 const MOST_MEGAWATTS: f64 = 1e6;
-
-/// What is asked for without notice has to be met so long after.
-const LEAST_NOTICE: Duration = Duration::from_secs(10);
 
 /// More events than anybody looks at.
 const MOST_EVENTS: u32 = 100_000;
@@ -34,9 +31,6 @@ impl Reader {
         for event in events {
             let wrong = |(key, fault, allowed): Wrong| self.wrong("grid_events", &event.name, &key, &fault, &allowed);
             let cap = cap_of(event.on.as_deref(), event.cap.as_deref(), fleet, &mut of_domains).map_err(wrong)?;
-            if event.hold <= Duration::ZERO {
-                return Err(wrong(("hold".into(), "is no time".into(), "a time such as `3h`".into())));
-            }
             let cut = cut(event).map_err(wrong)?;
             let span = Span { notice: event.notice.map_or(Duration::ZERO, |notice| notice.0), hold: event.hold };
             asked.push(Asked::Once(span.event(event.name.clone(), cap, event.at, cut)));
@@ -143,12 +137,8 @@ impl Programme {
             return Err(("events".into(), format!("is {}", file.events).into(), "from 1 to 100000".into()));
         }
         let hold: Vec<Duration> = file.hold.iter().map(|time| time.0).collect();
-        if hold.is_empty() || hold.iter().any(|hold| *hold <= Duration::ZERO) {
-            return Err((
-                "hold".into(),
-                "has no time, or one of nothing".into(),
-                "times such as `[\"15m\", \"4h\"]`".into(),
-            ));
+        if hold.is_empty() {
+            return Err(("hold".into(), "has no time".into(), "times such as `[\"15m\", \"4h\"]`".into()));
         }
         let mut notice: Vec<Duration> = file.notice.iter().map(|time| time.0).collect();
         if notice.is_empty() {

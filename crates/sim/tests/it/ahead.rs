@@ -285,7 +285,7 @@ fn jobs_wait_for_those_they_depend_on() {
 fn what_is_being_stopped_is_gone_in_a_moment() {
     let mut state = live(vec![job(2, None), job(2, None), job(4, Some(10))]);
     for (id, reason) in [(0, StopReason::Cancelled), (1, StopReason::Held)] {
-        tell(&mut state, 1, Event::JobStopping { job: JobId(id), reason });
+        tell(&mut state, 1, Event::JobStopping { job: JobId(id), reason, by: None });
     }
     let ahead = look(&state, Vec::new());
     assert_eq!(started(&ahead, 2), Some(1));

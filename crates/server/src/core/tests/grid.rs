@@ -184,9 +184,51 @@ fn what_an_event_would_do_is_told_before_it_is_announced() {
     // The hour, and what saving takes.
     assert!(later.is_some_and(|later| (3_600_000..3_700_000).contains(&later)), "{change:?}");
     assert_ne!(reserved, change.id);
+    for job in [spot, reserved] {
+        world.ask(&operator(), Command::Cancel { job, signal: None, now: true }).expect("it can be cancelled");
+    }
+    let endless = world.submit(&TRAIN.replace("TIER", "spot"));
+    world.settle();
+    let none = GridEvent { watts: Some(2700), cut_ppm: None, ..asked.clone() };
+    let request = WhatIfRequest { grid_events: vec![none], ..WhatIfRequest::default() };
+    let told = world.core.fork().what_if(request).expect("it can be meant");
+    assert_eq!((told.then.restarted, told.jobs[0].id), (1, endless), "work without an end has to stop as well");
+    let before = world.core.state().essence();
     let unknown = GridEvent { cap: "mains".to_owned(), ..asked };
     let request = WhatIfRequest { grid_events: vec![unknown], ..WhatIfRequest::default() };
     let refused = world.core.fork().what_if(request).expect_err("no such cap");
     assert_eq!((refused.code.as_str(), refused.index), ("unknown_cap", Some(0)));
     assert_eq!(world.core.state().essence(), before);
+}
+
+#[test]
+fn a_cap_that_is_lowered_during_an_event_gives_work_its_grace() {
+    let mut world = three_nodes();
+    let [first, second] = ["spot", "standard"].map(|tier| world.submit(&TRAIN.replace("TIER", tier)));
+    world.settle();
+    let told = announce(&mut world, "mild", event(6800, None, 3600)).expect("it is announced");
+    announce(&mut world, "tomorrow", event(2700, Some(told.from_ms + 86_400_000), 3600)).expect("it is announced");
+    wait_until(&mut world, told.from_ms + 60_000);
+    world.stubborn = true;
+    let set = Command::SetCap { cap: "grid".to_owned(), watts: Some(4700) };
+    world.ask(&operator(), set).expect("the cap is set");
+    wait_until(&mut world, told.from_ms + 70_000);
+    assert_eq!((world.state(first), world.state(second)), (JobState::Stopping, JobState::Running), "nobody kills it");
+    let Some(Phase::Running { ends, .. }) = world.core.state().job(JobId(first)).map(|work| work.phase.clone()) else {
+        unreachable!("it has its nodes")
+    };
+    assert_eq!(ends.as_millis(), told.from_ms + 60_000 + 50_000, "its own grace");
+}
+
+#[test]
+fn who_is_asked_for_an_event_that_is_withdrawn_keeps_its_grace() {
+    let mut world = three_nodes();
+    let spot = world.submit(&TRAIN.replace("TIER", "spot"));
+    world.settle();
+    world.stubborn = true;
+    let told = announce(&mut world, "now", event(3000, None, 600)).expect("it is announced");
+    wait_until(&mut world, told.from_ms - 6000);
+    world.ask(&operator(), Command::Withdraw("now".to_owned())).expect("it is there");
+    wait_until(&mut world, told.from_ms + 5000);
+    assert_eq!(world.state(spot), JobState::Stopping, "nobody kills it");
 }
