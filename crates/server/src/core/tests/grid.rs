@@ -173,7 +173,6 @@ fn what_an_event_would_do_is_told_before_it_is_announced() {
         world.submit(&limited)
     });
     world.settle();
-    let before = world.core.state().essence();
     let asked = GridEvent { watts: None, cut_ppm: Some(250_000), ..event(0, Some(world.now + 1_800_000), 3600) };
     let request = WhatIfRequest { grid_events: vec![asked.clone()], ..WhatIfRequest::default() };
     let told = world.core.fork().what_if(request).expect("it can be meant");
