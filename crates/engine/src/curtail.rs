@@ -1,48 +1,74 @@
 //! Curtailment: of what is drawn over a cap that was lowered, or is about to be, as much is given back as it takes, and the
 //! least is lost.
 //!
-//! Weaker tiers give before stronger ones, whatever it costs. Within a tier those give first that start again, replicas
-//! above what their services need among them, then those that would miss their deadline, then replicas that are needed, then
-//! what is lost for good. Among alike work
-//! it is stopped that loses the least for the watts that it gives back: what it does not save, and the time until it has
-//! started again. Who is stopped waits at its turn, and starts again once the cap leaves it power.
+//! Work gives power back on a ladder: it goes on at a lower power level of its chips, slower, level by level; or it is
+//! stopped. Weaker tiers give before stronger ones, whatever it costs. Within a tier work is first throttled, or stopped
+//! where it starts again, replicas above what their services need among it; then what would miss its deadline by that;
+//! then replicas that are needed are throttled, then stopped; then what is lost for good is stopped. Of what is alike
+//! those steps are taken that lose the least for the watts that they give back: chip-time while the power is lacking, what
+//! a stop does not save, and the time until it has started again. Who is stopped waits at its turn, and starts again once
+//! the cap leaves it power; who was throttled gets its power back before anybody starts, the strongest first.
 //!
 //! Of a curtailment that is announced everybody learns in time: from then on what outlasts its beginning starts only within
 //! what it will leave, as if that were held for a job. Who has to be stopped is stopped as late as it can be: early enough
 //! to save its work, one after the other on the storage of its site (the writes share its bandwidth), and those that have
 //! nothing to save, or no time to, at the last moment.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use offtake_fleet::SiteIx;
-use offtake_units::{Duration, Timestamp, Watts};
+use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Job, Tier};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::capacity::LimitIx;
 use crate::decide::propose;
 use crate::fact::{Curtailment, CurtailmentId, Event, Fact, JobId, Placement, StopReason};
 use crate::preempt::{loss, saves, starts_again};
 use crate::state::{Phase, State};
+use crate::throttle::Throttle;
 
 /// Who is stopped without time to save its work is told so long before its power is to be gone: for the signals, and for
 /// what a host needs to end a process.
 pub const LAST_MOMENT: Duration = Duration::from_secs(10);
 
-/// Work that draws power under a cap.
+/// How long power is taken to be lacking where nobody says.
+const UNKNOWN: Duration = Duration::HOUR;
+
+/// One way in which work gives back power that it draws under a cap.
 #[derive(Clone, Copy, Debug)]
 struct Giver {
     job: JobId,
     rank: (Reverse<Tier>, Loses),
-    /// What its stop loses, in milliseconds of a chip.
+    way: Way,
+    /// What it loses by that, in milliseconds of a chip.
     loss: u64,
     /// What it gives back, in millionths of a watt.
     gives: i64,
-    /// How it saves its work first; none where it never does.
+    /// How it saves its work before it is stopped; none where it never does.
     saving: Option<Saving>,
 }
 
-/// When work is stopped, and when it can start again.
+/// How work gives power back.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Its chips work at a lower power level.
+    Throttle(Throttle),
+    /// It is stopped.
+    Stop,
+}
+
+/// From one way of a job, or from none, to another that gives more.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    to: Giver,
+    /// What it loses more, and what it gives more.
+    loss: u64,
+    gives: i64,
+}
+
+/// When power is lacking.
 #[derive(Clone, Copy, Debug)]
 struct Pause {
     /// Work that has ended by then is left alone.
@@ -54,11 +80,16 @@ struct Pause {
 }
 
 impl Pause {
-    /// Whether work that would end in time misses its deadline, where it has to start again.
-    fn takes_beyond(self, deadline: Option<Timestamp>, ends: Timestamp, restart: Duration) -> bool {
-        let lost = (self.until - self.from).max(Duration::ZERO) + restart;
-        ends != Timestamp::NEVER && deadline.is_some_and(|by| ends <= by && by < ends.saturating_add(lost))
+    /// For how long it lacks to work that would end by itself.
+    fn lasts(self, ends: Timestamp) -> Duration {
+        let lasts = if self.until > self.from { self.until - self.from } else { UNKNOWN };
+        if ends == Timestamp::NEVER { lasts } else { lasts.min(ends - self.from).max(Duration::ZERO) }
     }
+}
+
+/// Whether work that would end in time misses its deadline where it loses so much time.
+fn takes_beyond(deadline: Option<Timestamp>, ends: Timestamp, lost: Duration) -> bool {
+    ends != Timestamp::NEVER && deadline.is_some_and(|by| ends <= by && by < ends.saturating_add(lost))
 }
 
 /// What it takes to save work on the storage of a site.
@@ -76,13 +107,15 @@ impl Saving {
     }
 }
 
-/// What the stop of work means to its owner, the least first.
+/// What it means to the owner of work that it gives power back, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Loses {
-    /// Time: it starts again, or is one replica of more than are needed.
+    /// Time: it goes on slower, or starts again, or is one replica of more than are needed.
     Time,
-    /// Its deadline: it starts again too late for that.
+    /// Its deadline: it ends too late for that.
     Deadline,
+    /// Speed of a replica that its service needs.
+    Latency,
     /// A replica that its service needs.
     Service,
     /// All: it never starts again.
@@ -131,9 +164,7 @@ pub fn curtail(state: &mut State, facts: &mut Vec<Fact>) {
         // Whoever is met by one that has just begun has had its time.
         let by = begun().map(|announced| announced.spec.from).find(|from| *from == now);
         let (stops, over) = state.relief(cap, over, Pause { after: Timestamp::EPOCH, from: now, until });
-        for giver in stops {
-            propose(state, facts, Event::JobStopping { job: giver.job, reason: StopReason::Curtailed, by });
-        }
+        stops.into_iter().for_each(|giver| give(state, facts, giver, by));
         let of_cap = |announced: &crate::state::Announced| announced.spec.cap == cap && announced.least.is_some();
         if over > 0 && !state.curtailments.values().any(of_cap) {
             let allowed = state.capacity.limits()[cap.ix()].capacity();
@@ -143,8 +174,32 @@ pub fn curtail(state: &mut State, facts: &mut Vec<Fact>) {
     }
 }
 
-/// Stops work in time under caps that are about to be curtailed.
-pub fn prepare(state: &mut State, facts: &mut Vec<Fact>) {
+/// Work gives power back, by an instant where that is known.
+fn give(state: &mut State, facts: &mut Vec<Fact>, Giver { job, way, .. }: Giver, by: Option<Timestamp>) {
+    let event = match way {
+        Way::Throttle(to) => Event::JobThrottled { job, to },
+        Way::Stop => Event::JobStopping { job, reason: StopReason::Curtailed, by },
+    };
+    propose(state, facts, event);
+}
+
+/// Power that has come free goes first to work that was throttled, the strongest first.
+pub fn restore(state: &mut State, facts: &mut Vec<Fact>) {
+    if !std::mem::take(&mut state.power_freed) || state.throttled().is_empty() {
+        return;
+    }
+    let turn = |job: &JobId| Some((state.job(*job)?.spec.tier, state.job(*job)?.turn, *job));
+    let mut throttled: Vec<_> = state.throttled().iter().filter_map(turn).collect();
+    throttled.sort_unstable();
+    for (.., job) in throttled {
+        if let Some(to) = state.restorable(job) {
+            propose(state, facts, Event::JobThrottled { job, to });
+        }
+    }
+}
+
+/// Work under caps that are about to be curtailed gives power back in time. False where none does now.
+pub fn prepare(state: &mut State, facts: &mut Vec<Fact>) -> bool {
     let now = state.now();
     let due = |announced: &crate::state::Announced| !announced.begun && announced.look_at.is_none_or(|at| at <= now);
     let mut ahead: Vec<(CurtailmentId, Curtailment)> = state
@@ -154,20 +209,20 @@ pub fn prepare(state: &mut State, facts: &mut Vec<Fact>) {
         .map(|(id, announced)| (*id, announced.spec.clone()))
         .collect();
     ahead.sort_by_key(|(id, spec)| (spec.from, *id));
+    let before = facts.len();
     for (id, spec) in ahead {
         let (stops, look_at) = state.preparation(id, &spec);
-        for job in stops {
-            propose(state, facts, Event::JobStopping { job, reason: StopReason::Curtailed, by: Some(spec.from) });
-        }
+        stops.into_iter().for_each(|giver| give(state, facts, giver, Some(spec.from)));
         if let Some(announced) = state.curtailments.get_mut(&id) {
             announced.look_at = Some(look_at);
         }
     }
+    facts.len() > before
 }
 
 impl State {
-    /// Who is stopped now so that a curtailment that is to come is met, and when to look again.
-    fn preparation(&self, id: CurtailmentId, spec: &Curtailment) -> (Vec<JobId>, Timestamp) {
+    /// Who gives power back now so that a curtailment that is to come is met, and when to look again.
+    fn preparation(&self, id: CurtailmentId, spec: &Curtailment) -> (Vec<Giver>, Timestamp) {
         let time = spec.from - self.now();
         // What changes after the last look is seen when the curtailment begins.
         let last = if time > LAST_MOMENT { spec.from - LAST_MOMENT } else { spec.from };
@@ -180,7 +235,7 @@ impl State {
         }
         let (stops, _) = self.relief(spec.cap, over, Pause { after: spec.from, from: spec.from, until: spec.until });
         if time <= LAST_MOMENT {
-            return (stops.into_iter().map(|giver| giver.job).collect(), last);
+            return (stops, last);
         }
         let (saving, lead) = saved_in(&stops, time);
         match saving.is_empty() || lead < time {
@@ -203,25 +258,32 @@ impl State {
         -self.capacity.limits()[spec.cap.ix()].left_of(spec.watts) - given_back
     }
 
-    /// Work to be stopped so that `over` less is drawn under a cap, in millionths of a watt; and what is still over then.
+    /// What gives so much power back that `over` less is drawn under a cap, in millionths of a watt; and what is still over
+    /// then.
     fn relief(&self, cap: LimitIx, over: i64, pause: Pause) -> (Vec<Giver>, i64) {
         let (mut givers, stopping) = self.givers(cap, pause);
         let mut over = over - stopping;
-        let mut stops = Vec::new();
-        givers.sort_unstable_by_key(|giver| (giver.rank, giver.job));
+        let mut chosen: FxHashMap<JobId, Giver> = FxHashMap::default();
+        givers.sort_unstable_by_key(|giver| (giver.rank, giver.job, giver.gives, giver.loss));
         for alike in givers.chunk_by(|a, b| a.rank == b.rank) {
             if over <= 0 {
                 break;
             }
-            let chosen = cheapest(alike, over);
-            over -= chosen.iter().map(|giver| giver.gives).sum::<i64>();
-            stops.extend(chosen);
+            for step in cheapest(alike, &chosen, over) {
+                over -= step.gives;
+                let given = chosen.entry(step.to.job).or_insert(step.to);
+                if step.to.gives > given.gives {
+                    *given = step.to;
+                }
+            }
         }
-        stops.sort_unstable_by_key(|giver| giver.job);
-        (stops, over)
+        let mut chosen: Vec<Giver> = chosen.into_values().collect();
+        chosen.sort_unstable_by_key(|giver| giver.job);
+        (chosen, over)
     }
 
-    /// Work under a cap that a pause meets, and what that gives back which is being stopped already.
+    /// All ways in which work under a cap that a pause meets could give power back, and what that gives back which is being
+    /// stopped already.
     fn givers(&self, cap: LimitIx, pause: Pause) -> (Vec<Giver>, i64) {
         let policy = self.policy.preemption.clone().unwrap_or_default();
         let (surplus, now) = (self.surplus_replicas(), self.now());
@@ -239,20 +301,42 @@ impl State {
                 stopping += gives;
                 continue;
             }
+            let tier = Reverse(work.spec.tier);
             let is_replica = work.spec.service.is_some();
+            let is_needed = is_replica && !surplus.contains(&job);
+            let chip_milli = self.shape(*shape).chip_milli();
+            let lasts = pause.lasts(*ends);
+            let misses = |lost: Duration| takes_beyond(work.spec.deadline, *ends, lost);
+            let speed = placement.throttled_speed(self.fleet());
+            for (to, slower, until) in self.throttle_steps(work) {
+                let lost = speed.parts().saturating_sub(slower.parts());
+                let meanwhile = Ppm::new(lost).done_in(pause.lasts(Timestamp::NEVER));
+                let loses = match () {
+                    () if is_needed => Loses::Latency,
+                    () if misses(speed.time_for(meanwhile).min(until - *ends)) => Loses::Deadline,
+                    () => Loses::Time,
+                };
+                let loss = chip_time(chip_milli, lasts, lost);
+                let gives = gives - self.draw_under_at(cap, *shape, placement, to);
+                let way = Way::Throttle(to);
+                givers.push(Giver { job, rank: (tier, loses), way, loss, gives, saving: None });
+            }
             let loses = match () {
-                () if is_replica && !surplus.contains(&job) => Loses::Service,
+                () if is_needed => Loses::Service,
                 () if is_replica => Loses::Time,
                 () if !starts_again(&work.spec) => Loses::All,
-                () if pause.takes_beyond(work.spec.deadline, *ends, policy.restart) => Loses::Deadline,
+                () if misses(lasts + policy.restart) => Loses::Deadline,
                 () => Loses::Time,
             };
             let saving = self.saving(&work.spec, placement);
             let is_saved = saving.is_some_and(|saving| saving.takes() <= pause.from - now);
             // What a replica has served is served.
             let (placed, since) = if is_replica || is_saved { (now, now) } else { (*placed, *since) };
-            let loss = loss(&policy, &work.spec, self.shape(*shape).chip_milli(), now - placed, now - since);
-            givers.push(Giver { job, rank: (Reverse(work.spec.tier), loses), loss, gives, saving });
+            let stops = loss(&policy, &work.spec, chip_milli, now - placed, now - since);
+            // Nobody needs what one of too many replicas would have served meanwhile.
+            let lasts = if is_replica && !is_needed { Duration::ZERO } else { lasts };
+            let loss = stops.saturating_add(chip_time(chip_milli, lasts, speed.parts()));
+            givers.push(Giver { job, rank: (tier, loses), way: Way::Stop, loss, gives, saving });
         }
         (givers, stopping)
     }
@@ -279,7 +363,7 @@ impl State {
 
 /// Those of some that can save their work in a time, one after the other at each site, the largest first; and how long that
 /// takes them.
-fn saved_in(givers: &[Giver], time: Duration) -> (Vec<JobId>, Duration) {
+fn saved_in(givers: &[Giver], time: Duration) -> (Vec<Giver>, Duration) {
     let mut savers: Vec<(&Giver, Saving)> = givers.iter().filter_map(|giver| Some((giver, giver.saving?))).collect();
     savers.sort_unstable_by_key(|(giver, _)| (Reverse(giver.gives), giver.job));
     let mut busy: BTreeMap<SiteIx, Duration> = BTreeMap::new();
@@ -290,45 +374,102 @@ fn saved_in(givers: &[Giver], time: Duration) -> (Vec<JobId>, Duration) {
         if done.max(grace) <= time {
             *busy = done;
             lead = lead.max(done).max(grace);
-            saved.push(giver.job);
+            saved.push(*giver);
         }
     }
-    saved.sort_unstable();
+    saved.sort_unstable_by_key(|giver| giver.job);
     (saved, lead)
 }
 
-/// Work that gives back as much as is `needed`, all of it where that is not enough: whoever loses least for what it gives,
-/// the largest of those that cost alike, as long as it is not more than is needed; and to close the gap one that is.
-fn cheapest(givers: &[Giver], needed: i64) -> Vec<Giver> {
-    let mut order = givers.to_vec();
-    order.sort_unstable_by(|a, b| {
-        let (a_cost, b_cost) = (u128::from(a.loss) * b.gives as u128, u128::from(b.loss) * a.gives as u128);
-        a_cost.cmp(&b_cost).then(b.gives.cmp(&a.gives)).then(b.job.cmp(&a.job))
-    });
-    let (mut taken, mut rest, mut lost) = (Vec::new(), needed, 0);
-    // The least that is lost in all by closing the gap with one, that one, and how many were taken before it.
-    let mut best: Option<(u64, Giver, usize)> = None;
-    for giver in order {
-        if giver.gives >= rest {
-            let all = lost + giver.loss;
-            if best.is_none_or(|(least, ..)| all < least) {
-                best = Some((all, giver, taken.len()));
+/// So much time of some chips, in thousandths, at a share of full speed, in milliseconds of a chip.
+fn chip_time(chip_milli: u64, span: Duration, speed_ppm: u32) -> u64 {
+    let time = u128::from(chip_milli) * span.as_millis().max(0) as u128 * u128::from(speed_ppm);
+    u64::try_from(time.div_ceil(1_000_000_000)).unwrap_or(u64::MAX)
+}
+
+/// Which of two losses is the smaller for what is given.
+fn by_cost(a: (u64, i64), b: (u64, i64)) -> Ordering {
+    (u128::from(a.0) * b.1 as u128).cmp(&(u128::from(b.0) * a.1 as u128))
+}
+
+/// The ways of one job, those that give less first, as steps from what it gives already, each dearer for what it gives than
+/// the one before: a way that another one with less loss or more power makes useless is none of them.
+fn steps(ways: &[Giver], given: Option<&Giver>, steps: &mut Vec<Step>) {
+    let (first, from) = (steps.len(), given.map_or((0, 0), |given| (given.loss, given.gives)));
+    for way in ways.iter().filter(|way| way.gives > from.1) {
+        loop {
+            let (loss, gives) = steps[first..].last().map_or(from, |step| (step.to.loss, step.to.gives));
+            let step = Step { to: *way, loss: way.loss.saturating_sub(loss), gives: way.gives - gives };
+            match steps[first..].last() {
+                Some(last) if by_cost((step.loss, step.gives), (last.loss, last.gives)).is_le() => _ = steps.pop(),
+                _ if step.gives <= 0 => break,
+                _ => {
+                    steps.push(step);
+                    break;
+                }
             }
-        } else if best.is_none_or(|(least, ..)| lost + giver.loss < least) {
-            taken.push(giver);
-            (rest, lost) = (rest - giver.gives, lost + giver.loss);
+        }
+    }
+}
+
+/// Of alike ways to give power back those that give as much as is `needed`, all where that is not enough: whoever loses
+/// least for what it gives, the largest of those that cost alike, as long as it is not more than is needed; and to close
+/// the gap one that is.
+fn cheapest(alike: &[Giver], given: &FxHashMap<JobId, Giver>, needed: i64) -> Vec<Step> {
+    let mut order = Vec::with_capacity(alike.len());
+    alike.chunk_by(|a, b| a.job == b.job).for_each(|ways| steps(ways, given.get(&ways[0].job), &mut order));
+    order.sort_unstable_by(|a, b| {
+        let cost = by_cost((a.loss, a.gives), (b.loss, b.gives));
+        cost.then(b.gives.cmp(&a.gives)).then(b.to.job.cmp(&a.to.job))
+    });
+    let (mut taken, mut rest, mut lost) = (Vec::new(), needed, 0_u64);
+    // The least that is lost in all by closing the gap with one, that one, and how many were taken before it.
+    let mut best: Option<(u64, Step, usize)> = None;
+    // Work whose next step was not taken takes none after it.
+    let mut left_out: FxHashSet<JobId> = FxHashSet::default();
+    for step in order {
+        if left_out.contains(&step.to.job) {
+            continue;
+        }
+        let least = best.map_or(u64::MAX, |(least, ..)| least);
+        if step.gives < rest && lost.saturating_add(step.loss) < least {
+            taken.push(step);
+            (rest, lost) = (rest - step.gives, lost.saturating_add(step.loss));
+            continue;
+        }
+        left_out.insert(step.to.job);
+        if step.gives >= rest {
+            let step = smallest(step, alike, rest);
+            let all = lost.saturating_add(step.loss);
+            if all < least {
+                best = Some((all, step, taken.len()));
+            }
         }
     }
     let Some((_, last, before)) = best else { return taken };
     taken.truncate(before);
     taken.push(last);
     // What closes the gap may give so much that some of the others need not.
-    let mut spare = taken.iter().map(|giver| giver.gives).sum::<i64>() - needed;
-    taken.sort_unstable_by_key(|giver| (Reverse(giver.loss), giver.job));
-    taken.retain(|giver| {
-        let is_in_vain = giver.gives <= spare;
-        spare -= if is_in_vain { giver.gives } else { 0 };
+    let mut spare = taken.iter().map(|step| step.gives).sum::<i64>() - needed;
+    let mut deepest: FxHashMap<JobId, i64> = FxHashMap::default();
+    for step in &taken {
+        let most = deepest.entry(step.to.job).or_default();
+        *most = step.to.gives.max(*most);
+    }
+    taken.sort_unstable_by_key(|step| (Reverse(step.loss), step.to.job));
+    taken.retain(|step| {
+        let is_in_vain = step.gives <= spare && deepest.get(&step.to.job) == Some(&step.to.gives);
+        spare -= if is_in_vain { step.gives } else { 0 };
         !is_in_vain
     });
     taken
+}
+
+/// The step of the same job that is enough, too, and loses least.
+fn smallest(step: Step, alike: &[Giver], rest: i64) -> Step {
+    let from = (step.to.loss - step.loss, step.to.gives - step.gives);
+    let ways = &alike[alike.partition_point(|way| way.job < step.to.job)..];
+    let ways = ways.iter().take_while(|way| way.job == step.to.job);
+    let steps = ways.map(|way| Step { to: *way, loss: way.loss.saturating_sub(from.0), gives: way.gives - from.1 });
+    steps.filter(|other| other.gives >= rest).min_by_key(|other| (other.loss, other.gives)).unwrap_or(step)
 }

@@ -36,11 +36,15 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     reserve::keep_windows(state, facts);
     curtail::keep_curtailments(state, facts);
     curtail::curtail(state, facts);
-    curtail::prepare(state, facts);
     crossing::cross(state, facts);
     preempt::look_again(state);
     loop {
         scale(state, facts);
+        // What a service gives up is power for others; what stops in time may be a replica.
+        curtail::restore(state, facts);
+        if curtail::prepare(state, facts) {
+            continue;
+        }
         match state.policy.queue {
             Discipline::Fifo => in_order(state, facts),
             Discipline::Backfill => with_backfill(state, facts),

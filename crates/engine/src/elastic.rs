@@ -83,15 +83,17 @@ impl State {
     }
 }
 
-/// The speed of a job as it is placed: with so many workers, and across so many levels.
+/// The speed of a job as it is placed: with so many workers, across so many levels, and at which power level.
 pub fn speed(spec: &Job, placement: &Placement, fleet: &Fleet) -> Ppm {
     let of = |(place, gang, _): (usize, &Gang, &Elastic)| Some(gang.speed(workers_of(placement.gangs.get(place)?)));
     let with_workers = elastic_gang(spec).and_then(of).unwrap_or(Ppm::ONE);
-    if !weighs(spec) {
-        return with_workers;
-    }
-    let across = u64::from(speed_across(spec, placement, fleet).parts());
-    let parts = u64::from(with_workers.parts()) * across / u64::from(Ppm::ONE.parts());
+    let across = if weighs(spec) { speed_across(spec, placement, fleet) } else { Ppm::ONE };
+    slowed(slowed(with_workers, across), placement.throttled_speed(fleet))
+}
+
+/// A speed of which only a share is left.
+fn slowed(speed: Ppm, left: Ppm) -> Ppm {
+    let parts = u64::from(speed.parts()) * u64::from(left.parts()) / u64::from(Ppm::ONE.parts());
     Ppm::new(u32::try_from(parts).unwrap_or(u32::MAX))
 }
 

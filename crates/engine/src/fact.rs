@@ -12,6 +12,7 @@ use crate::elastic::workers_of;
 use crate::policy::Policy;
 use crate::request::Refusal;
 use crate::reserve::Unmet;
+use crate::throttle::Throttle;
 
 /// Identity of a job; given by whoever submits, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -157,6 +158,13 @@ pub enum Event {
         job: JobId,
         /// When.
         ends: Timestamp,
+    },
+    /// A running job's chips work at another power level from now on.
+    JobThrottled {
+        /// The job.
+        job: JobId,
+        /// How far down their curves.
+        to: Throttle,
     },
     /// A job's workers are being stopped; it keeps its nodes until they have ended.
     JobStopping {
@@ -367,6 +375,13 @@ pub enum Event {
         /// Whether it may.
         shared: bool,
     },
+    /// Whether the chips of a node can be kept to a power level; they can unless this says otherwise.
+    NodeThrottles {
+        /// The node.
+        node: NodeIx,
+        /// Whether they can.
+        able: bool,
+    },
     /// A cap allows another draw from now on. What is over it is given back by the next pass.
     CapSet {
         /// The cap.
@@ -501,6 +516,9 @@ pub struct Placement {
     /// Each gang's nodes that stand by, ascending; nothing where no gang asks for any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spares: Vec<Vec<NodeIx>>,
+    /// At which power level of their chips.
+    #[serde(default, skip_serializing_if = "Throttle::is_none")]
+    pub throttle: Throttle,
 }
 
 /// Nodes side by side that each run the same number of workers on the same chips.

@@ -31,6 +31,7 @@ mod reserve;
 mod risk;
 mod state;
 mod tenants;
+mod throttle;
 
 pub use admission::Admission;
 pub use capacity::{Capacity, Class, Classes, Draw, FreeVector, Limit, LimitIx, Withheld};
@@ -59,4 +60,5 @@ pub use risk::{CHIP_HOURS_BETWEEN_FAILURES, Risk};
 pub use state::{
     Announced, Ended, Hold, Image, NodeCondition, Phase, Reserved, ServiceState, Stage, State, Unfit, Work,
 };
+pub use throttle::Throttle;
 pub use tenants::{Counted, Entitled, Limits, Load, Quota, QuotaView, Tenant, TenantTree, TenantView};

@@ -158,5 +158,5 @@ fn of_parts(gang: &Request, parts: Vec<Part>) -> Placement {
         let nodes = NodeRange { first: NodeIx(nodes.start), count: nodes.len() as u32 };
         Slot { nodes, workers, chips }.join(&mut slots);
     }
-    Placement { gangs: vec![slots], spares: Vec::new() }
+    Placement { gangs: vec![slots], ..Placement::default() }
 }

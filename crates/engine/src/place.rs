@@ -207,7 +207,7 @@ impl<'a> Placing<'a> {
     }
 
     fn place_gangs(&mut self, shape: &Shape) -> Option<Placement> {
-        let mut placement = Placement { gangs: Vec::with_capacity(shape.gangs.len()), spares: Vec::new() };
+        let mut placement = Placement { gangs: Vec::with_capacity(shape.gangs.len()), ..Placement::default() };
         for gang in &shape.gangs {
             let mut slots = Vec::new();
             let gang = self.allowance.narrow(gang, self.capacity.fleet());

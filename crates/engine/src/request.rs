@@ -7,6 +7,7 @@ use offtake_units::{ChipMilli, CpuMilli, Mebibytes};
 use offtake_workload::{ChipRequest, Gang, INNERMOST, Slice, Strength, Topology};
 use serde::{Deserialize, Serialize};
 
+use crate::throttle::Throttle;
 use crate::capacity::Take;
 use crate::fact::{NodeRange, Placement};
 use crate::tenants::Counted;
@@ -334,6 +335,7 @@ impl Request {
                 ChipRequest::Share(share) => Some(share),
                 ChipRequest::None | ChipRequest::Whole(_) => None,
             },
+            throttle: Throttle::NONE,
         }
     }
 

@@ -81,6 +81,7 @@ impl Capacity {
                 free: Bits::new(fleet.nodes.len()),
                 free_count: 0,
                 chip_draw: draw_with(node_kind.chips.saturating_sub(1)),
+                throttled: accelerator.map_or_else(Vec::new, Draw::of_levels),
                 node_draw: draw_with(0),
                 open: all_nodes,
                 levels: Vec::new(),

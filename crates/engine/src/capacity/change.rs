@@ -8,6 +8,7 @@ use offtake_units::{ChipMilli, Watts};
 use super::{
     Capacity, CellIx, ClassIx, Closed, Draw, FreeVector, LimitIx, SharedChip, Take, Watch, Withheld, size_bit,
 };
+use crate::throttle::Throttle;
 
 impl Capacity {
     /// Work takes `take` of each node in `nodes`.
@@ -63,7 +64,8 @@ impl Capacity {
             };
             let end = (start + 1..nodes.end).find(|node| !alike(node)).unwrap_or(nodes.end);
             let vector = self.changed_vector(NodeIx(start), take, taken);
-            self.move_run(start..end, cell, from, vector, withheld, |state| {
+            let more = self.throttled_draw(vector.kind, take, taken);
+            self.move_run(start..end, cell, (from, vector, more), withheld, |state| {
                 change_chips(&mut state.free_chips, &mut state.shared, take, taken);
             });
             if let Some(sizes) = self.sizes.get_mut(start as usize) {
@@ -73,12 +75,31 @@ impl Capacity {
         }
     }
 
+    /// What work that comes to a node, or goes, draws less than unthrottled work would.
+    fn throttled_draw(&self, kind: NodeKindIx, take: &Take, comes: bool) -> Draw {
+        let (full, at) = (self.chip_draw(kind), self.chip_draw_at(kind, take.throttle));
+        let less = if comes { full.beyond(at) } else { at.beyond(full) };
+        less.times(take.whole().into())
+    }
+
+    /// The whole chips of work that takes `take` of each node in `nodes` are throttled so far from now on.
+    pub fn throttle(&mut self, nodes: Range<u32>, take: &Take, to: Throttle) {
+        let mut start = nodes.start;
+        while start < nodes.end {
+            let cell = self.nodes[start as usize].cell;
+            let end = (start + 1..nodes.end).find(|node| self.nodes[*node as usize].cell != cell).unwrap_or(nodes.end);
+            let kind = self.cells[cell.ix()].kind;
+            let more = self.chip_draw_at(kind, to).beyond(self.chip_draw_at(kind, take.throttle));
+            self.draw_more(cell, more.times(take.whole().into()), end - start);
+            start = end;
+        }
+    }
+
     fn move_run(
         &mut self,
         nodes: Range<u32>,
         cell: CellIx,
-        from: ClassIx,
-        vector: FreeVector,
+        (from, vector, throttled): (ClassIx, FreeVector, Draw),
         withheld: bool,
         change: impl Fn(&mut super::NodeState),
     ) {
@@ -97,10 +118,7 @@ impl Capacity {
         let (before, after) = (self.classes.get(from), self.classes.get(to));
         let whole_before = before.vector.whole;
         let (free_before, free_after) = (before.is_free, after.is_free);
-        let more = Draw {
-            expected: after.draw.expected - before.draw.expected,
-            enforceable: after.draw.enforceable - before.draw.enforceable,
-        };
+        let more = after.draw.beyond(before.draw).beyond(throttled);
         let count = nodes.len() as u32;
         for node in nodes.clone() {
             self.classes.leave(from, node, !withheld);

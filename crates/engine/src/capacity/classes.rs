@@ -1,6 +1,6 @@
 //! Nodes with the same free vector are one class, so that a request is scored once per class and not once per node.
 
-use offtake_fleet::{AcceleratorKind, NodeKind, NodeKindIx};
+use offtake_fleet::{AcceleratorKind, NodeKind, NodeKindIx, PowerLevel};
 use offtake_units::{ChipMilli, CpuMilli, Mebibytes, Watts};
 use rustc_hash::FxHashMap;
 
@@ -62,6 +62,30 @@ impl Draw {
             expected: Watts::new(used_whole * operating + shares),
             enforceable: Watts::new((used_whole + vector.shared.len() as i64) * peak),
         }
+    }
+}
+
+impl Draw {
+    /// The draw of one chip at each of its power levels: no more than the level allows.
+    pub fn of_levels(accelerator: &AcceleratorKind) -> Vec<Self> {
+        let at = |level: &PowerLevel| {
+            let most = accelerator.peak.share_up(level.power);
+            Self {
+                expected: most.min(accelerator.operating) - accelerator.idle,
+                enforceable: most - accelerator.idle,
+            }
+        };
+        accelerator.power_levels.iter().map(at).collect()
+    }
+
+    /// What is drawn more than another.
+    pub fn beyond(self, other: Self) -> Self {
+        Self { expected: self.expected - other.expected, enforceable: self.enforceable - other.enforceable }
+    }
+
+    /// So many times as much.
+    pub const fn times(self, count: u32) -> Self {
+        Self { expected: self.expected.times(count), enforceable: self.enforceable.times(count) }
     }
 }
 

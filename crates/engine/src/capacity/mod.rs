@@ -26,6 +26,7 @@ pub use space::Space;
 pub use torus::Part;
 
 use crate::index::{Bits, Ordered};
+use crate::throttle::Throttle;
 
 /// Position of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +74,20 @@ pub struct Take {
     pub chips: u64,
     /// The share of the one chip; none where chips are taken whole.
     pub share: Option<ChipMilli>,
+    /// How far the whole chips are throttled.
+    pub throttle: Throttle,
+}
+
+impl Take {
+    /// The same with its whole chips throttled so far.
+    pub const fn at(self, throttle: Throttle) -> Self {
+        Self { throttle, ..self }
+    }
+
+    /// The whole chips that it takes.
+    pub const fn whole(&self) -> u16 {
+        if self.share.is_some() { 0 } else { self.chips.count_ones() as u16 }
+    }
 }
 
 /// A chip in shared use.
@@ -134,6 +149,8 @@ struct KindIndex {
     free_count: u32,
     /// Draw of one chip at work.
     chip_draw: Draw,
+    /// The same at each power level that it has.
+    throttled: Vec<Draw>,
     /// Draw of all chips at work.
     node_draw: Draw,
     /// Nodes above which every cap can power one more chip.

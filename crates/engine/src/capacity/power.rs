@@ -9,6 +9,7 @@ use offtake_units::{ChipMilli, Watts};
 use super::classes::{ClassIx, Draw};
 use super::limits::{Feed, Limit, LimitIx};
 use super::{Capacity, Take};
+use crate::throttle::Throttle;
 
 impl Capacity {
     /// Whether every cap on a domain and around it can power `count` more draws of this size.
@@ -39,21 +40,29 @@ impl Capacity {
 
     /// The same under one limit.
     pub fn draw_under(&self, limit: LimitIx, nodes: Range<u32>, take: &Take) -> i64 {
-        let of = &self.limits[limit.ix()];
-        let under = |node: NodeIx| {
-            let feeds = self.around[self.fleet.nodes[node.ix()].domain.ix()].iter();
+        let (of, fleet) = (&self.limits[limit.ix()], &self.fleet.nodes);
+        let (mut sum, mut start) = (0, nodes.start);
+        while start < nodes.end {
+            // Nodes of one kind in one domain are alike.
+            let alike = |node: &u32| fleet[*node as usize] == fleet[start as usize];
+            let end = (start + 1..nodes.end).find(|node| !alike(node)).unwrap_or(nodes.end);
+            let feeds = self.around[fleet[start as usize].domain.ix()].iter();
             let factors: i64 =
                 feeds.filter(|feed| feed.limit == limit).map(|feed| i64::from(feed.factor.parts())).sum();
-            if factors == 0 { 0 } else { of.counted(self.draw_on(node, take)).get() * factors }
-        };
-        nodes.map(NodeIx).map(under).sum()
+            if factors > 0 {
+                sum += of.counted(self.draw_on(NodeIx(start), take)).get() * factors * i64::from(end - start);
+            }
+            start = end;
+        }
+        sum
     }
 
     /// What `take` on a node draws at most.
     fn draw_on(&self, node: NodeIx, take: &Take) -> Draw {
-        let share = take.share.map(|share| (share, ChipMilli::WHOLE));
-        let whole = if share.is_some() { 0 } else { take.chips.count_ones() as u16 };
-        self.more_draw(self.class_ix(node), whole, share)
+        match take.share {
+            None => self.chip_draw_at(self.fleet.nodes[node.ix()].kind, take.throttle).times(take.whole().into()),
+            Some(share) => self.more_draw(self.class_ix(node), 0, Some((share, ChipMilli::WHOLE))),
+        }
     }
 
     /// Limits on a domain and around it, from the inside out.
@@ -113,6 +122,12 @@ impl Capacity {
         self.kinds[kind.ix()].chip_draw
     }
 
+    /// The same of a chip that is throttled so far.
+    pub fn chip_draw_at(&self, kind: NodeKindIx, throttle: Throttle) -> Draw {
+        let index = &self.kinds[kind.ix()];
+        throttle.of(&index.throttled).copied().unwrap_or(index.chip_draw)
+    }
+
     /// The first limit, from the innermost domain out, that cannot power `more` on a node.
     pub fn refusal(&self, node: NodeIx, more: Draw) -> Option<Feed> {
         let feeds = &self.around[self.fleet.nodes[node.ix()].domain.ix()];
@@ -124,10 +139,7 @@ impl Capacity {
         let entry = self.classes.get(class);
         let chip = self.kinds[entry.vector.kind.ix()].chip_draw;
         let Some((share, level)) = share else {
-            return Draw {
-                expected: chip.expected.times(whole.into()),
-                enforceable: chip.enforceable.times(whole.into()),
-            };
+            return chip.times(whole.into());
         };
         let scale = i64::from(ChipMilli::WHOLE.get());
         let drawn = |used: i64| (chip.expected.get() * used + scale - 1).div_euclid(scale);

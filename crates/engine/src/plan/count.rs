@@ -113,7 +113,7 @@ impl<'a> Count<'a> {
         for slot in placement.slots() {
             let chips = slot.chips.count_ones() as u16;
             for node in slot.nodes.numbers() {
-                self.give_back(state, NodeIx(node), chips);
+                self.give_back(state, NodeIx(node), (chips, placement.throttle));
                 // What is seen of a node with another tenant's work is nothing until that has gone.
                 let unseen =
                     !self.freed.contains_key(&node) && state.capacity.is_withheld(NodeIx(node), Withheld::Tenant);

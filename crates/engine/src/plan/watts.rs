@@ -11,6 +11,7 @@ use crate::capacity::{Feed, Limit, LimitIx};
 use crate::fact::JobId;
 use crate::request::Request;
 use crate::state::{Hold, State};
+use crate::throttle::Throttle;
 
 /// Watts for the gang as time goes on.
 pub(super) struct Power {
@@ -35,7 +36,7 @@ pub(super) struct Part {
 
 impl Count<'_> {
     /// Work that ends on a node gives back what it draws, a shared chip as if it were used alone.
-    pub(super) fn give_back(&mut self, state: &State, node: NodeIx, chips: u16) {
+    pub(super) fn give_back(&mut self, state: &State, node: NodeIx, (chips, throttle): (u16, Throttle)) {
         if self.power.is_none() {
             return;
         }
@@ -43,7 +44,7 @@ impl Count<'_> {
             self.workers_in(state, domain);
         }
         let like = state.fleet().nodes[node.ix()];
-        let draw = state.capacity.chip_draw(like.kind);
+        let draw = state.capacity.chip_draw_at(like.kind, throttle);
         for feed in state.capacity.around(like.domain) {
             let Some(power) = &mut self.power else { return };
             let limit = &state.capacity.limits()[feed.limit.ix()];

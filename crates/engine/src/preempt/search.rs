@@ -640,7 +640,7 @@ impl<'a> Search<'a> {
                 for slot in slots {
                     let numbers = slot.nodes.numbers();
                     for node in numbers.start.max(range.start)..numbers.end.min(range.end) {
-                        let take = of.take(slot.workers, slot.chips);
+                        let take = of.take(slot.workers, slot.chips).at(placement.throttle);
                         takes[(node - range.start) as usize].push((local as u32, take));
                     }
                 }

@@ -25,7 +25,7 @@ impl State {
             let Phase::Running { shape, placement, .. } = &work.phase else { continue };
             for (gang, slots) in self.shape(*shape).gangs.iter().zip(&placement.gangs) {
                 for slot in slots {
-                    truth.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips));
+                    truth.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips).at(placement.throttle));
                 }
             }
             if let Some(tenant) = self.tenants.known(&work.spec.tenant).filter(|_| !tenancy.is_empty()) {
@@ -62,7 +62,7 @@ impl State {
         let (truth, tenancy) = self.recounted();
         let (mut in_use, mut waiting, mut asked) = ([0; 4], 0, [0; 4]);
         let mut ends = BTreeSet::new();
-        let mut stopping = BTreeSet::new();
+        let (mut stopping, mut throttled) = (BTreeSet::new(), BTreeSet::new());
         let mut displaceable = Displaceable::new(self.fleet());
         for (job, work) in self.jobs() {
             match &work.phase {
@@ -75,6 +75,9 @@ impl State {
                     if matches!(stage, Stage::Stopping(_)) {
                         stopping.insert(job);
                     }
+                    if !placement.throttle.is_none() {
+                        throttled.insert(job);
+                    }
                     in_use[work.spec.tier as usize] += self.shape(*shape).chip_milli();
                     if *end != Timestamp::NEVER {
                         ends.insert((*end, job));
@@ -86,6 +89,9 @@ impl State {
         }
         if let Some(difference) = self.capacity.difference(&truth) {
             return Err(difference);
+        }
+        if self.throttled != throttled {
+            return Err(format!("jobs {:?} are thought to be throttled, not {throttled:?}", self.throttled));
         }
         if self.displaceable != displaceable || self.stopping != stopping {
             return Err("what may be stopped for stronger work is wrong".to_owned());
@@ -208,7 +214,7 @@ impl State {
                 &self.conditions,
                 &self.faults,
                 &self.proving,
-                (&self.caps, curtailments),
+                (&self.caps, curtailments, &self.unthrottled),
                 self.tenancy.image(),
                 self.tenants.image(self.fleet()),
             ),

@@ -94,6 +94,7 @@ impl State {
         // They were planned with what it left, under a cap that may never bind from now on.
         self.replan_holds(|state, held| state.capacity.is_under(held, cap));
         self.heed_cap(cap);
+        self.power_freed = true;
         // Whoever waited for what was kept free from then on may be tried.
         self.wake_under_cap(cap);
     }

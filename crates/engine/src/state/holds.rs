@@ -17,6 +17,7 @@ use crate::capacity::{Capacity, LimitIx, Take, Withheld};
 use crate::fact::{JobId, NodeRange, Placement, Slot};
 use crate::place::ShapeIx;
 use crate::request::{Request, Shape};
+use crate::throttle::Throttle;
 
 /// Capacity kept for a blocked job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,7 +221,7 @@ impl State {
         let slots = || {
             gangs
                 .clone()
-                .flat_map(|(gang, slots)| slots.iter().map(move |slot| (slot, gang.take(slot.workers, slot.chips))))
+                .flat_map(|(gang, slots)| slots.iter().map(move |slot| (slot, gang.take(slot.workers, slot.chips).at(placement.throttle))))
         };
         for (index, (slot, take)) in slots().enumerate() {
             if slot.nodes.numbers().all(|node| self.capacity.has_room(NodeIx(node), &take)) {
@@ -241,10 +242,15 @@ impl State {
 
     /// What work draws more than idle nodes do under a cap, in millionths of a watt.
     pub(crate) fn draw_under(&self, cap: LimitIx, shape: ShapeIx, placement: &Placement) -> i64 {
+        self.draw_under_at(cap, shape, placement, placement.throttle)
+    }
+
+    /// The same if its chips were throttled so far.
+    pub(crate) fn draw_under_at(&self, cap: LimitIx, shape: ShapeIx, placement: &Placement, at: Throttle) -> i64 {
         let gangs = self.shapes[shape.ix()].gangs.iter().zip(&placement.gangs);
         let slots = gangs.flat_map(|(gang, slots)| slots.iter().map(move |slot| (gang, slot)));
         let draws = slots.map(|(gang, slot)| {
-            let take = gang.take(slot.workers, slot.chips);
+            let take = gang.take(slot.workers, slot.chips).at(at);
             self.capacity.draw_under(cap, slot.nodes.numbers(), &take)
         });
         draws.sum()
@@ -269,7 +275,7 @@ impl State {
         let mut draw = BTreeMap::new();
         for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
             for slot in slots {
-                let take = gang.take(slot.workers, slot.chips);
+                let take = gang.take(slot.workers, slot.chips).at(placement.throttle);
                 self.capacity.add_draw(slot.nodes.numbers(), &take, &mut draw);
             }
         }

@@ -50,6 +50,8 @@ pub struct Image {
     curtailments: BTreeMap<CurtailmentId, Announced>,
     #[serde(default, skip_serializing_if = "TenancyImage::is_empty")]
     tenancy: TenancyImage,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    unthrottled: BTreeSet<NodeIx>,
     /// In the order in which they were met.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tenants: Vec<TenantImage>,
@@ -109,6 +111,8 @@ struct Remembered {
     holds_stale: bool,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     lowered: BTreeSet<LimitIx>,
+    #[serde(default)]
+    power_freed: bool,
     #[serde(default)]
     late_before: Turn,
     #[serde(default)]
@@ -193,6 +197,7 @@ impl State {
             caps: self.caps.clone(),
             curtailments: self.curtailments.clone(),
             tenancy: self.tenancy.image(),
+            unthrottled: self.unthrottled.clone(),
             tenants: self.tenants.image(self.fleet()),
             shapes: shapes.collect(),
             mix: self.mix.image(),
@@ -225,6 +230,7 @@ impl State {
             freed: self.freed.clone(),
             holds_stale: self.holds_stale,
             lowered: self.lowered.clone(),
+            power_freed: self.power_freed,
             late_before: self.late_before,
             promise_due: self.promise_due,
             promise: self.promise_image(),
@@ -267,6 +273,7 @@ impl State {
         state.freed = remembered.freed;
         state.holds_stale = remembered.holds_stale;
         state.lowered = remembered.lowered;
+        state.power_freed = remembered.power_freed;
         state.late_before = remembered.late_before;
         state.promise_due = remembered.promise_due;
         state.start_unknown = remembered.start_unknown;
@@ -322,6 +329,8 @@ impl State {
         self.mix = Mix::restore(self.capacity.fleet(), image.mix, counts, &self.shapes);
         image.tenancy.single.iter().try_for_each(|node| self.has_node(*node))?;
         self.tenancy = Tenancy::restore(image.tenancy);
+        image.unthrottled.iter().try_for_each(|node| self.has_node(*node))?;
+        self.unthrottled = image.unthrottled;
         for job in image.jobs {
             self.take_in_job(job)?;
         }
@@ -393,6 +402,9 @@ impl State {
                 if matches!(stage, Stage::Stopping(_)) {
                     self.stopping.insert(job);
                 }
+                if !placement.throttle.is_none() {
+                    self.throttled.insert(job);
+                }
                 Phase::Running { shape, placement, placed, since, ends, stage }
             }
         };
@@ -429,7 +441,7 @@ impl State {
         }
         for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
             for slot in slots {
-                let take = gang.take(slot.workers, slot.chips);
+                let take = gang.take(slot.workers, slot.chips).at(placement.throttle);
                 for node in slot.nodes.numbers() {
                     self.has_node(NodeIx(node))?;
                     let kind = self.fleet().nodes[node as usize].kind;
@@ -500,6 +512,7 @@ impl Image {
             .collect();
         self.faults = self.faults.renumbered(&nodes);
         self.tenancy = self.tenancy.renumbered(&nodes);
+        self.unthrottled = self.unthrottled.iter().filter_map(|node| nodes[node.ix()]).collect();
         self.ledger = self.ledger.on(before, fleet);
         self.holds = Vec::new();
         self.reservations.values_mut().for_each(Reserved::forget_window);
@@ -527,6 +540,6 @@ impl Placement {
             *node = numbers[node.ix()]?;
         }
         spares.iter_mut().for_each(|nodes| nodes.sort_unstable());
-        Some(Self { gangs, spares })
+        Some(Self { gangs, spares, throttle: self.throttle })
     }
 }

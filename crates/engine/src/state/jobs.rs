@@ -221,7 +221,7 @@ impl State {
         for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
             slots
                 .iter()
-                .for_each(|slot| self.capacity.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips)));
+                .for_each(|slot| self.capacity.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips).at(placement.throttle)));
         }
     }
 
@@ -229,7 +229,7 @@ impl State {
         for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
             slots
                 .iter()
-                .for_each(|slot| self.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips)));
+                .for_each(|slot| self.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips).at(placement.throttle)));
         }
     }
 
@@ -477,6 +477,8 @@ impl State {
         let ends = *ends;
         self.ends.remove(&(ends, job));
         self.stopping.remove(&job);
+        self.throttled.remove(&job);
+        self.power_freed = true;
         if ends == Timestamp::NEVER || ends < self.now {
             self.start_unknown.clear();
         }

@@ -12,6 +12,7 @@ mod quota;
 mod reservations;
 mod services;
 mod tenants;
+mod throttling;
 mod wake;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -195,6 +196,12 @@ pub struct State {
     pub(crate) drains_changed: BTreeSet<NodeIx>,
     /// Caps that more is drawn under than they allow, since the last pass.
     pub(crate) lowered: BTreeSet<LimitIx>,
+    /// Running work that is throttled.
+    throttled: BTreeSet<JobId>,
+    /// Nodes whose chips cannot be kept to a power level.
+    unthrottled: BTreeSet<NodeIx>,
+    /// Whether throttled work may get power back now.
+    pub(crate) power_freed: bool,
     pub(crate) to_reject: VecDeque<JobId>,
     /// Nodes that take no work, and why.
     conditions: BTreeMap<NodeIx, NodeCondition>,
@@ -255,6 +262,9 @@ impl Default for State {
             services: BTreeMap::new(),
             drains_changed: BTreeSet::new(),
             lowered: BTreeSet::new(),
+            throttled: BTreeSet::new(),
+            unthrottled: BTreeSet::new(),
+            power_freed: false,
             to_reject: VecDeque::new(),
             conditions: BTreeMap::new(),
             proving: BTreeSet::new(),
@@ -421,6 +431,7 @@ impl State {
             Event::NodesSwapped { job, swaps, saved_until } => self.swap(*job, swaps, *saved_until),
             Event::JobStarted { job } => self.started(*job),
             Event::EstimateCorrected { job, ends } => self.correct_end(*job, *ends),
+            Event::JobThrottled { job, to } => self.throttle(*job, *to),
             Event::JobStopping { job, reason, by } => self.stopping(*job, *reason, *by),
             Event::JobRequeued { job, saved_until, held } => self.requeue(*job, *saved_until, *held),
             Event::JobHeld { job } => {
@@ -487,6 +498,7 @@ impl State {
             Event::NodeProved { node } => self.set_condition(*node, |condition| condition.proves_until = None),
             Event::FaultSeen { node, job, fault } => self.see_fault(*node, *job, *fault),
             Event::NodeShared { node, shared } => self.set_shared(*node, *shared),
+            Event::NodeThrottles { node, able } => self.set_throttles(*node, *able),
             Event::CapSet { cap, watts } => self.set_cap(*cap, *watts),
             Event::CurtailmentAnnounced { curtailment, spec } => self.announce(*curtailment, spec),
             Event::CurtailmentBegan { curtailment } => self.begin_curtailment(*curtailment),

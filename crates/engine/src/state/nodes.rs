@@ -104,6 +104,7 @@ impl State {
         self.note_lowered(cap);
         self.shape_ids.retain(|_, known| known.is_ok());
         if watts > before {
+            self.power_freed = true;
             self.wake_under_cap(cap);
         }
     }

@@ -34,6 +34,8 @@ enum Step {
     Resume(u32),
     /// A node runs work of one tenant at a time, or of all.
     Share(u32, bool),
+    /// The chips of a node can be kept to a power level, or not.
+    Throttles(u32, bool),
     /// A cap, at so many percent of what the fleet declares.
     Cap(u32, i64),
     /// A cap is to allow so many percent of what the fleet declares, in so many seconds and for so many.
@@ -53,9 +55,20 @@ enum Step {
     Swap(u64, u32),
 }
 
+/// [`MIXED`] with chips that can be throttled: the large ones at two power levels, the small ones at one.
+fn throttled() -> String {
+    let level = |name: &str, power: f64, speed: f64| {
+        format!("{{ name = \"{name}\", power = {power}, speed = {speed}, basis = \"assumed\", source = \"a test\" }}")
+    };
+    let (eco, low) = (level("eco", 0.7, 0.93), level("low", 0.5, 0.77));
+    let large = format!("peak_watts = 700\npower_levels = [{eco}, {low}]");
+    let small = format!("peak_watts = 150\npower_levels = [{eco}]");
+    MIXED.replace("peak_watts = 700", &large).replace("peak_watts = 150", &small)
+}
+
 /// The fleet with so many racks in the north and so many small nodes and hosts in the south.
 fn grown(racks: u32, small: u32, hosts: u32) -> std::sync::Arc<Fleet> {
-    let text = MIXED.replace("{ rack = 4 }", &format!("{{ rack = {racks} }}"));
+    let text = throttled().replace("{ rack = 4 }", &format!("{{ rack = {racks} }}"));
     fleet(&text.replace("a10-2 = 5", &format!("a10-2 = {small}")).replace("host = 2", &format!("host = {hosts}")))
 }
 
@@ -140,6 +153,7 @@ fn eventful() -> impl Strategy<Value = Step> {
         1 => node.clone().prop_map(Step::Return),
         1 => node.clone().prop_map(Step::Drain),
         1 => node.clone().prop_map(Step::Resume),
+        1 => (node.clone(), prop::bool::weighted(0.7)).prop_map(|(node, able)| Step::Throttles(node, able)),
         4 => (node, prop::bool::weighted(0.3)).prop_map(|(node, shared)| Step::Share(node, shared)),
         3 => (0u32..3, prop_oneof![Just(100i64), 20i64..200]).prop_map(|(cap, percent)| Step::Cap(cap, percent)),
         2 => (0u32..3, 10i64..110, 0i64..300, 1i64..300)
@@ -200,7 +214,7 @@ fn with_tenants(order: Order) -> Policy {
 }
 
 fn run_under(policy: Policy, steps: Vec<Step>) {
-    run_on(Engine::under(fleet(MIXED), policy), steps, |_| ());
+    run_on(Engine::under(fleet(&throttled()), policy), steps, |_| ());
 }
 
 /// A pass that looks only at what an event could help places what one that looks at everything does: so where a place that
@@ -216,7 +230,7 @@ fn nothing_is_missed(policy: Policy, steps: Vec<Step>) {
         other => other,
     };
     let steps = steps.into_iter().map(simple).collect();
-    run_on(Engine::under(fleet(MIXED), policy), steps, Engine::nothing_is_missed);
+    run_on(Engine::under(fleet(&throttled()), policy), steps, Engine::nothing_is_missed);
 }
 
 fn run_on(mut engine: Engine, steps: Vec<Step>, after_each: impl Fn(&Engine)) {
@@ -263,6 +277,7 @@ fn run_on(mut engine: Engine, steps: Vec<Step>, after_each: impl Fn(&Engine)) {
             }
             Step::Resume(node) => engine.tell(Event::NodeResumed { node: NodeIx(node) }),
             Step::Share(node, shared) => engine.tell(Event::NodeShared { node: NodeIx(node), shared }),
+            Step::Throttles(node, able) => engine.tell(Event::NodeThrottles { node: NodeIx(node), able }),
             Step::Cap(cap, percent) => {
                 let declared = engine.state.fleet().caps[cap as usize].watts;
                 let watts = Watts::new(declared.get() * percent / 100);

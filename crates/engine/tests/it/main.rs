@@ -17,5 +17,6 @@ mod reclaim;
 mod reservations;
 mod support;
 mod tenants;
+mod throttle;
 mod topology;
 mod torus;

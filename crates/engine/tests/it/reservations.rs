@@ -15,7 +15,7 @@ use crate::support::{Engine, ISLANDS, PLAIN, fleet, gang, job, of};
 
 const ONE: ReservationId = ReservationId(1);
 
-fn nodes(count: u32, start: i64, length: i64) -> Reservation {
+pub fn nodes(count: u32, start: i64, length: i64) -> Reservation {
     Reservation {
         name: "course".to_owned(),
         purpose: Purpose::Work,

@@ -1,0 +1,134 @@
+//! Running work at lower power levels of its chips.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use offtake_fleet::NodeIx;
+use offtake_units::{Duration, Ppm, Timestamp};
+use offtake_workload::ChipRequest;
+
+use super::{Phase, State, Work};
+use crate::capacity::LimitIx;
+use crate::fact::JobId;
+use crate::request::Request;
+use crate::throttle::Throttle;
+
+/// Power that is kept for what begins so soon is not given back to throttled work before.
+const SOON: Duration = Duration::MINUTE;
+
+impl State {
+    /// Running work that is throttled.
+    pub const fn throttled(&self) -> &BTreeSet<JobId> {
+        &self.throttled
+    }
+
+    /// Nodes whose chips cannot be kept to a power level.
+    pub const fn unthrottled_nodes(&self) -> &BTreeSet<NodeIx> {
+        &self.unthrottled
+    }
+
+    pub(super) fn set_throttles(&mut self, node: NodeIx, able: bool) {
+        if able {
+            self.unthrottled.remove(&node);
+        } else if node.ix() < self.fleet().nodes.len() {
+            self.unthrottled.insert(node);
+        }
+    }
+
+    /// The chips of a running job work at another power level: it draws another power, and ends at another time.
+    pub(super) fn throttle(&mut self, job: JobId, to: Throttle) {
+        let now = self.now;
+        let fleet = Arc::clone(self.fleet());
+        let Some(work) = self.jobs.get_mut(&job) else { return };
+        let Phase::Running { shape, placement, ends, stage, .. } = &mut work.phase else { return };
+        if stage.is_stopping() || placement.throttle == to {
+            return;
+        }
+        let (shape, before, ended) = (*shape, Arc::clone(placement), *ends);
+        let after = Arc::new(before.throttled(to));
+        *placement = Arc::clone(&after);
+        *ends = ends_at(now, ended, before.throttled_speed(&fleet), after.throttled_speed(&fleet));
+        let ends = *ends;
+        self.outlast(shape, &before, |start| ended > start, false);
+        let request = Arc::clone(&self.shapes[shape.ix()]);
+        for (gang, slots) in request.gangs.iter().zip(&before.gangs) {
+            for slot in slots {
+                let take = gang.take(slot.workers, slot.chips).at(before.throttle);
+                self.capacity.throttle(slot.nodes.numbers(), &take, to);
+            }
+        }
+        self.outlast(shape, &after, |start| ends > start, true);
+        if to.is_none() { self.throttled.remove(&job) } else { self.throttled.insert(job) };
+        if ended != Timestamp::NEVER {
+            self.ends.remove(&(ended, job));
+            self.ends.insert((ends, job));
+        }
+        self.look_again();
+        if to > before.throttle {
+            self.wake_on(&after);
+        }
+    }
+
+    /// How much further the chips of running work can be throttled: each step with the speed that it leaves of that at
+    /// full power, and when the work ends then.
+    pub(crate) fn throttle_steps(&self, work: &Work) -> Vec<(Throttle, Ppm, Timestamp)> {
+        let Phase::Running { shape, placement, ends, stage, .. } = &work.phase else { return Vec::new() };
+        let curves = placement.curves(self.fleet());
+        let most = curves.iter().map(|levels| levels.len().saturating_sub(1)).max().unwrap_or_default();
+        let shares = |gang: &Request| matches!(gang.chips, ChipRequest::Share(_));
+        let is_fixed = |node: u32| self.unthrottled.contains(&NodeIx(node));
+        if stage.is_stopping()
+            || most <= usize::from(placement.throttle.0)
+            || self.shapes[shape.ix()].gangs.iter().any(shares)
+            || !self.unthrottled.is_empty() && placement.slots().flat_map(|slot| slot.nodes.numbers()).any(is_fixed)
+        {
+            return Vec::new();
+        }
+        let own = self.window_of(&work.spec);
+        let windows = || self.holds.iter().filter(|hold| hold.job.is_window() && Some(hold.job) != own);
+        let runs_into_one = |until: Timestamp| {
+            windows().any(|hold| *ends <= hold.start && hold.start < until && hold.meets(placement))
+        };
+        let speed = placement.throttle.speed(&curves);
+        let steps = (placement.throttle.0 + 1..=u8::try_from(most).unwrap_or(u8::MAX)).map(Throttle);
+        let steps = steps.map(|to| (to, to.speed(&curves), ends_at(self.now, *ends, speed, to.speed(&curves))));
+        steps.filter(|(.., until)| !runs_into_one(*until)).collect()
+    }
+
+    /// How much less a throttled job may be throttled, so that no cap is exceeded and nothing that is kept is used up;
+    /// none where not at all.
+    pub(crate) fn restorable(&self, job: JobId) -> Option<Throttle> {
+        let Phase::Running { shape, placement, ends, stage, .. } = &self.jobs.get(&job)?.phase else { return None };
+        let limits = self.capacity.limits();
+        let first = placement.slots().next()?.nodes.first;
+        let is_full = |limit: LimitIx| limits[limit.ix()].can_bind() && limits[limit.ix()].left_micro() <= 0;
+        let around = self.capacity.around(self.fleet().nodes[first.ix()].domain);
+        if stage.is_stopping() || around.iter().any(|feed| is_full(feed.limit)) {
+            return None;
+        }
+        let keeps = |start: Timestamp, is_job: bool| start < *ends && (is_job || start <= self.now.saturating_add(SOON));
+        let holds = || self.holds.iter().filter(|hold| keeps(hold.start, hold.job.curtailment().is_none()));
+        let left = |limit: LimitIx| {
+            let kept = holds().flat_map(super::Hold::leaves).filter(|(of, _)| *of == limit).map(|(_, left)| left);
+            kept.fold(limits[limit.ix()].left_micro(), i64::min)
+        };
+        let drawn = self.draw_of(*shape, placement);
+        (0..placement.throttle.0).map(Throttle).find(|to| {
+            let draw = self.draw_of(*shape, &placement.throttled(*to));
+            draw.into_iter().all(|(limit, draw)| {
+                let more = draw - drawn.get(&limit).copied().unwrap_or_default();
+                more <= 0 || more <= left(limit)
+            })
+        })
+    }
+}
+
+/// When work that was to end at one speed ends at another.
+fn ends_at(now: Timestamp, ends: Timestamp, before: Ppm, after: Ppm) -> Timestamp {
+    if ends == Timestamp::NEVER || ends <= now {
+        return ends;
+    }
+    let left = i128::from((ends - now).as_millis()) * i128::from(before.parts());
+    let after = i128::from(after.parts().max(1));
+    now.saturating_add(Duration::from_millis(i64::try_from((left + after - 1) / after).unwrap_or(i64::MAX)))
+}

@@ -1,0 +1,59 @@
+//! Throttling: work goes on at a lower power level of its chips, slower, rather than be stopped.
+
+use offtake_fleet::{Fleet, PowerLevel};
+use offtake_units::Ppm;
+use serde::{Deserialize, Serialize};
+
+use crate::fact::Placement;
+
+/// How far down the curves of its chips work goes: the place of a power level among those of each chip, of which the first
+/// is full power, or the last of a chip that has fewer. A chip without any other is never throttled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Throttle(pub u8);
+
+impl Throttle {
+    /// Full power.
+    pub const NONE: Self = Self(0);
+
+    /// Whether it is full power.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    pub const fn is_none(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// What a chip has at this level, of something that it has at each of its power levels; none at full power.
+    pub fn of<T>(self, levels: &[T]) -> Option<&T> {
+        let lowest = levels.len().checked_sub(1).filter(|_| !self.is_none())?;
+        levels.get(usize::from(self.0).min(lowest))
+    }
+
+    /// The speed of work that is throttled so far on chips with these curves: that of the slowest.
+    pub(crate) fn speed(self, curves: &[&[PowerLevel]]) -> Ppm {
+        curves.iter().filter_map(|levels| self.of(levels)).map(|level| level.speed).min().unwrap_or(Ppm::ONE)
+    }
+}
+
+impl Placement {
+    /// The same with its chips throttled so far.
+    pub(crate) fn throttled(&self, throttle: Throttle) -> Self {
+        Self { throttle, ..self.clone() }
+    }
+
+    /// The curves of its chips, each with its power levels; one may come up several times.
+    pub(crate) fn curves<'a>(&self, fleet: &'a Fleet) -> Vec<&'a [PowerLevel]> {
+        let mut before = None;
+        let new = |node: u32| {
+            let kind = fleet.nodes[node as usize].kind;
+            (before.replace(kind) != Some(kind)).then_some(kind)
+        };
+        let kinds = self.slots().flat_map(|slot| slot.nodes.numbers()).filter_map(new);
+        let chips = kinds.filter_map(|kind| fleet.accelerator(&fleet.node_kinds[kind.ix()]));
+        chips.map(|chip| &chip.power_levels[..]).collect()
+    }
+
+    /// The speed that its power level leaves: that of the slowest chip.
+    pub(crate) fn throttled_speed(&self, fleet: &Fleet) -> Ppm {
+        if self.throttle.is_none() { Ppm::ONE } else { self.throttle.speed(&self.curves(fleet)) }
+    }
+}

@@ -1,0 +1,223 @@
+//! Work gives power back by going on slower, and gets it again.
+
+use offtake_engine::{Curtailment, CurtailmentId, Event, JobId, LimitIx, Phase, ReservationId, Stage};
+use offtake_fleet::NodeIx;
+use offtake_units::{Duration, Timestamp, Watts};
+use offtake_workload::{Checkpoint, Job, Reservation, Tier};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use super::reservations::nodes;
+use super::support::{Engine, PLAIN, fleet, gang, job};
+
+const GRID: LimitIx = LimitIx(0);
+/// What the sixteen idle nodes draw.
+const IDLE: i64 = 16 * 900;
+/// What a chip draws more at work: in full, at the first power level and at the second.
+const CHIP: [i64; 3] = [400, 300, 200];
+
+/// Sixteen nodes of four chips with two power levels, under one contract that never binds by itself.
+fn engine() -> Engine {
+    let levels = r#"peak_watts = 600
+power_levels = [
+  { name = "eco", power = 0.666666, speed = 0.9, basis = "assumed", source = "a test" },
+  { name = "low", power = 0.5, speed = 0.7, basis = "assumed", source = "a test" },
+]"#;
+    let text = PLAIN.replace("node = 4 }", "node = 16 }").replace("peak_watts = 600", levels);
+    let cap = "[caps.grid]\non = \"here\"\nwatts = 60000\nmeter = \"it\"\nkind = \"contract\"\n";
+    Engine::new(fleet(&format!("{text}\n{cap}")), "backfill")
+}
+
+/// The cap leaves so much to chips at work.
+fn leave(engine: &mut Engine, watts: i64) {
+    engine.tell(Event::CapSet { cap: GRID, watts: Watts::new(IDLE + watts) });
+    engine.decide();
+}
+
+fn of(tier: Tier, nodes: u32, seconds: i64) -> Job {
+    let checkpoint = Some(Checkpoint { interval: Duration::from_secs(60), bytes: 0 });
+    Job { tier, checkpoint, ..job(vec![gang(nodes, 4)], Some(seconds)) }
+}
+
+/// How far running work is throttled; none where it is being stopped or waits.
+fn throttle(engine: &Engine, job: JobId) -> Option<u8> {
+    match &engine.state.job(job)?.phase {
+        Phase::Running { stage: Stage::Stopping(_), .. } => None,
+        Phase::Running { placement, .. } => Some(placement.throttle.0),
+        _ => None,
+    }
+}
+
+fn ends(engine: &Engine, job: JobId) -> Option<Timestamp> {
+    match &engine.state.job(job)?.phase {
+        Phase::Running { ends, .. } => Some(*ends),
+        _ => None,
+    }
+}
+
+#[test]
+fn work_goes_on_slower_and_gets_its_power_back() {
+    let mut engine = engine();
+    let job = engine.submit(of(Tier::Standard, 4, 1000));
+    engine.pass(0);
+    engine.pass(100);
+    leave(&mut engine, 16 * CHIP[1]);
+    assert_eq!(throttle(&engine, job), Some(1));
+    assert_eq!(engine.state.speed(job).parts(), 900_000);
+    assert_eq!(ends(&engine, job), Some(Timestamp::from_secs(100 + 1000)), "900 s of work at nine tenths");
+    assert_eq!(engine.state.drawn_by(job, GRID), Watts::new(16 * CHIP[1]));
+    engine.restore();
+    engine.pass(500);
+    leave(&mut engine, 16 * CHIP[2]);
+    assert_eq!(throttle(&engine, job), Some(2));
+    leave(&mut engine, 16 * CHIP[0]);
+    assert_eq!(throttle(&engine, job), Some(0), "the cap leaves all of it again");
+    assert_eq!(ends(&engine, job), Some(Timestamp::from_millis(1_050_000 + 1)), "what is left, rounded up");
+}
+
+#[test]
+fn a_weaker_tier_is_stopped_before_a_stronger_one_is_throttled() {
+    let mut engine = engine();
+    let strong = engine.submit(of(Tier::Reserved, 4, 10_000));
+    let weak = engine.submit(of(Tier::Spot, 4, 10_000));
+    engine.pass(0);
+    leave(&mut engine, 16 * CHIP[0] + 16 * CHIP[1]);
+    assert_eq!((throttle(&engine, strong), throttle(&engine, weak)), (Some(0), Some(1)));
+    leave(&mut engine, 16 * CHIP[0] + 16 * CHIP[1] - 1);
+    assert_eq!((throttle(&engine, strong), throttle(&engine, weak)), (Some(0), Some(2)));
+    leave(&mut engine, 16 * CHIP[0]);
+    assert_eq!((throttle(&engine, strong), throttle(&engine, weak)), (Some(0), None));
+    engine.pass(120);
+    leave(&mut engine, 16 * CHIP[2]);
+    assert_eq!(throttle(&engine, strong), Some(2), "alone, it goes as far down as it takes");
+}
+
+#[test]
+fn power_comes_back_by_turn_and_before_anybody_starts() {
+    let mut engine = engine();
+    let [first, second] = [1, 2].map(|_| engine.submit(of(Tier::Standard, 4, 10_000)));
+    engine.pass(0);
+    leave(&mut engine, 32 * CHIP[2]);
+    assert_eq!([first, second].map(|job| throttle(&engine, job)), [Some(2); 2]);
+    let waits = engine.submit(of(Tier::Standard, 1, 10_000));
+    engine.pass(60);
+    assert_eq!(throttle(&engine, waits), None);
+    leave(&mut engine, 16 * CHIP[0] + 16 * CHIP[2] + 1);
+    assert_eq!([first, second].map(|job| throttle(&engine, job)), [Some(0), Some(2)]);
+    leave(&mut engine, 16 * CHIP[0] + 16 * CHIP[1] + 3 * CHIP[0]);
+    assert_eq!([second, waits].map(|job| throttle(&engine, job)), [Some(1), None], "three chips more start nobody");
+    leave(&mut engine, 36 * CHIP[0]);
+    assert_eq!([first, second, waits].map(|job| throttle(&engine, job)), [Some(0); 3]);
+}
+
+#[test]
+fn work_that_ends_gives_its_power_to_throttled_work() {
+    let mut engine = engine();
+    let short = engine.submit(of(Tier::Standard, 2, 600));
+    let long = engine.submit(of(Tier::Standard, 4, 10_000));
+    engine.pass(0);
+    leave(&mut engine, 24 * CHIP[1]);
+    assert_eq!((throttle(&engine, short), throttle(&engine, long)), (Some(1), Some(1)));
+    engine.pass(600);
+    assert_eq!(throttle(&engine, short), Some(1), "it takes longer");
+    engine.pass(67);
+    assert_eq!((throttle(&engine, short), throttle(&engine, long)), (None, Some(0)));
+}
+
+#[test]
+fn who_would_miss_its_deadline_is_throttled_after_others() {
+    let mut engine = engine();
+    let by = |seconds| Job { deadline: Some(Timestamp::from_secs(seconds)), ..of(Tier::Standard, 4, 3000) };
+    // Of equals the last to come would give way.
+    let tight = [by(3010), by(3010)].map(|job| engine.submit(job));
+    let loose = engine.submit(by(9000));
+    engine.pass(0);
+    leave(&mut engine, 32 * CHIP[0] + 16 * CHIP[1]);
+    assert_eq!((throttle(&engine, loose), tight.map(|job| throttle(&engine, job))), (Some(1), [Some(0); 2]));
+}
+
+#[test]
+fn nodes_that_cannot_be_kept_to_a_level_give_their_work_up() {
+    let mut engine = engine();
+    for node in (0..16).map(NodeIx) {
+        engine.tell(Event::NodeThrottles { node, able: false });
+    }
+    engine.tell(Event::NodeThrottles { node: NodeIx(99), able: false });
+    let job = engine.submit(of(Tier::Standard, 4, 10_000));
+    engine.pass(0);
+    engine.restore();
+    leave(&mut engine, 16 * CHIP[1]);
+    assert_eq!(throttle(&engine, job), None, "it is stopped");
+}
+
+#[test]
+fn an_announced_curtailment_throttles_at_the_last_moment_and_for_as_long_as_it_lasts() {
+    let mut engine = engine();
+    let job = engine.submit(of(Tier::Standard, 4, 10_000));
+    engine.pass(0);
+    let (from, until) = (Timestamp::from_secs(1000), Timestamp::from_secs(2000));
+    let watts = Watts::new(IDLE + 16 * CHIP[2]);
+    let spec = Curtailment { name: "cut".to_owned(), cap: GRID, watts, from, until };
+    engine.tell(Event::CurtailmentAnnounced { curtailment: CurtailmentId(1), spec });
+    engine.decide();
+    engine.pass(980);
+    assert_eq!(throttle(&engine, job), Some(0));
+    engine.pass(10);
+    assert_eq!(throttle(&engine, job), Some(2));
+    // What ends now does not give it back before the cut has even begun.
+    let short = engine.submit(of(Tier::Standard, 1, 5));
+    engine.pass(1);
+    engine.tell(Event::JobFinished { job: short });
+    engine.decide();
+    assert_eq!(throttle(&engine, job), Some(2));
+    engine.pass(1008);
+    assert_eq!(throttle(&engine, job), Some(2));
+    engine.pass(1);
+    assert_eq!(throttle(&engine, job), Some(0));
+}
+
+#[test]
+fn work_that_would_run_into_a_reservation_is_stopped_instead() {
+    let mut engine = engine();
+    let spec = Reservation { tenants: vec!["web".to_owned()], ..nodes(16, 1010, 1000) };
+    engine.tell(Event::ReservationMade { reservation: ReservationId(1), spec: std::sync::Arc::new(spec) });
+    let job = engine.submit(of(Tier::Standard, 4, 1000));
+    engine.pass(0);
+    assert_eq!(throttle(&engine, job), Some(0));
+    leave(&mut engine, 16 * CHIP[1]);
+    assert_eq!(throttle(&engine, job), None, "1,111 s are too long");
+}
+
+#[test]
+fn the_ladder_is_near_the_optimum() {
+    let seed = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config { cases: 512, ..Config::default() }, seed);
+    let sums = std::cell::RefCell::new((0, 0));
+    let ran = runner.run(&(prop::collection::vec(1..4_u32, 1..6), 1..100_i64), |(nodes, cut)| {
+        let mut engine = engine();
+        let jobs: Vec<JobId> = nodes.iter().map(|nodes| engine.submit(of(Tier::Standard, *nodes, 100_000))).collect();
+        engine.pass(0);
+        let all: i64 = nodes.iter().map(|nodes| i64::from(*nodes) * 4 * CHIP[0]).sum();
+        let over = (all * cut).div_euclid(100).max(1);
+        leave(&mut engine, all - over);
+        // What one chip gives and loses in an hour, by how far it went: nothing, two levels, a stop with its restart.
+        let ways = [(0, 0), (100, 360), (200, 1080), (400, 3600 + 600)];
+        let taken: Vec<usize> = jobs.iter().map(|job| throttle(&engine, *job).map_or(3, usize::from)).collect();
+        let cost = |taken: &[usize]| {
+            let of = taken.iter().zip(&nodes).map(|(way, nodes)| (ways[*way], i64::from(*nodes) * 4));
+            of.fold((0, 0), |(given, lost), ((gives, loses), chips)| (given + gives * chips, lost + loses * chips))
+        };
+        let (given, lost) = cost(&taken);
+        prop_assert!(given >= over, "{given} of {over} W");
+        let choices = (0..4_usize.pow(jobs.len() as u32)).map(|number| {
+            (0..jobs.len() as u32).map(|place| number / 4_usize.pow(place) % 4).collect::<Vec<_>>()
+        });
+        let least = choices.map(|taken| cost(&taken)).filter(|(given, _)| *given >= over).map(|(_, lost)| lost).min();
+        let mut sums = sums.borrow_mut();
+        *sums = (sums.0 + lost, sums.1 + least.expect("all of them stopped is enough"));
+        Ok(())
+    });
+    ran.expect("every cut is kept");
+    let (lost, least) = sums.into_inner();
+    assert!(lost * 100 <= least * 103, "what is lost is {:.3} of the least", lost as f64 / least as f64);
+}
