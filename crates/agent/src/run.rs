@@ -249,6 +249,7 @@ async fn describe(
         attributes: found.attributes.clone(),
         isolation: isolation.isolation(),
         power_sources,
+        limits_power: false,
     }
 }
 

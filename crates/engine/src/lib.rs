@@ -60,5 +60,5 @@ pub use risk::{CHIP_HOURS_BETWEEN_FAILURES, Risk};
 pub use state::{
     Announced, Ended, Hold, Image, NodeCondition, Phase, Reserved, ServiceState, Stage, State, Unfit, Work,
 };
-pub use throttle::Throttle;
 pub use tenants::{Counted, Entitled, Limits, Load, Quota, QuotaView, Tenant, TenantTree, TenantView};
+pub use throttle::Throttle;

@@ -7,10 +7,10 @@ use offtake_units::{ChipMilli, CpuMilli, Mebibytes};
 use offtake_workload::{ChipRequest, Gang, INNERMOST, Slice, Strength, Topology};
 use serde::{Deserialize, Serialize};
 
-use crate::throttle::Throttle;
 use crate::capacity::Take;
 use crate::fact::{NodeRange, Placement};
 use crate::tenants::Counted;
+use crate::throttle::Throttle;
 
 /// What a job asks for, all of its gangs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

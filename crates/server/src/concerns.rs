@@ -37,6 +37,7 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::NodesSwapped { job, .. }
         | EngineEvent::JobStarted { job }
         | EngineEvent::EstimateCorrected { job, .. }
+        | EngineEvent::JobThrottled { job, .. }
         | EngineEvent::JobStopping { job, .. }
         | EngineEvent::JobRequeued { job, .. }
         | EngineEvent::JobHeld { job }
@@ -69,6 +70,7 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::NodeResumed { .. }
         | EngineEvent::NodeProved { .. }
         | EngineEvent::NodeShared { .. }
+        | EngineEvent::NodeThrottles { .. }
         | EngineEvent::CapSet { .. }
         | EngineEvent::CurtailmentAnnounced { .. }
         | EngineEvent::CurtailmentBegan { .. }

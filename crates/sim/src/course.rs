@@ -120,8 +120,12 @@ impl Course {
             takes: BTreeMap::new(),
             state,
         };
-        let running: Vec<(JobId, Attempt)> =
-            course.state.jobs().into_iter().filter_map(|(job, work)| Some((job, resumed(work)?))).collect();
+        let running: Vec<(JobId, Attempt)> = course
+            .state
+            .jobs()
+            .into_iter()
+            .filter_map(|(job, work)| Some((job, resumed(work, course.state.fleet())?)))
+            .collect();
         for (job, attempt) in running {
             course.expect_end(job, &attempt);
             course.running.insert(job, attempt);
@@ -370,6 +374,7 @@ impl Course {
             match &fact.event {
                 Event::JobPlaced { job, placement } => self.begin(now, *job, placement),
                 Event::JobStopping { job, .. } => self.leave(now, *job),
+                Event::JobThrottled { job, .. } => self.throttle(now, *job),
                 Event::ReplicaRetired { replica, .. } => {
                     self.close(now, *replica, Kept::All);
                 }
@@ -461,13 +466,25 @@ impl Course {
         } else {
             self.slow.insert(node, speed)
         };
-        for job in self.on_node(node) {
-            let Some(mut attempt) = self.running.remove(&job) else { continue };
-            attempt.progress.change_speed(now, self.speed_on(&attempt.spec, &attempt.placement));
-            attempt.ends = attempt.progress.ends();
-            self.expect_end(job, &attempt);
-            self.running.insert(job, attempt);
+        self.on_node(node).into_iter().for_each(|job| self.change_speed(now, job));
+    }
+
+    /// The chips of a job work at another power level from now on.
+    fn throttle(&mut self, now: Timestamp, job: JobId) {
+        let Some(Phase::Running { placement, .. }) = self.state.job(job).map(|work| &work.phase) else { return };
+        if let Some(attempt) = self.running.get_mut(&job) {
+            attempt.placement = Arc::clone(placement);
+            self.change_speed(now, job);
         }
+    }
+
+    /// A running job goes on at the speed of what it is on.
+    fn change_speed(&mut self, now: Timestamp, job: JobId) {
+        let Some(mut attempt) = self.running.remove(&job) else { return };
+        attempt.progress.change_speed(now, self.speed_on(&attempt.spec, &attempt.placement));
+        attempt.ends = attempt.progress.ends();
+        self.expect_end(job, &attempt);
+        self.running.insert(job, attempt);
     }
 
     /// Nothing of a running job goes on any more, although it keeps its nodes until somebody finds out; gives the
@@ -501,11 +518,12 @@ impl Course {
 }
 
 /// The attempt of a job that runs already: as far as its state tells.
-fn resumed(work: &offtake_engine::Work) -> Option<Attempt> {
+fn resumed(work: &offtake_engine::Work, fleet: &Fleet) -> Option<Attempt> {
     let Phase::Running { placement, since, ends, .. } = &work.phase else { return None };
     let saving = work.spec.checkpoint.map(|checkpoint| Saving { interval: checkpoint.interval, write: Duration::ZERO });
-    let to_do = (*ends != Timestamp::NEVER).then(|| *ends - *since);
-    let outset = Outset { placed: *since, begins: *since, before: Duration::ZERO, to_do, saving, speed: Ppm::ONE };
+    let speed = speed(&work.spec, placement, fleet);
+    let to_do = (*ends != Timestamp::NEVER).then(|| speed.done_in(*ends - *since));
+    let outset = Outset { placed: *since, begins: *since, before: Duration::ZERO, to_do, saving, speed };
     Some(Attempt {
         number: work.attempts,
         progress: Progress::begin(outset),

@@ -65,6 +65,8 @@ pub struct GridOutcome {
     pub over: Duration,
     /// The most that was drawn after it was to be met.
     pub drawn: Watts,
+    /// How often work was throttled further.
+    pub throttled: u64,
     /// Work that gave way.
     pub stopped: u64,
     /// Reserved work that gave way while weaker work went on that could have given way in its place.
@@ -153,6 +155,11 @@ impl<'a> Grid<'a> {
                 Event::JobStopping { job, reason: StopReason::Curtailed, .. } => {
                     self.note_stop(now, *job, &course.state)
                 }
+                Event::JobThrottled { job, to } if !to.is_none() => {
+                    if let Some(event) = self.met_by(now, *job, &course.state) {
+                        self.outcomes[event].throttled += 1;
+                    }
+                }
                 Event::CurtailmentUnmet { least, curtailment: Some(curtailment), .. } => {
                     let outcome = &mut self.outcomes[curtailment.0 as usize];
                     outcome.least = outcome.least.or(Some((*least, now)));
@@ -164,15 +171,18 @@ impl<'a> Grid<'a> {
         self.measure(now, &course.state);
     }
 
-    /// Work gives way to the next event under whose cap it draws; to one that lasts already where none is to come.
-    fn note_stop(&mut self, now: Timestamp, job: JobId, state: &State) {
-        let drawn = |open: &usize| state.drawn_by(job, self.events[*open].cap);
+    /// The event to which work gives power back: the next under whose cap it draws; one that lasts already where none is to
+    /// come.
+    fn met_by(&self, now: Timestamp, job: JobId, state: &State) -> Option<usize> {
+        let draws = |open: &usize| state.drawn_by(job, self.events[*open].cap) > Watts::ZERO;
         let lasts = |open: &usize| self.events[*open].until > now;
-        let concerned = self.open.iter().copied().filter(|open| lasts(open) && drawn(open) > Watts::ZERO);
-        let Some(event) = concerned.min_by_key(|open| (self.events[*open].at < now, self.events[*open].at)) else {
-            return;
-        };
-        let draw = drawn(&event);
+        let concerned = self.open.iter().copied().filter(|open| lasts(open) && draws(open));
+        concerned.min_by_key(|open| (self.events[*open].at < now, self.events[*open].at))
+    }
+
+    fn note_stop(&mut self, now: Timestamp, job: JobId, state: &State) {
+        let Some(event) = self.met_by(now, job, state) else { return };
+        let draw = state.drawn_by(job, self.events[event].cap);
         self.outcomes[event].stopped += 1;
         if state.job(job).is_some_and(|work| work.spec.tier == Tier::Reserved) {
             self.reserved.push((event, now, draw));

@@ -230,6 +230,7 @@ fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
         declared_after_s: came.least.map(|(_, at)| (at - event.announced).as_secs_f64()),
         met_after_s: came.met.map(|met| (met - event.announced).as_secs_f64()),
         breach_s: came.over.as_secs_f64(),
+        throttled: came.throttled,
         stopped: came.stopped,
         reserved_paused: came.reserved_stopped,
     });

@@ -70,10 +70,7 @@ impl Draw {
     pub fn of_levels(accelerator: &AcceleratorKind) -> Vec<Self> {
         let at = |level: &PowerLevel| {
             let most = accelerator.peak.share_up(level.power);
-            Self {
-                expected: most.min(accelerator.operating) - accelerator.idle,
-                enforceable: most - accelerator.idle,
-            }
+            Self { expected: most.min(accelerator.operating) - accelerator.idle, enforceable: most - accelerator.idle }
         };
         accelerator.power_levels.iter().map(at).collect()
     }

@@ -219,9 +219,9 @@ impl State {
         let shape = Arc::clone(self.shape(shape));
         let gangs = shape.gangs.iter().zip(&placement.gangs);
         let slots = || {
-            gangs
-                .clone()
-                .flat_map(|(gang, slots)| slots.iter().map(move |slot| (slot, gang.take(slot.workers, slot.chips).at(placement.throttle))))
+            gangs.clone().flat_map(|(gang, slots)| {
+                slots.iter().map(move |slot| (slot, gang.take(slot.workers, slot.chips).at(placement.throttle)))
+            })
         };
         for (index, (slot, take)) in slots().enumerate() {
             if slot.nodes.numbers().all(|node| self.capacity.has_room(NodeIx(node), &take)) {

@@ -219,17 +219,17 @@ impl State {
 
     pub(crate) fn occupy_gangs(&mut self, shape: &Shape, placement: &Placement) {
         for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
-            slots
-                .iter()
-                .for_each(|slot| self.capacity.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips).at(placement.throttle)));
+            slots.iter().for_each(|slot| {
+                self.capacity.occupy(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips).at(placement.throttle))
+            });
         }
     }
 
     pub(crate) fn vacate_gangs(&mut self, shape: &Shape, placement: &Placement) {
         for (gang, slots) in shape.gangs.iter().zip(&placement.gangs) {
-            slots
-                .iter()
-                .for_each(|slot| self.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips).at(placement.throttle)));
+            slots.iter().for_each(|slot| {
+                self.capacity.vacate(slot.nodes.numbers(), &gang.take(slot.workers, slot.chips).at(placement.throttle))
+            });
         }
     }
 

@@ -58,7 +58,11 @@ impl State {
             }
         }
         self.outlast(shape, &after, |start| ends > start, true);
-        if to.is_none() { self.throttled.remove(&job) } else { self.throttled.insert(job) };
+        if to.is_none() {
+            self.throttled.remove(&job)
+        } else {
+            self.throttled.insert(job)
+        };
         if ended != Timestamp::NEVER {
             self.ends.remove(&(ended, job));
             self.ends.insert((ends, job));
@@ -86,9 +90,8 @@ impl State {
         }
         let own = self.window_of(&work.spec);
         let windows = || self.holds.iter().filter(|hold| hold.job.is_window() && Some(hold.job) != own);
-        let runs_into_one = |until: Timestamp| {
-            windows().any(|hold| *ends <= hold.start && hold.start < until && hold.meets(placement))
-        };
+        let runs_into_one =
+            |until: Timestamp| windows().any(|hold| *ends <= hold.start && hold.start < until && hold.meets(placement));
         let speed = placement.throttle.speed(&curves);
         let steps = (placement.throttle.0 + 1..=u8::try_from(most).unwrap_or(u8::MAX)).map(Throttle);
         let steps = steps.map(|to| (to, to.speed(&curves), ends_at(self.now, *ends, speed, to.speed(&curves))));
@@ -106,7 +109,8 @@ impl State {
         if stage.is_stopping() || around.iter().any(|feed| is_full(feed.limit)) {
             return None;
         }
-        let keeps = |start: Timestamp, is_job: bool| start < *ends && (is_job || start <= self.now.saturating_add(SOON));
+        let keeps =
+            |start: Timestamp, is_job: bool| start < *ends && (is_job || start <= self.now.saturating_add(SOON));
         let holds = || self.holds.iter().filter(|hold| keeps(hold.start, hold.job.curtailment().is_none()));
         let left = |limit: LimitIx| {
             let kept = holds().flat_map(super::Hold::leaves).filter(|(of, _)| *of == limit).map(|(_, left)| left);

@@ -343,7 +343,11 @@ impl Engine {
         }
         decide(&mut self.state, Timestamp::from_secs(self.now), &mut self.journal);
         let again = &self.journal[before + proposed..];
-        assert!(again.is_empty(), "a second pass at the same instant proposes nothing, but: {again:?} after {:?}", &self.journal[before.saturating_sub(3)..before + proposed]);
+        assert!(
+            again.is_empty(),
+            "a second pass at the same instant proposes nothing, but: {again:?} after {:?}",
+            &self.journal[before.saturating_sub(3)..before + proposed]
+        );
         proposed
     }
 

@@ -209,9 +209,8 @@ fn the_ladder_is_near_the_optimum() {
         };
         let (given, lost) = cost(&taken);
         prop_assert!(given >= over, "{given} of {over} W");
-        let choices = (0..4_usize.pow(jobs.len() as u32)).map(|number| {
-            (0..jobs.len() as u32).map(|place| number / 4_usize.pow(place) % 4).collect::<Vec<_>>()
-        });
+        let choices = (0..4_usize.pow(jobs.len() as u32))
+            .map(|number| (0..jobs.len() as u32).map(|place| number / 4_usize.pow(place) % 4).collect::<Vec<_>>());
         let least = choices.map(|taken| cost(&taken)).filter(|(given, _)| *given >= over).map(|(_, lost)| lost).min();
         let mut sums = sums.borrow_mut();
         *sums = (sums.0 + lost, sums.1 + least.expect("all of them stopped is enough"));

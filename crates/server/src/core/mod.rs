@@ -560,6 +560,7 @@ impl Core {
             EngineEvent::CurtailmentAnnounced { curtailment, .. } => {
                 self.next_curtailment = self.next_curtailment.max(curtailment.0 + 1);
             }
+            EngineEvent::JobThrottled { job, .. } => self.note_throttled(*job),
             EngineEvent::NodesSwapped { job, saved_until, .. } => self.note_swapped(at, *job, *saved_until),
             EngineEvent::PolicySet { .. }
             | EngineEvent::EstimateCorrected { .. }
@@ -581,6 +582,7 @@ impl Core {
             | EngineEvent::NodeProved { .. }
             | EngineEvent::FaultSeen { .. }
             | EngineEvent::NodeShared { .. }
+            | EngineEvent::NodeThrottles { .. }
             | EngineEvent::CapSet { .. }
             | EngineEvent::CurtailmentBegan { .. }
             | EngineEvent::CurtailmentEnded { .. }

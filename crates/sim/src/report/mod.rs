@@ -228,6 +228,8 @@ pub struct GridLine {
     pub met_after_s: Option<f64>,
     /// For how long more was drawn after it was to be met.
     pub breach_s: f64,
+    /// How often work was throttled further.
+    pub throttled: u64,
     /// Attempts that gave way.
     pub stopped: u64,
     /// Of these, reserved ones while weaker work went on that could have given way in their place.
