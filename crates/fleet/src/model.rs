@@ -234,6 +234,37 @@ pub struct Cap {
     pub meter: Meter,
     /// Which draw it counts.
     pub kind: CapKind,
+    /// How it falls as the air gets hotter and more humid, the coolest first; empty where it never does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derating: Vec<Derating>,
+}
+
+/// What is left of a cap at a wet-bulb temperature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Derating {
+    /// Wet-bulb temperature, in thousandths of a degree Celsius.
+    pub wet_bulb_mc: i32,
+    /// The share of the cap that is left.
+    pub share: Ppm,
+}
+
+impl Cap {
+    /// What it allows at a wet-bulb temperature in thousandths of a degree Celsius: between two points of its derating in
+    /// proportion, and before the first and after the last what those say; rounded down.
+    pub fn at_wet_bulb(&self, wet_bulb_mc: i32) -> Watts {
+        let after = self.derating.partition_point(|point| point.wet_bulb_mc <= wet_bulb_mc);
+        let (low, high) = match (after.checked_sub(1).map(|place| self.derating[place]), self.derating.get(after)) {
+            (None, None) => return self.watts,
+            (Some(one), None) => (one, one),
+            (None, Some(one)) => (*one, *one),
+            (Some(low), Some(high)) => (low, *high),
+        };
+        let span = i128::from(high.wet_bulb_mc - low.wet_bulb_mc).max(1);
+        let over = i128::from(wet_bulb_mc.clamp(low.wet_bulb_mc, high.wet_bulb_mc) - low.wet_bulb_mc);
+        let (from, to) = (i128::from(low.share.parts()), i128::from(high.share.parts()));
+        let share = from * span + (to - from) * over;
+        Watts::new((i128::from(self.watts.get()) * share / (span * 1_000_000)) as i64)
+    }
 }
 
 /// What a cap limits.
@@ -275,6 +306,17 @@ pub enum CapKind {
 }
 
 impl Fleet {
+    /// The site of what a cap limits: that of the first domain, where a circuit feeds several.
+    pub fn site_of(&self, target: CapTarget) -> Option<&Site> {
+        let domain = match target {
+            CapTarget::Domain(domain) => domain,
+            CapTarget::Circuit(circuit) | CapTarget::CircuitWithout { circuit, .. } => {
+                self.circuits[circuit.ix()].feeds.first()?.domain
+            }
+        };
+        Some(&self.sites[self.domains[domain.ix()].site.ix()])
+    }
+
     /// The domains that a cap limits, each with the share of its power that comes under it, PUE aside.
     pub fn limited_by(&self, target: CapTarget) -> Vec<(DomainIx, Ppm)> {
         let (circuit, lost) = match target {

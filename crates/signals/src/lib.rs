@@ -1,4 +1,4 @@
-//! Time series from outside: prices of electricity, carbon intensity.
+//! Time series from outside: prices of electricity, carbon intensity, weather.
 //!
 //! A series has one value an hour, in UTC. Hours that its source lacks carry the last known value forward, and are
 //! counted ([`Gaps`]); before the first known hour and after the last of the file there is no value. Values are read
@@ -9,9 +9,11 @@ mod decimal;
 mod error;
 mod price;
 mod series;
+mod weather;
 mod wide;
 
 pub use carbon::{CarbonSeries, CarbonZone, read_carbon};
 pub use error::SignalError;
 pub use price::{ExchangeRate, PriceSeries, Prices, read_prices};
 pub use series::{Gaps, Series};
+pub use weather::read_wet_bulb;

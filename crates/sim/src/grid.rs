@@ -1,8 +1,10 @@
 //! Grid events: for a time a cap allows less, and what came of it.
 
-use offtake_engine::{Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, Phase, Stage, State, StopReason, Work};
+use std::collections::BTreeMap;
+
+use offtake_engine::{ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, Phase, Stage, State, StopReason, Throttle, Work};
 use offtake_fleet::{Cap, CapKind, CapTarget, DomainIx, Fleet, Meter};
-use offtake_units::{Duration, Ppm, Timestamp, Watts};
+use offtake_units::{Duration, Energy, Ppm, Timestamp, Watts};
 use offtake_workload::Tier;
 
 use crate::course::Course;
@@ -65,14 +67,40 @@ pub struct GridOutcome {
     pub over: Duration,
     /// The most that was drawn after it was to be met.
     pub drawn: Watts,
+    /// What was drawn less while it held than when it was announced.
+    pub given_back: Energy,
     /// How often work was throttled further.
     pub throttled: u64,
     /// Work that gave way.
     pub stopped: u64,
+    /// All work that gave power back, and what it lost by that.
+    pub touched: BTreeMap<JobId, Touched>,
     /// Reserved work that gave way while weaker work went on that could have given way in its place.
     pub reserved_stopped: u64,
     /// The most that was drawn in each span of its course.
     pub course: Vec<Watts>,
+}
+
+/// Work that gave power back to a grid event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// The lowest power level that its chips went down to.
+    pub throttle: Throttle,
+    /// How often it was stopped.
+    pub stops: u32,
+    /// Chip-time that it lost while the event lasted: at the speed that was missing, or waiting; and what it had to do
+    /// again.
+    pub lost: ChipTime,
+}
+
+/// Work that runs slower than it could for an event, or waits for it to be over.
+#[derive(Clone, Copy, Debug)]
+struct Lacking {
+    event: usize,
+    since: Timestamp,
+    /// The share of its speed that is missing.
+    speed: Ppm,
+    chip_milli: u64,
 }
 
 impl GridOutcome {
@@ -99,6 +127,7 @@ pub(crate) fn add_cap(fleet: &mut Fleet, domain: DomainIx, meter: Meter, name: &
         watts,
         meter,
         kind: CapKind::Contract,
+        derating: Vec::new(),
     });
     LimitIx(fleet.caps.len() as u32 - 1)
 }
@@ -113,13 +142,16 @@ pub(crate) struct Grid<'a> {
     open: Vec<usize>,
     /// Reserved work that gave way to an event whose time has not come: when, and what it drew.
     reserved: Vec<(usize, Timestamp, Watts)>,
+    /// Work that lacks power for an event.
+    lacking: BTreeMap<JobId, Lacking>,
     /// Since when what is drawn is as it is.
     since: Timestamp,
 }
 
 impl<'a> Grid<'a> {
     pub fn new(events: &'a [GridEvent], start: Timestamp) -> Self {
-        Self { events, outcomes: Vec::new(), open: Vec::new(), reserved: Vec::new(), since: start }
+        let (outcomes, open, reserved) = (Vec::new(), Vec::new(), Vec::new());
+        Self { events, outcomes, open, reserved, lacking: BTreeMap::new(), since: start }
     }
 
     /// When an event is announced, has to be met, or is over next.
@@ -155,11 +187,8 @@ impl<'a> Grid<'a> {
                 Event::JobStopping { job, reason: StopReason::Curtailed, .. } => {
                     self.note_stop(now, *job, &course.state)
                 }
-                Event::JobThrottled { job, to } if !to.is_none() => {
-                    if let Some(event) = self.met_by(now, *job, &course.state) {
-                        self.outcomes[event].throttled += 1;
-                    }
-                }
+                Event::JobThrottled { job, to } => self.note_throttle(now, *job, *to, &course.state),
+                Event::JobPlaced { job, .. } => self.settle(now, *job),
                 Event::CurtailmentUnmet { least, curtailment: Some(curtailment), .. } => {
                     let outcome = &mut self.outcomes[curtailment.0 as usize];
                     outcome.least = outcome.least.or(Some((*least, now)));
@@ -169,6 +198,45 @@ impl<'a> Grid<'a> {
         }
         self.judge(now, &course.state);
         self.measure(now, &course.state);
+    }
+
+    /// An attempt has ended and has to do so much of its work again.
+    pub fn note_rework(&mut self, job: JobId, rework: Duration) {
+        let Some(Lacking { event, chip_milli, .. }) = self.lacking.get(&job).copied() else { return };
+        let touched = self.outcomes[event].touched.entry(job).or_default();
+        touched.lost.0 += i128::from(chip_milli) * i128::from(rework.as_millis());
+    }
+
+    /// What work lacks is as it was up to now, and it lacks nothing from now on.
+    pub fn settle(&mut self, now: Timestamp, job: JobId) {
+        let Some(Lacking { event, since, speed, chip_milli }) = self.lacking.remove(&job) else { return };
+        let span = (now.min(self.events[event].until) - since).max(Duration::ZERO);
+        let lost = i128::from(chip_milli) * i128::from(speed.done_in(span).as_millis());
+        self.outcomes[event].touched.entry(job).or_default().lost.0 += lost;
+    }
+
+    fn lack(&mut self, now: Timestamp, job: JobId, event: usize, speed: Ppm, state: &State) -> &mut Touched {
+        self.settle(now, job);
+        let chips = |work: &Work| match &work.phase {
+            Phase::Running { placement, .. } => placement.chip_milli(&work.spec),
+            _ => work.spec.chip_milli(),
+        };
+        let chip_milli = state.job(job).map_or(0, chips);
+        self.lacking.insert(job, Lacking { event, since: now, speed, chip_milli });
+        self.outcomes[event].touched.entry(job).or_default()
+    }
+
+    fn note_throttle(&mut self, now: Timestamp, job: JobId, to: Throttle, state: &State) {
+        let before = self.lacking.get(&job).map(|lacking| lacking.event);
+        let Some(event) = before.or_else(|| self.met_by(now, job, state)) else { return };
+        let missing = Ppm::ONE.parts() - state.throttled_speed(job).parts();
+        if missing == 0 {
+            return self.settle(now, job);
+        }
+        let touched = self.lack(now, job, event, Ppm::new(missing), state);
+        let is_further = to > touched.throttle;
+        touched.throttle = touched.throttle.max(to);
+        self.outcomes[event].throttled += u64::from(is_further);
     }
 
     /// The event to which work gives power back: the next under whose cap it draws; one that lasts already where none is to
@@ -184,6 +252,7 @@ impl<'a> Grid<'a> {
         let Some(event) = self.met_by(now, job, state) else { return };
         let draw = state.drawn_by(job, self.events[event].cap);
         self.outcomes[event].stopped += 1;
+        self.lack(now, job, event, Ppm::ONE, state).stops += 1;
         if state.job(job).is_some_and(|work| work.spec.tier == Tier::Reserved) {
             self.reserved.push((event, now, draw));
         }
@@ -207,6 +276,8 @@ impl<'a> Grid<'a> {
 
     /// What the run found.
     pub fn finish(mut self, end: Timestamp, state: &State) -> Vec<GridOutcome> {
+        let lacking: Vec<JobId> = self.lacking.keys().copied().collect();
+        lacking.into_iter().for_each(|job| self.settle(end, job));
         self.measure(end, state);
         self.outcomes
     }
@@ -221,6 +292,7 @@ impl<'a> Grid<'a> {
             let due = now.min(event.until) - since.max(event.at);
             if due > Duration::ZERO {
                 outcome.drawn = outcome.drawn.max(load);
+                outcome.given_back += (outcome.before - load).max(Watts::ZERO).over(due);
             }
             if load <= outcome.goal() {
                 outcome.met = outcome.met.or(Some(since.max(event.announced)));

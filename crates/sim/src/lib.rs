@@ -5,6 +5,7 @@ mod course;
 mod dependencies;
 pub mod failures;
 mod grid;
+mod meters;
 mod occupants;
 mod picture;
 mod progress;
@@ -16,7 +17,8 @@ mod storage;
 
 pub use ahead::{Ahead, Awaiting, JobAhead, look_ahead, starts_ahead, with_cap};
 pub use course::Repairs;
-pub use grid::{Cut, GridEvent, GridOutcome};
+pub use grid::{Cut, GridEvent, GridOutcome, Touched};
+pub use meters::{FeedLoss, Meter, Reading, SPAN as METER_SPAN};
 pub use picture::Snapshot;
 pub use progress::Spent;
 pub use results::{report_data, summary, write_jobs, write_timeline};

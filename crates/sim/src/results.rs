@@ -3,16 +3,17 @@
 use std::io::Write;
 
 use offtake_engine::{ChipTime, JobId, LimitIx};
-use offtake_fleet::{CapTarget, Meter, SiteIx};
+use offtake_fleet::{CapTarget, Meter as Place, SiteIx};
 use offtake_signals::ExchangeRate;
-use offtake_units::{Currency, Duration, Money, Timestamp};
+use offtake_units::{Currency, Duration, Money, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Job, Tier, human};
 
 use crate::failures::{IntervalAdvice, gain};
-use crate::grid::{GridEvent, GridOutcome};
+use crate::grid::{GridEvent, GridOutcome, Touched};
+use crate::meters::{Meter, Reading, SPAN as METER_SPAN};
 use crate::report::{
-    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, GridCourse, GridLine, GridSummary, PolicyReport,
-    PolicySummary, PriceLine, RepairLine, ReportData, ScenarioFacts, Source, Stats, Timeline, WaitBucket,
+    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, GridCourse, GridLine, GridSummary, MeterLimit, MeterLine, PolicyReport,
+    PolicySummary, PriceLine, RepairLine, ReportData, ScenarioFacts, Source, Stats, Timeline, TouchedLine, WaitBucket,
 };
 use crate::run::{Outcome, Sample, Setup, SignalValue, is_running};
 use crate::scenario::Scenario;
@@ -232,6 +233,8 @@ fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
         breach_s: came.over.as_secs_f64(),
         throttled: came.throttled,
         stopped: came.stopped,
+        lost_chip_hours: round(came.touched.values().map(|touched| touched.lost.as_chip_hours()).sum(), 1),
+        given_back_mwh: round(came.given_back.as_mwh(), 3),
         reserved_paused: came.reserved_stopped,
     });
     GridSummary {
@@ -258,8 +261,84 @@ fn grid_courses(setup: &Setup, outcome: &Outcome) -> Vec<GridCourse> {
         line,
         span_s: setup.grid_events[line].span().as_secs_f64(),
         mw: outcome.grid[line].course.iter().map(|drawn| round(drawn.as_mw(), 4)).collect(),
+        touched: touched_lines(setup, &outcome.grid[line]),
+        touched_count: outcome.grid[line].touched.len() as u64,
     };
     largest.into_iter().map(course).collect()
+}
+
+/// Those that lost most to a grid event.
+fn touched_lines(setup: &Setup, came: &GridOutcome) -> Vec<TouchedLine> {
+    const MOST_SHOWN: usize = 100;
+    let mut touched: Vec<(&JobId, &Touched)> = came.touched.iter().collect();
+    touched.sort_by_key(|(job, touched)| (std::cmp::Reverse(touched.lost.0), **job));
+    let line = |(job, touched): (&JobId, &Touched)| {
+        let levels = |spec: &Job| {
+            let named = spec.gangs.iter().flat_map(|gang| &gang.accelerators);
+            let kinds = named.filter_map(|name| setup.fleet.accelerators.iter().find(|kind| kind.name == *name));
+            kinds.chain(&setup.fleet.accelerators).find_map(|kind| touched.throttle.of(&kind.power_levels))
+        };
+        let level = |spec: &Job| levels(spec).map(|level| level.name.clone());
+        let lost_chip_hours = round(touched.lost.as_chip_hours(), 2);
+        match setup.jobs.get(job.0 as usize) {
+            Some(spec) => TouchedLine {
+                name: format!("{} {}", spec.name, job.0),
+                tenant: spec.tenant.clone(),
+                tier: tier_name(spec.tier),
+                chips: spec.chip_milli() as f64 / 1000.0,
+                level: level(spec),
+                stops: touched.stops,
+                lost_chip_hours,
+            },
+            None => TouchedLine {
+                name: format!("replica {}", job.0 - JobId::REPLICAS),
+                level: touched.throttle.of(&setup.fleet.accelerators[0].power_levels).map(|level| level.name.clone()),
+                stops: touched.stops,
+                lost_chip_hours,
+                ..TouchedLine::default()
+            },
+        }
+    };
+    touched.into_iter().take(MOST_SHOWN).map(line).collect()
+}
+
+/// What the meters showed, in megawatts, and over circuits in kVA.
+fn meter_lines(setup: &Setup, outcome: &Outcome) -> Vec<MeterLine> {
+    let fleet = &setup.fleet;
+    let line = |(meter, reading): (&Meter, &Reading)| {
+        let circuit = match meter.of {
+            CapTarget::Circuit(circuit) | CapTarget::CircuitWithout { circuit, .. } => Some(circuit),
+            CapTarget::Domain(_) => None,
+        };
+        let factor = circuit.map_or(1.0, |circuit| fleet.circuits[circuit.ix()].power_factor.as_f64());
+        let (unit, per) = if circuit.is_some() { ("kVA", 1e3 * factor) } else { ("MW", 1e6) };
+        let scaled = |watts: &Watts| round(watts.get() as f64 / per, 3);
+        let rating = circuit.map(|circuit| {
+            let circuit = &fleet.circuits[circuit.ix()];
+            let watts = circuit.rating.continuous_watts(circuit.power_factor, circuit.continuous_load_factor);
+            MeterLimit { name: "rating for continuous load".to_owned(), allowed: vec![scaled(&watts)] }
+        });
+        let limits = meter.caps.iter().zip(&reading.allowed).map(|(cap, allowed)| {
+            let is_fixed = allowed.windows(2).all(|pair| pair[0] == pair[1]);
+            let shown = if is_fixed { &allowed[..allowed.len().min(1)] } else { &allowed[..] };
+            MeterLimit { name: fleet.caps[cap.ix()].name.clone(), allowed: shown.iter().map(scaled).collect() }
+        });
+        let seconds = |at: Timestamp| (at - setup.start).as_secs_f64();
+        let losses = setup.feed_losses.iter().filter(|loss| Some(loss.circuit) == circuit);
+        MeterLine {
+            name: match (meter.of, meter.place) {
+                (CapTarget::Domain(domain), Place::Facility) => format!("{}, at the grid connection", fleet.path(domain)),
+                (CapTarget::Domain(domain), Place::It) => format!("{}, at the servers", fleet.path(domain)),
+                _ => circuit.map_or_else(String::new, |circuit| format!("circuit {}", fleet.circuits[circuit.ix()].name)),
+            },
+            unit,
+            span_s: METER_SPAN.as_secs_f64(),
+            drawn: reading.drawn.iter().map(scaled).collect(),
+            limits: limits.chain(rating).collect(),
+            out_s: losses.map(|loss| (seconds(loss.at), seconds(loss.until))).collect(),
+        }
+    };
+    setup.meters.iter().zip(&outcome.readings).map(line).collect()
 }
 
 fn in_usd(money: Money, rates: &[ExchangeRate]) -> f64 {
@@ -360,7 +439,7 @@ fn timeline(scenario: &Scenario, outcome: &Outcome) -> Timeline {
         CapTarget::Domain(domain) if domain.ix() < setup.fleet.sites.len() => Some(CapLine {
             name: cap.name.clone(),
             mw: round(cap.watts.as_mw(), 3),
-            meter: if cap.meter == Meter::It { "it" } else { "facility" }.to_owned(),
+            meter: if cap.meter == Place::It { "it" } else { "facility" }.to_owned(),
             changes: cap_changes(setup, outcome, ix),
         }),
         _ => None,
@@ -442,6 +521,7 @@ pub fn report_data(
         summary: summary.clone(),
         timeline: timeline(scenario, outcome),
         grid: grid_courses(&scenario.setup, outcome),
+        meters: meter_lines(&scenario.setup, outcome),
         waits: wait_buckets(scenario, outcome),
         picture: outcome.busiest.picture(&setup.fleet, setup.start),
     });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{ChipTime, Event, Fact, JobId, Phase, Policy, ReservationId, ServiceId, State};
+use offtake_engine::{ChipTime, Event, Fact, JobId, LimitIx, Phase, Policy, ReservationId, ServiceId, State};
 use offtake_fleet::Fleet;
 use offtake_units::{CarbonIntensity, Duration, Ppm, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Reservation, Service};
@@ -12,6 +12,7 @@ use crate::course::{Costs, Course, Repairs};
 use crate::dependencies::{Dependencies, Fate, Milestone, Standing};
 use crate::failures::{FailureCounts, FailureModel, Process};
 use crate::grid::{Grid, GridEvent, GridOutcome};
+use crate::meters::{FeedLoss, Meter, Meters, Reading};
 use crate::picture::Snapshot;
 use crate::progress::Spent;
 
@@ -31,6 +32,10 @@ pub struct Setup {
     pub reservations: Vec<Arc<Reservation>>,
     /// When caps allow less, in the order in which that is announced.
     pub grid_events: Vec<GridEvent>,
+    /// Circuits that are out for a time.
+    pub feed_losses: Vec<FeedLoss>,
+    /// What is metered as time goes on.
+    pub meters: Vec<Meter>,
     /// The first instant.
     pub start: Timestamp,
     /// How long the run lasts; none until all jobs with an end have ended.
@@ -61,6 +66,8 @@ pub enum SignalValue {
     Price(PricePerMwh),
     /// Carbon intensity.
     Carbon(CarbonIntensity),
+    /// Wet-bulb temperature of a site, in thousandths of a degree Celsius.
+    WetBulb(i32),
 }
 
 /// What became of a job.
@@ -134,6 +141,8 @@ pub struct Outcome {
     pub repairs: Repairs,
     /// What came of the grid events that were announced.
     pub grid: Vec<GridOutcome>,
+    /// What the meters showed.
+    pub readings: Vec<Reading>,
     /// Time that each pass took, in nanoseconds, as the clock that was handed in tells; of the order of passes.
     pub pass_ns: Vec<u32>,
 }
@@ -184,6 +193,7 @@ struct Run<'a> {
     failures: Option<Process<'a>>,
     dependencies: Dependencies,
     grid: Grid<'a>,
+    meters: Meters<'a>,
     /// Someone was released at this instant: it is to be tried yet.
     again: bool,
     next_job: usize,
@@ -207,6 +217,7 @@ impl<'a> Run<'a> {
             failures: setup.failures.as_ref().map(|model| Process::new(model, &setup.fleet, setup.start)),
             dependencies: Dependencies::of(&setup.jobs),
             grid: Grid::new(&setup.grid_events, setup.start),
+            meters: Meters::new(&setup.meters, &setup.feed_losses, setup.start),
             again: false,
             next_job: 0,
             next_signal: 0,
@@ -228,6 +239,7 @@ impl<'a> Run<'a> {
                 failures: FailureCounts::default(),
                 repairs: Repairs::default(),
                 grid: Vec::new(),
+                readings: Vec::new(),
                 pass_ns: Vec::new(),
             },
         }
@@ -253,7 +265,7 @@ impl<'a> Run<'a> {
         let failures = self.failures.as_ref();
         let work = [arrival, self.course.next()].into_iter().flatten().min();
         // Whoever gave way comes back when an event is over.
-        let work = [work, self.grid.next()].into_iter().flatten().min();
+        let work = [work, self.grid.next(), self.meters.next()].into_iter().flatten().min();
         let limit = self.setup.horizon.map(|horizon| self.setup.start + horizon);
         // Failures go on for ever; without a horizon they count as long as there is work, or one of them is not over.
         let counts = |failures: &&Process<'_>| limit.is_some() || work.is_some() || failures.is_open();
@@ -280,9 +292,11 @@ impl<'a> Run<'a> {
 
     /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.
     fn happen(&mut self, now: Timestamp) {
+        self.meters.read(now, &self.course.state);
         self.grid.happen(now, &mut self.course);
         while let Some(job) = self.course.end_next(now) {
             self.outcome.jobs[job.0 as usize].finished = Some(now);
+            self.grid.settle(now, job);
             self.passed(now, job.0 as usize, Milestone::Succeeded);
         }
         while self.course.leave_next(now).is_some() {}
@@ -338,16 +352,25 @@ impl<'a> Run<'a> {
     fn hour(&mut self, now: Timestamp) {
         while let Some(signal) = self.setup.signals.get(self.next_signal).filter(|signal| signal.at <= now) {
             let zone = signal.zone.clone();
-            let event = match signal.value {
-                SignalValue::Price(price) => Event::PricePublished { zone, price },
-                SignalValue::Carbon(intensity) => Event::CarbonPublished { zone, intensity },
-            };
-            self.course.tell(now, event);
+            match signal.value {
+                SignalValue::Price(price) => self.course.tell(now, Event::PricePublished { zone, price }),
+                SignalValue::Carbon(intensity) => self.course.tell(now, Event::CarbonPublished { zone, intensity }),
+                SignalValue::WetBulb(temperature) => self.derate(now, &zone, temperature),
+            }
             self.next_signal += 1;
         }
         for (index, service) in self.setup.services.iter().enumerate() {
             let Some(replicas) = service.demand_at(now) else { continue };
             self.course.tell(now, Event::ServiceScaled { service: ServiceId(index as u64), replicas });
+        }
+    }
+
+    /// Caps of a site allow what its weather leaves of them.
+    fn derate(&mut self, now: Timestamp, site: &str, wet_bulb_mc: i32) {
+        let fleet = Arc::clone(&self.setup.fleet);
+        let caps = fleet.caps.iter().zip((0..).map(LimitIx)).filter(|(cap, _)| !cap.derating.is_empty());
+        for (cap, limit) in caps.filter(|(cap, _)| fleet.site_of(cap.target).is_some_and(|of| of.name == site)) {
+            self.course.tell(now, Event::CapSet { cap: limit, watts: cap.at_wet_bulb(wet_bulb_mc) });
         }
     }
 
@@ -382,11 +405,11 @@ impl<'a> Run<'a> {
                 _ => {}
             }
         }
+        self.note_closed(true);
         self.grid.heed(now, &self.course);
         let waited = self.course.state.queue().jobs();
         passed.into_iter().for_each(|(job, milestone)| self.passed(now, job, milestone));
         self.again = self.course.state.queue().jobs() > waited;
-        self.note_closed(true);
         let (_, facility) = self.course.draw();
         self.outcome.peak = self.outcome.peak.max(facility);
         if now >= self.next_sample {
@@ -403,6 +426,7 @@ impl<'a> Run<'a> {
     /// Takes note of attempts that have ended; those whose job has not ended were stopped, or time is over.
     fn note_closed(&mut self, stopped: bool) {
         for (job, ended) in self.course.closed.drain(..) {
+            self.grid.note_rework(job, Duration::from_millis(ended.rework));
             let Some(record) = self.outcome.jobs.get_mut(job.0 as usize) else { continue };
             record.useful += Duration::from_millis(ended.useful);
             record.restarts += u32::from(stopped && record.finished.is_none());
@@ -449,6 +473,7 @@ impl<'a> Run<'a> {
         self.outcome.spent = self.course.spent;
         self.outcome.repairs = self.course.repairs;
         self.outcome.grid = self.grid.finish(end, &self.course.state);
+        self.outcome.readings = self.meters.finish(end, &self.course.state);
         self.outcome.tenants = self.course.tenants;
         self.outcome.state = self.course.state;
         self.outcome.state.advance(end);

@@ -27,6 +27,14 @@ impl State {
         &self.unthrottled
     }
 
+    /// The share of its speed that the power level of a job's chips leaves it; all of one that does not run.
+    pub fn throttled_speed(&self, job: JobId) -> Ppm {
+        match self.jobs.get(&job).map(|work| &work.phase) {
+            Some(Phase::Running { placement, .. }) => placement.throttled_speed(self.fleet()),
+            _ => Ppm::ONE,
+        }
+    }
+
     pub(super) fn set_throttles(&mut self, node: NodeIx, able: bool) {
         if able {
             self.unthrottled.remove(&node);

@@ -11,7 +11,7 @@ use crate::file::paths::{is_pattern, matches, resolve};
 use crate::file::suggest::did_you_mean;
 use crate::file::syntax::{self, Named, in_order};
 use crate::file::values::{MAX_WATTS, Values, check_name};
-use crate::{Cap, CapKind, CapTarget, Circuit, CircuitIx, DomainIx, Feed, Fleet, Meter};
+use crate::{Cap, CapKind, CapTarget, Circuit, CircuitIx, Derating, DomainIx, Feed, Fleet, Meter};
 
 /// NEC 210.20: continuous load at most 80 % of a rating, unless the circuit is rated for all of it.
 const CONTINUOUS_LOAD_FACTOR: Ppm = Ppm::new(800_000);
@@ -35,6 +35,7 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
         check_name(name)?;
         let (watts, span) = limit(name, entry, values)?;
         let targets = targets(fleet, name, entry)?;
+        let derating = derating(entry, values)?;
         for target in targets.list {
             let suffix = match target {
                 _ if !targets.by_pattern => String::new(),
@@ -44,7 +45,8 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
                 }
             };
             let name = format!("{}{suffix}", name.get_ref());
-            caps.push(Cap { name, target, watts, meter: entry.meter, kind: entry.kind }, span.clone())?;
+            let derating = derating.clone();
+            caps.push(Cap { name, target, watts, meter: entry.meter, kind: entry.kind, derating }, span.clone())?;
         }
     }
     fleet.caps = caps.list;
@@ -56,7 +58,14 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
 fn ratings(fleet: &Fleet, ix: CircuitIx) -> Vec<Cap> {
     let circuit = &fleet.circuits[ix.ix()];
     let watts = circuit.rating.continuous_watts(circuit.power_factor, circuit.continuous_load_factor);
-    let cap = |name, target| Cap { name, target, watts, meter: Meter::It, kind: CapKind::Breaker };
+    let rated = |name, target| Cap {
+        name,
+        target,
+        watts,
+        meter: Meter::It,
+        kind: CapKind::Breaker,
+        derating: Vec::new(),
+    };
     let stands_in = |(place, other): (usize, &Circuit)| {
         let is_of_group = place != ix.ix() && circuit.redundancy_group.is_some();
         (is_of_group && other.redundancy_group == circuit.redundancy_group)
@@ -64,11 +73,11 @@ fn ratings(fleet: &Fleet, ix: CircuitIx) -> Vec<Cap> {
             .filter(|other| circuit.feeds.iter().any(|feed| other.share_of(feed.domain) > 0))
             .map(|other| {
                 let target = CapTarget::CircuitWithout { circuit: ix, lost: CircuitIx(place as u32) };
-                cap(format!("{} for {}", circuit.name, other.name), target)
+                rated(format!("{} for {}", circuit.name, other.name), target)
             })
     };
     let caps: Vec<Cap> = fleet.circuits.iter().enumerate().filter_map(stands_in).collect();
-    if caps.is_empty() { vec![cap(format!("{} rating", circuit.name), CapTarget::Circuit(ix))] } else { caps }
+    if caps.is_empty() { vec![rated(format!("{} rating", circuit.name), CapTarget::Circuit(ix))] } else { caps }
 }
 
 /// Caps so far, with the place of each one's limit in the file.
@@ -191,6 +200,28 @@ fn limit(name: &Spanned<String>, entry: &syntax::Cap, values: &Values) -> Checke
     }
 }
 
+/// How a cap falls as it gets hot.
+fn derating(entry: &syntax::Cap, values: &Values) -> Checked<Vec<Derating>> {
+    let mut points: Vec<Derating> = Vec::with_capacity(entry.derating.len());
+    for point in &entry.derating {
+        let wet_bulb = values.real(&point.wet_bulb_c, -60.0..=60.0, "a wet-bulb temperature in degrees Celsius")?;
+        let next = Derating {
+            wet_bulb_mc: (wet_bulb * 1000.0).round() as i32,
+            share: values.share(&point.share, "a share of the cap")?,
+        };
+        if let Some(last) = points.last() {
+            if next.wet_bulb_mc <= last.wet_bulb_mc {
+                return Err(at(&point.wet_bulb_c, "is no warmer than the point before it: write the coolest first"));
+            }
+            if next.share > last.share {
+                return Err(at(&point.share, "heat leaves no more of a cap: the point before it leaves less"));
+            }
+        }
+        points.push(next);
+    }
+    Ok(points)
+}
+
 struct Targets {
     list: Vec<CapTarget>,
     /// Set where the target was written as a pattern, so that each match is named.
@@ -234,10 +265,12 @@ fn check_idle(fleet: &Fleet, spans: &[std::ops::Range<usize>]) -> Checked<()> {
     let tallies = Tallies::of(fleet);
     for (cap, span) in fleet.caps.iter().zip(spans) {
         let idle = tallies.against(fleet, cap).idle;
-        if cap.watts < idle {
+        let least = cap.at_wet_bulb(i32::MAX);
+        if least < idle {
+            let heat = if least < cap.watts { " in heat" } else { "" };
             let message = format!(
-                "cap `{}` of {} can never be kept: its nodes draw {idle} idle; raise it or feed fewer nodes",
-                cap.name, cap.watts
+                "cap `{}` of {least}{heat} can never be kept: its nodes draw {idle} idle; raise it or feed fewer nodes",
+                cap.name
             );
             return Err(Fault::Here(span.clone(), message));
         }

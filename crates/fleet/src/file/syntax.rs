@@ -168,6 +168,15 @@ pub(super) struct Cap {
     pub megawatts: Option<Spanned<Number>>,
     pub meter: Meter,
     pub kind: CapKind,
+    #[serde(default)]
+    pub derating: Vec<Derating>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Derating {
+    pub wet_bulb_c: Spanned<Number>,
+    pub share: Spanned<Number>,
 }
 
 /// A number, or the parameter that holds it.

@@ -46,6 +46,25 @@ function eventPanel(course, line, width) {
   return picture;
 }
 
+// Who gave power back, how, and what that cost.
+function gaveWay(lines) {
+  const sum = (of) => lines.reduce((all, l) => all + of(l), 0);
+  const [throttled, stopped] = [sum((l) => l.throttled), sum((l) => l.stopped)];
+  const ways = [throttled ? plural(throttled, 'time') + ' work was throttled' : '', stopped ? plural(stopped, 'attempt') + (stopped === 1 ? ' was' : ' were') + ' stopped' : ''].filter(Boolean);
+  if (!ways.length) return 'Nobody had to give power back.';
+  const [mwh, lost] = [sum((l) => l.given_back_mwh), sum((l) => l.lost_chip_hours)];
+  const price = mwh ? ': ' + number(lost / mwh, digitsFor(lost / mwh)) + ' for each megawatt-hour' : '';
+  return capital(ways.join(', ')) + '. ' + number(mwh, digitsFor(mwh)) + THIN + 'MWh were given back for ' + number(lost, 0) + ' chip-hours' + price + '.';
+}
+
+// Those that lost most to an event.
+function touchedTable(course, line) {
+  const columns = ['work', 'tenant', 'tier', 'chips', 'power level', 'stopped', 'chip-hours lost'];
+  const rows = () => course.touched.map((t) => [t.name, t.tenant, t.tier, t.chips ? number(t.chips, 0) : '', t.level || 'full', t.stops ? number(t.stops) : '', number(t.lost_chip_hours, digitsFor(t.lost_chip_hours))]);
+  const more = course.touched_count > course.touched.length ? ', those that lost most of ' + number(course.touched_count) : '';
+  return tableBehind(line.name + ': who gave power back' + more, () => table(columns, rows(), 'Work that gave power back to ' + line.name));
+}
+
 function drawGrid() {
   if (!focus || !focus.summary.grid || !focus.summary.grid.events) return;
   const body = byId('time-body');
@@ -57,12 +76,12 @@ function drawGrid() {
     const lead = [
       grid.held_to_end === grid.feasible && grid.feasible ? 'Each was held to its end.' : '',
       grid.declared_infeasible ? plural(grid.declared_infeasible, 'event') + ' asked for less than idle nodes draw; it was said at once what can be had.' : '',
-      plural(grid.lines.reduce((sum, l) => sum + l.stopped, 0), 'attempt') + ' gave way.',
+      gaveWay(grid.lines),
     ].filter(Boolean).join(' ');
     const outcome = (l) => (isNumber(l.achievable_mw) ? 'at best ' + gridPower(l.achievable_mw) : l.breach_s ? 'over for ' + duration(l.breach_s) : isNumber(l.met_after_s) ? 'met' : 'not met');
     const rows = () => grid.lines.map((l) => [l.name, moment(l.at_s), duration(l.at_s - l.announced_s), duration(l.hold_s), gridPower(l.before_mw), gridPower(l.target_mw), gridPower(l.response_mw),
-      outcome(l), number(l.stopped)]);
-    const columns = ['event', 'from', 'notice', 'for', 'drawn before', 'allowed', 'drawn then', 'outcome', 'gave way'];
+      outcome(l), number(l.throttled), number(l.stopped), number(l.given_back_mwh, digitsFor(l.given_back_mwh)), number(l.lost_chip_hours, 0)]);
+    const columns = ['event', 'from', 'notice', 'for', 'drawn before', 'allowed', 'drawn then', 'outcome', 'throttled', 'stopped', 'MWh given back', 'chip-hours lost'];
     const pictures = html('div', { class: 'multiples' });
     const cells = chosen.policy.grid.map((course) => {
       const line = grid.lines[course.line];
@@ -73,7 +92,8 @@ function drawGrid() {
       return { course, line, place };
     });
     const which = cells.length < grid.lines.length ? 'The ' + plural(cells.length, 'event') + ' that asked for most, each from its announcement on; shaded is its notice.' : 'From the announcement on; shaded is the notice.';
-    hold.replaceChildren(html('h3', {}, gridTitle(grid)), html('p', { class: 'lead' }, lead), html('p', { class: 'note' }, which), pictures, tableBehind('Each event', () => table(columns, rows(), 'Grid events under ' + name)));
+    const touched = cells.filter((cell) => cell.course.touched.length).map((cell) => touchedTable(cell.course, cell.line));
+    hold.replaceChildren(html('h3', {}, gridTitle(grid)), html('p', { class: 'lead' }, lead), html('p', { class: 'note' }, which), pictures, tableBehind('Each event', () => table(columns, rows(), 'Grid events under ' + name)), ...touched);
     onWidth(pictures, () => {
       for (const { course, line, place } of cells) place.replaceChildren(eventPanel(course, line, Math.floor(place.clientWidth)));
     });

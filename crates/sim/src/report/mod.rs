@@ -97,6 +97,8 @@ pub struct PolicyReport {
     pub timeline: Timeline,
     /// The course of those grid events that asked for most.
     pub grid: Vec<GridCourse>,
+    /// What was drawn minute by minute; empty where nobody watched.
+    pub meters: Vec<MeterLine>,
     /// Waiting time by size of gang, smallest first; the same labels in every policy.
     pub waits: Vec<WaitBucket>,
     /// The fleet at the moment of most use.
@@ -232,7 +234,11 @@ pub struct GridLine {
     pub throttled: u64,
     /// Attempts that gave way.
     pub stopped: u64,
-    /// Of these, reserved ones while weaker work went on that could have given way in their place.
+    /// Chip-hours that work lost by being throttled or stopped, while it held and what had to be done again.
+    pub lost_chip_hours: f64,
+    /// What was drawn less while it held than when it was announced.
+    pub given_back_mwh: f64,
+    /// Of the attempts that gave way, reserved ones while weaker work went on that could have given way in their place.
     pub reserved_paused: u64,
 }
 
@@ -245,6 +251,56 @@ pub struct GridCourse {
     pub span_s: f64,
     /// The most that was drawn in each span.
     pub mw: Vec<f64>,
+    /// Work that gave power back, what lost most first, as far as a page shows it.
+    pub touched: Vec<TouchedLine>,
+    /// How much work did.
+    pub touched_count: u64,
+}
+
+/// Work that gave power back to a grid event.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct TouchedLine {
+    /// Its name, or its service's.
+    pub name: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// Its tier.
+    pub tier: &'static str,
+    /// Its chips.
+    pub chips: f64,
+    /// The lowest power level of its chips; none where they were not throttled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// How often it was stopped.
+    pub stops: u32,
+    /// What it lost.
+    pub lost_chip_hours: f64,
+}
+
+/// What a meter showed, span by span.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct MeterLine {
+    /// What is metered.
+    pub name: String,
+    /// `MW` or `kVA`.
+    pub unit: &'static str,
+    /// How long a span is.
+    pub span_s: f64,
+    /// The most that was drawn in each span.
+    pub drawn: Vec<f64>,
+    /// What may be drawn, each with what it is called.
+    pub limits: Vec<MeterLimit>,
+    /// When it was out, in seconds from the start.
+    pub out_s: Vec<(f64, f64)>,
+}
+
+/// A limit beside a meter.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct MeterLimit {
+    /// Its name.
+    pub name: String,
+    /// What it allowed in each span; one value where that never changed.
+    pub allowed: Vec<f64>,
 }
 
 /// How jobs that lost nodes went on: those with spares at once, the others when their turn and room came again.
@@ -437,11 +493,12 @@ fn is_false(value: &bool) -> bool {
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// Joined into one script, in this order: each part uses those before it.
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 11] = [
     include_str!("base.js"),
     include_str!("answer.js"),
     include_str!("timeline.js"),
     include_str!("grid.js"),
+    include_str!("meters.js"),
     include_str!("goodput.js"),
     include_str!("waits.js"),
     include_str!("policies.js"),

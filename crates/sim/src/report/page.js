@@ -27,6 +27,7 @@ themeButton();
 drawAnswer();
 drawTimeline();
 drawGrid();
+drawMeters();
 drawGoodput();
 drawWaits();
 drawPolicies();

@@ -39,6 +39,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) grid_programmes: Vec<ProgrammeFile>,
     #[serde(default)]
+    pub(super) feed_losses: Vec<FeedLossFile>,
+    #[serde(default)]
     pub(super) sources: Vec<SourceFile>,
 }
 
@@ -58,6 +60,17 @@ pub(super) struct GridEventFile {
     pub(super) megawatts: Option<f64>,
     pub(super) kilowatts: Option<f64>,
     pub(super) watts: Option<f64>,
+}
+
+/// A circuit that is out for a time.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FeedLossFile {
+    pub(super) circuit: String,
+    #[serde(with = "human::timestamp")]
+    pub(super) at: Timestamp,
+    #[serde(with = "human::duration")]
+    pub(super) hold: Duration,
 }
 
 /// Events of which each is drawn: one of the notices, one of the holds, one of the cuts.
@@ -116,6 +129,8 @@ pub(super) struct SignalsFile {
     pub(super) price_zones: Option<PathBuf>,
     pub(super) carbon: Option<PathBuf>,
     pub(super) carbon_zones: Option<PathBuf>,
+    /// Wet-bulb temperatures by site.
+    pub(super) weather: Option<PathBuf>,
     /// The instant of the series at which the run begins, where the two calendars differ.
     #[serde(default, with = "human::optional_timestamp")]
     pub(super) from: Option<Timestamp>,

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use offtake_engine::{LEAST_NOTICE, LimitIx};
-use offtake_fleet::{DomainIx, Fleet, Meter};
+use offtake_fleet::{CircuitIx, DomainIx, Fleet, Meter};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::rng::Rng;
 
-use super::file::{GridEventFile, ProgrammeFile};
+use super::file::{File, GridEventFile, ProgrammeFile};
 use super::{Reader, ScenarioError};
 use crate::grid::{Cut, GridEvent, add_cap};
+use crate::meters::{FeedLoss, stands_in};
 
 /// More than any site draws: a terawatt.
 const MOST_MEGAWATTS: f64 = 1e6;
@@ -43,6 +44,38 @@ impl Reader {
             asked.push(Asked::Programme(Programme::read(programme, cap).map_err(wrong)?));
         }
         Ok(asked)
+    }
+
+    /// Circuits that are out for a time.
+    pub(super) fn feed_losses(&self, file: &File, fleet: &Fleet) -> Result<Vec<FeedLoss>, ScenarioError> {
+        let mut losses: Vec<FeedLoss> = Vec::new();
+        for (place, loss) in file.feed_losses.iter().enumerate() {
+            let field = |key: &str| format!("feed_losses[{place}].{key}");
+            let names = fleet.circuits.iter().map(|circuit| circuit.name.as_str());
+            let Some(found) = names.clone().position(|name| name == loss.circuit) else {
+                let known = names.take(12).collect::<Vec<_>>().join(", ");
+                let known = if known.is_empty() { "a circuit of a fleet that has some".to_owned() } else { known };
+                return Err(self.value(&field("circuit"), &loss.circuit, known));
+            };
+            let circuit = CircuitIx(found as u32);
+            let others = (0..fleet.circuits.len() as u32).map(CircuitIx);
+            if !others.into_iter().any(|other| stands_in(fleet, other, circuit)) {
+                let fault = format!("is `{}`, and no other circuit stands in for it", loss.circuit);
+                let allowed = "a circuit of a redundancy group; nodes that lose all power are part of `[failures]`";
+                return Err(self.fault(&field("circuit"), fault, allowed));
+            }
+            let (at, until) = (loss.at, loss.at.saturating_add(loss.hold));
+            let group = &fleet.circuits[circuit.ix()].redundancy_group;
+            let meets = |other: &&FeedLoss| {
+                fleet.circuits[other.circuit.ix()].redundancy_group == *group && other.at < until && at < other.until
+            };
+            if losses.iter().any(|other| meets(&other)) {
+                let fault = "is while another circuit of its redundancy group is out";
+                return Err(self.fault(&field("at"), fault, "one circuit of a group at a time"));
+            }
+            losses.push(FeedLoss { circuit, at, until });
+        }
+        Ok(losses)
     }
 
     fn wrong(&self, table: &'static str, name: &str, key: &str, fault: &str, allowed: &str) -> ScenarioError {

@@ -14,6 +14,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use self::file::File;
+use crate::meters::put_up;
 use crate::run::Setup;
 use offtake_engine::{Policy, PolicyError};
 use offtake_signals::ExchangeRate;
@@ -112,6 +113,8 @@ pub struct Overrides {
     pub set: Vec<(String, String)>,
 }
 
+/// Runs of no longer than this are metered minute by minute.
+const MOST_METERED: Duration = Duration::from_secs(2 * 86_400);
 /// At most so many samples make a timeline.
 const SAMPLES: i64 = 576;
 /// Scenarios are written by people: a larger file is of another kind.
@@ -171,6 +174,11 @@ impl Reader {
             let wrong = |error: PolicyError| self.fault("policies", format!("names `{name}`"), error.message);
             policy.check_on(&fleet).map_err(wrong)?;
         }
+        let feed_losses = self.feed_losses(&file, &fleet)?;
+        // Minute by minute only what is short, and where power changes.
+        let is_watched = file.horizon.is_some_and(|horizon| horizon <= MOST_METERED)
+            && (!grid_events.is_empty() || !feed_losses.is_empty() || fleet.caps.iter().any(|cap| !cap.derating.is_empty()));
+        let meters = if is_watched { put_up(&mut fleet, &feed_losses) } else { Vec::new() };
         let fleet = Arc::new(fleet);
         let failures = self.failures(file.failures.as_ref(), &fleet, seed)?;
         let (workload, start) = self.workload(&file, &fleet, seed, &mut notes)?;
@@ -200,6 +208,8 @@ impl Reader {
                 services: services.into_iter().map(Arc::new).collect(),
                 reservations: file.reservations.into_iter().map(Arc::new).collect(),
                 grid_events,
+                feed_losses,
+                meters,
                 start,
                 horizon: file.horizon,
                 signals,

@@ -1,4 +1,4 @@
-//! The signals of a scenario: prices and carbon intensity laid over its hours, by the zones of its sites.
+//! The signals of a scenario: prices, carbon intensity and weather laid over its hours, by its sites and their zones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,6 +58,15 @@ impl Reader {
             (None, None) => BTreeMap::new(),
             _ => return Err(self.pair("carbon", "carbon_zones", file.carbon.is_some())),
         };
+        let weather = match &file.weather {
+            Some(weather) => offtake_signals::read_wet_bulb(&self.dir.join(weather))?,
+            None => BTreeMap::new(),
+        };
+        if let Some(other) = weather.keys().find(|name| fleet.sites.iter().all(|site| site.name != **name)) {
+            let known = fleet.sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>().join(", ");
+            let fault = format!("has a column `{other}`");
+            return Err(self.fault("signals.weather", fault, format!("columns named as sites of the fleet: {known}")));
+        }
         let from = file.from.unwrap_or(start);
         let price_zones: BTreeSet<&str> = fleet.sites.iter().filter_map(|site| site.price_zone.as_deref()).collect();
         let carbon_zones: BTreeSet<&str> = fleet.sites.iter().filter_map(|site| site.carbon_zone.as_deref()).collect();
@@ -65,6 +74,7 @@ impl Reader {
         let counted: Vec<_> = carbon_zones.into_iter().filter_map(|zone| Some((zone, carbon.get(zone)?))).collect();
         let ends = priced.iter().map(|(_, series)| series.micros.end());
         let ends = ends.chain(counted.iter().map(|(_, series)| series.mg_per_kwh.end()));
+        let ends = ends.chain(weather.values().map(offtake_signals::Series::end));
         let known = ends.max().map_or(Duration::ZERO, |end| end - from).min(LONGEST_DURATION);
         let hours = scenario.horizon.unwrap_or(known.max(span)).as_millis() / Duration::HOUR.as_millis() + 1;
         let mut signals = Vec::new();
@@ -78,6 +88,10 @@ impl Reader {
             }
             for (zone, intensity) in counted.iter().filter_map(|(zone, series)| Some((*zone, series.at(then)?))) {
                 signals.push(Signal { at, zone: zone.to_owned(), value: SignalValue::Carbon(intensity) });
+            }
+            for (site, temperature) in weather.iter().filter_map(|(site, series)| Some((site, series.at(then)?))) {
+                let value = SignalValue::WetBulb(i32::try_from(temperature).unwrap_or(i32::MAX));
+                signals.push(Signal { at, zone: site.clone(), value });
             }
         }
         let missing = |zone: &str, what: &str, has: &dyn Fn(Timestamp) -> bool| {

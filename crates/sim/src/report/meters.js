@@ -1,0 +1,87 @@
+// Meters: what was drawn minute by minute, against what could be.
+
+function metersTitle(meters, grid) {
+  const over = meters.filter((m) => m.limits.some((limit) => m.drawn.some((v, i) => v > limitAt(limit, i) + 1e-3)));
+  const over_s = grid ? grid.breach_seconds : 0;
+  if (over.length && over_s) return 'More was drawn than a limit allows on ' + plural(over.length, 'meter');
+  return 'Megawatts and kVA, minute by minute';
+}
+
+function limitAt(limit, i) {
+  return limit.allowed.length === 1 ? limit.allowed[0] : limit.allowed[Math.min(i, limit.allowed.length - 1)];
+}
+
+// The highest share of its tightest limit that a meter ever showed.
+function tightest(meter) {
+  let most = 0;
+  meter.drawn.forEach((v, i) => {
+    for (const limit of meter.limits) most = Math.max(most, v / (limitAt(limit, i) || 1));
+  });
+  return most;
+}
+
+function meterPanel(meter, grid, width) {
+  const [left, top, height, foot] = [46, 16, 150, 20];
+  const right = width - 8;
+  const end = meter.span_s * meter.drawn.length;
+  const limits = meter.limits.map((limit) => ({ ...limit, most: maxOf(limit.allowed) }));
+  const high = Math.max(maxOf(meter.drawn), ...limits.map((limit) => limit.most)) * 1.08;
+  const x = (t) => left + (t / (end || 1)) * (right - left);
+  const y = (v) => top + height - (v / (high || 1)) * height;
+  const picture = svg('svg', { viewBox: '0 0 ' + width + ' ' + (top + height + foot), width, height: top + height + foot, 'aria-hidden': 'true' });
+  for (const line of grid ? grid.lines : []) {
+    picture.append(svg('rect', { x: x(line.at_s), y: top, width: Math.max(0, x(line.at_s + line.hold_s) - x(line.at_s)), height, fill: 'var(--wash)' }));
+  }
+  for (const mark of niceMarks(0, high, 5)) {
+    picture.append(svg('line', { class: mark.v === 0 ? 'base' : 'grid', x1: left, x2: right, y1: y(mark.v), y2: y(mark.v) }));
+    picture.append(svg('text', { x: left - 6, y: y(mark.v) + 4, 'text-anchor': 'end' }, mark.text));
+  }
+  picture.append(svg('text', { x: left - 6, y: 9, 'text-anchor': 'end' }, meter.unit));
+  let textEnd = -Infinity;
+  for (const mark of timeMarks(0, end, Math.max(2, Math.floor(width / 90)), true)) {
+    picture.append(svg('line', { class: 'grid', x1: x(mark.t), x2: x(mark.t), y1: top, y2: top + height }));
+    const long = textWidth(mark.text);
+    const start = Math.min(Math.max(x(mark.t) - long / 2, left), width - long);
+    if (start > textEnd + 8) {
+      picture.append(svg('text', { x: start, y: top + height + 15 }, mark.text));
+      textEnd = start + long;
+    }
+  }
+  const times = meter.drawn.map((_, i) => i * meter.span_s);
+  for (const limit of limits) {
+    const values = meter.drawn.map((_, i) => limitAt(limit, i));
+    picture.append(svg('path', { class: 'line', d: stepPath(times, values, x, y, end), style: 'stroke: var(--limit); stroke-width: 1.4' }));
+  }
+  picture.append(svg('path', { class: 'line', d: stepPath(times, meter.drawn, x, y, end), style: 'stroke: var(--offtake)' }));
+  for (const [from, until] of meter.out_s) {
+    picture.append(svg('text', { class: 'halo', x: Math.min(x(from) + 4, right - textWidth('out')), y: y(0) - 6 }, 'out'));
+    picture.append(svg('line', { x1: x(from), x2: x(Math.min(until, end)), y1: y(0), y2: y(0), stroke: 'var(--limit)', 'stroke-width': 3 }));
+  }
+  const labels = limits.map((limit) => ({ text: limit.name, y: y(limitAt(limit, 0)) - 5 }));
+  for (const label of spread(labels, 13, top + 4, top + height - 4)) {
+    picture.append(svg('text', { class: 'limit halo', x: left + 4, y: label.at }, label.text));
+  }
+  return picture;
+}
+
+function drawMeters() {
+  if (!focus || !focus.meters.length) return;
+  const body = byId('time-body');
+  const hold = html('div', { class: 'panel' });
+  body.append(hold);
+  const draw = () => {
+    const { meters, summary } = chosen.policy;
+    const pictures = html('div', { class: 'multiples wide' });
+    const cells = meters.map((meter) => {
+      const place = html('div', {});
+      pictures.append(html('div', {}, html('h3', {}, meter.name, html('span', {}, 'at most ' + percent(100 * tightest(meter), 1) + ' of what it may carry')), place));
+      return { meter, place };
+    });
+    const shaded = summary.grid && summary.grid.events ? 'Shaded: grid events. ' : '';
+    hold.replaceChildren(html('h3', {}, metersTitle(meters, summary.grid)), html('p', { class: 'note' }, shaded + 'Each minute shows the most that was drawn in it, and each line above what was allowed.'), pictures);
+    onWidth(pictures, () => {
+      for (const { meter, place } of cells) place.replaceChildren(meterPanel(meter, summary.grid, Math.floor(place.clientWidth)));
+    });
+  };
+  chosen.watchers.push(draw);
+}
