@@ -2,12 +2,15 @@
 //! least is lost.
 //!
 //! Work gives power back on a ladder: it goes on at a lower power level of its chips, slower, level by level; or it is
-//! stopped. Weaker tiers give before stronger ones, whatever it costs. Within a tier work is first throttled, or stopped
-//! where it starts again, replicas above what their services need among it; then what would miss its deadline by that;
-//! then replicas that are needed are throttled, then stopped; then what is lost for good is stopped. Of what is alike
-//! those steps are taken that lose the least for the watts that they give back: chip-time while the power is lacking, what
-//! a stop does not save, and the time until it has started again. Who is stopped waits at its turn, and starts again once
-//! the cap leaves it power; who was throttled gets its power back before anybody starts, the strongest first.
+//! stopped. Spot work is throttled or stopped first, whatever that loses; then standard and then guaranteed work is
+//! throttled; then standard work is stopped; then reserved work is throttled, guaranteed stopped, and reserved last. So
+//! nobody is stopped while weaker work runs that could be. Work that would miss its deadline by being throttled is treated
+//! as if it were to be stopped; of what is stopped that goes first which starts again, replicas above what their services
+//! need among it, then what would miss its deadline, then replicas that are needed are throttled, then stopped, then what
+//! is lost for good is stopped. Of what is alike those steps are taken that lose the least for the watts that they give
+//! back: chip-time while the power is lacking, what a stop does not save, and the time until it has started again. Who is
+//! stopped waits at its turn, and starts again once the cap leaves it power; who was throttled gets its power back before
+//! anybody starts, the strongest first.
 //!
 //! Of a curtailment that is announced everybody learns in time: from then on what outlasts its beginning starts only within
 //! what it will leave, as if that were held for a job. Who has to be stopped is stopped as late as it can be: early enough
@@ -40,7 +43,7 @@ const UNKNOWN: Duration = Duration::HOUR;
 #[derive(Clone, Copy, Debug)]
 struct Giver {
     job: JobId,
-    rank: (Reverse<Tier>, Loses),
+    rank: (Turn, Loses),
     way: Way,
     /// What it loses by that, in milliseconds of a chip.
     loss: u64,
@@ -57,6 +60,33 @@ enum Way {
     Throttle(Throttle),
     /// It is stopped.
     Stop,
+}
+
+/// When it is the turn of work to give power back, the first first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Spot,
+    ThrottleStandard,
+    ThrottleGuaranteed,
+    Standard,
+    ThrottleReserved,
+    Guaranteed,
+    Reserved,
+}
+
+impl Turn {
+    fn of(tier: Tier, way: Way, loses: Loses) -> Self {
+        let only_slower = matches!(way, Way::Throttle(_)) && loses == Loses::Time;
+        match tier {
+            Tier::Spot => Self::Spot,
+            Tier::Standard if only_slower => Self::ThrottleStandard,
+            Tier::Standard => Self::Standard,
+            Tier::Guaranteed if only_slower => Self::ThrottleGuaranteed,
+            Tier::Guaranteed => Self::Guaranteed,
+            Tier::Reserved if only_slower => Self::ThrottleReserved,
+            Tier::Reserved => Self::Reserved,
+        }
+    }
 }
 
 /// From one way of a job, or from none, to another that gives more.
@@ -301,7 +331,7 @@ impl State {
                 stopping += gives;
                 continue;
             }
-            let tier = Reverse(work.spec.tier);
+            let rank = |way, loses| (Turn::of(work.spec.tier, way, loses), loses);
             let is_replica = work.spec.service.is_some();
             let is_needed = is_replica && !surplus.contains(&job);
             let chip_milli = self.shape(*shape).chip_milli();
@@ -319,7 +349,7 @@ impl State {
                 let loss = chip_time(chip_milli, lasts, lost);
                 let gives = gives - self.draw_under_at(cap, *shape, placement, to);
                 let way = Way::Throttle(to);
-                givers.push(Giver { job, rank: (tier, loses), way, loss, gives, saving: None });
+                givers.push(Giver { job, rank: rank(way, loses), way, loss, gives, saving: None });
             }
             let loses = match () {
                 () if is_needed => Loses::Service,
@@ -336,7 +366,7 @@ impl State {
             // Nobody needs what one of too many replicas would have served meanwhile.
             let lasts = if is_replica && !is_needed { Duration::ZERO } else { lasts };
             let loss = stops.saturating_add(chip_time(chip_milli, lasts, speed.parts()));
-            givers.push(Giver { job, rank: (tier, loses), way: Way::Stop, loss, gives, saving });
+            givers.push(Giver { job, rank: rank(Way::Stop, loses), way: Way::Stop, loss, gives, saving });
         }
         (givers, stopping)
     }

@@ -28,6 +28,13 @@ pub struct Meter {
     pub caps: Vec<LimitIx>,
 }
 
+impl Meter {
+    /// Whether a limit is an account that it reads, and allows anything.
+    pub fn has_account(&self, limit: LimitIx) -> bool {
+        self.drawn.iter().any(|(_, account)| *account == limit)
+    }
+}
+
 /// What a meter showed: per span, the most that was drawn, and what each cap allowed at its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {

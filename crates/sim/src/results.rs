@@ -434,7 +434,8 @@ fn timeline(scenario: &Scenario, outcome: &Outcome) -> Timeline {
     let setup = &scenario.setup;
     let samples = &outcome.samples;
     let chips = |milli: u64| round(milli as f64 / 1000.0, 1);
-    let caps = setup.fleet.caps.iter().zip((0..).map(LimitIx));
+    let is_account = |limit: &LimitIx| setup.meters.iter().any(|meter| meter.has_account(*limit));
+    let caps = setup.fleet.caps.iter().zip((0..).map(LimitIx)).filter(|(_, limit)| !is_account(limit));
     let fleet_caps = caps.filter_map(|(cap, ix)| match cap.target {
         CapTarget::Domain(domain) if domain.ix() < setup.fleet.sites.len() => Some(CapLine {
             name: cap.name.clone(),

@@ -76,7 +76,7 @@ fn work_goes_on_slower_and_gets_its_power_back() {
 }
 
 #[test]
-fn a_weaker_tier_is_stopped_before_a_stronger_one_is_throttled() {
+fn spot_work_is_stopped_before_stronger_work_is_throttled() {
     let mut engine = engine();
     let strong = engine.submit(of(Tier::Reserved, 4, 10_000));
     let weak = engine.submit(of(Tier::Spot, 4, 10_000));
@@ -90,6 +90,26 @@ fn a_weaker_tier_is_stopped_before_a_stronger_one_is_throttled() {
     engine.pass(120);
     leave(&mut engine, 16 * CHIP[2]);
     assert_eq!(throttle(&engine, strong), Some(2), "alone, it goes as far down as it takes");
+}
+
+#[test]
+fn stronger_work_is_throttled_before_weaker_work_is_stopped_and_reserved_work_last() {
+    let mut engine = engine();
+    let [standard, guaranteed, reserved] =
+        [Tier::Standard, Tier::Guaranteed, Tier::Reserved].map(|tier| engine.submit(of(tier, 4, 10_000)));
+    let all = |engine: &Engine| [standard, guaranteed, reserved].map(|job| throttle(engine, job));
+    engine.pass(0);
+    leave(&mut engine, 16 * (CHIP[2] + CHIP[0] + CHIP[0]));
+    assert_eq!(all(&engine), [Some(2), Some(0), Some(0)]);
+    leave(&mut engine, 16 * (CHIP[2] + CHIP[2] + CHIP[0]));
+    assert_eq!(all(&engine), [Some(2), Some(2), Some(0)]);
+    leave(&mut engine, 16 * (CHIP[2] + CHIP[0]));
+    assert_eq!(all(&engine), [None, Some(2), Some(0)]);
+    engine.pass(120);
+    leave(&mut engine, 16 * (CHIP[2] + CHIP[2]));
+    assert_eq!(all(&engine), [None, Some(2), Some(2)]);
+    leave(&mut engine, 16 * CHIP[2]);
+    assert_eq!(all(&engine), [None, None, Some(2)]);
 }
 
 #[test]
