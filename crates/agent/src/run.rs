@@ -249,7 +249,6 @@ async fn describe(
         attributes: found.attributes.clone(),
         isolation: isolation.isolation(),
         power_sources,
-        limits_power: false,
     }
 }
 

@@ -14,7 +14,7 @@ use clap::builder::RangedU64ValueParser;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use offtake_sim::report::{GridSummary, PolicySummary, render};
+use offtake_sim::report::{GridLine, GridSummary, PolicySummary, render};
 use offtake_sim::{Observer, Outcome, Overrides, Scenario};
 use serde::Serialize;
 
@@ -308,9 +308,11 @@ fn text(scenario: &Scenario, ran: &[Ran], summaries: &[PolicySummary]) -> String
 
 /// What came of the grid events.
 fn grid(grid: &GridSummary) -> String {
-    let stopped: u64 = grid.lines.iter().map(|line| line.stopped).sum();
+    let sum = |of: fn(&GridLine) -> u64| grid.lines.iter().map(of).sum::<u64>();
+    let (throttled, stopped) = (sum(|line| line.throttled), sum(|line| line.stopped));
     let met = match (grid.feasible, grid.met, grid.held_to_end) {
         (0, ..) => "none could be met".to_owned(),
+        (1, 1, 1) if grid.events == 1 => "met in time and to its end".to_owned(),
         (feasible, met, held) if met == feasible && held == met => {
             format!("all {} that could be met were, in time and to their end", grouped(feasible))
         }
@@ -322,7 +324,9 @@ fn grid(grid: &GridSummary) -> String {
         0 => String::new(),
         unmet => format!("; {} asked for less than idle nodes draw", grouped(unmet)),
     };
-    format!("\nGrid events: {met}{unmet}; {} attempts gave way.\n", grouped(stopped))
+    let slower = if throttled > 0 { format!("throttled {} times, ", grouped(throttled)) } else { String::new() };
+    let what = if grid.events == 1 { "Grid event" } else { "Grid events" };
+    format!("\n{what}: {met}{unmet}; {slower}{} attempts stopped.\n", grouped(stopped))
 }
 
 fn span(seconds: f64) -> String {

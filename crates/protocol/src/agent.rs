@@ -75,9 +75,6 @@ pub struct Order {
     /// A signal to send once to its workers: those with a higher number than the last one sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<NumberedSignal>,
-    /// The most that each of its chips may draw, in watts; none for as much as it can.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chip_watts: Option<u32>,
     /// What it is; left out once the agent has reported the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Arc<TaskSpec>>,
@@ -416,9 +413,6 @@ pub struct NodeDescription {
     pub isolation: Isolation,
     /// Where the agent measures power.
     pub power_sources: Vec<EnergySource>,
-    /// Whether the agent can keep the chips to a power limit.
-    #[serde(default)]
-    pub limits_power: bool,
 }
 
 /// What holds workers apart on a node.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use offtake_engine::{ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, Phase, Stage, State, StopReason, Throttle, Work};
+use offtake_engine::{
+    ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, Phase, Stage, State, StopReason, Throttle, Work,
+};
 use offtake_fleet::{Cap, CapKind, CapTarget, DomainIx, Fleet, Meter};
 use offtake_units::{Duration, Energy, Ppm, Timestamp, Watts};
 use offtake_workload::Tier;
@@ -75,6 +77,8 @@ pub struct GridOutcome {
     pub stopped: u64,
     /// All work that gave power back, and what it lost by that.
     pub touched: BTreeMap<JobId, Touched>,
+    /// What throttled work lost less, were its power levels a tenth faster, and what more, were they a tenth slower.
+    pub if_levels_are_off: (ChipTime, ChipTime),
     /// Reserved work that gave way while weaker work went on that could have given way in its place.
     pub reserved_stopped: u64,
     /// The most that was drawn in each span of its course.
@@ -190,8 +194,10 @@ impl<'a> Grid<'a> {
                 Event::JobThrottled { job, to } => self.note_throttle(now, *job, *to, &course.state),
                 Event::JobPlaced { job, .. } => self.settle(now, *job),
                 Event::CurtailmentUnmet { least, curtailment: Some(curtailment), .. } => {
-                    let outcome = &mut self.outcomes[curtailment.0 as usize];
-                    outcome.least = outcome.least.or(Some((*least, now)));
+                    // Curtailments by heat are none of these.
+                    if let Some(outcome) = self.outcomes.get_mut(curtailment.0 as usize) {
+                        outcome.least = outcome.least.or(Some((*least, now)));
+                    }
                 }
                 _ => {}
             }
@@ -211,8 +217,14 @@ impl<'a> Grid<'a> {
     pub fn settle(&mut self, now: Timestamp, job: JobId) {
         let Some(Lacking { event, since, speed, chip_milli }) = self.lacking.remove(&job) else { return };
         let span = (now.min(self.events[event].until) - since).max(Duration::ZERO);
-        let lost = i128::from(chip_milli) * i128::from(speed.done_in(span).as_millis());
-        self.outcomes[event].touched.entry(job).or_default().lost.0 += lost;
+        let lost = |missing: Ppm| i128::from(chip_milli) * i128::from(missing.done_in(span).as_millis());
+        let outcome = &mut self.outcomes[event];
+        outcome.touched.entry(job).or_default().lost.0 += lost(speed);
+        if speed < Ppm::ONE {
+            let tenth = (Ppm::ONE.parts() - speed.parts()) / 10;
+            outcome.if_levels_are_off.0.0 += lost(Ppm::new(tenth.min(speed.parts())));
+            outcome.if_levels_are_off.1.0 += lost(Ppm::new(tenth));
+        }
     }
 
     fn lack(&mut self, now: Timestamp, job: JobId, event: usize, speed: Ppm, state: &State) -> &mut Touched {

@@ -162,3 +162,74 @@ impl<'a> Meters<'a> {
         self.readings
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use offtake_engine::{Event, Fact};
+
+    use super::*;
+
+    const HALL: &str = r#"
+name = "hall"
+levels = ["site", "hall"]
+[accelerators.chip]
+idle_watts = 100
+operating_watts = 500
+peak_watts = 600
+[node_kinds.node]
+accelerator = "chip"
+chips = 4
+cpu_cores = 64
+memory_gib = 256
+base_watts = 600
+[templates.hall]
+level = "hall"
+nodes = { node = 10 }
+[sites.here]
+pue = 1.2
+domains = { hall = 1 }
+[circuits.a]
+kva = 40
+power_factor = 1.0
+redundancy_group = "both"
+feeds = [{ domain = "here/hall-0", share = 0.6 }]
+[circuits.b]
+kva = 40
+power_factor = 1.0
+redundancy_group = "both"
+feeds = [{ domain = "here/hall-0", share = 0.4 }]
+[caps.grid]
+on = "here"
+watts = 40_000
+meter = "facility"
+kind = "contract"
+"#;
+
+    #[test]
+    fn a_circuit_carries_what_another_did_while_that_is_out() {
+        let mut fleet = offtake_fleet::parse(HALL, "hall", Path::new(""), &BTreeMap::new()).expect("it is valid");
+        let at = |minutes: i64| Timestamp::from_secs(60 * minutes);
+        let losses = [FeedLoss { circuit: CircuitIx(0), at: at(2), until: at(4) }];
+        let meters = put_up(&mut fleet, &losses);
+        let mut state = State::default();
+        state.apply(&Fact { at: at(0), event: Event::FleetLoaded { fleet: Arc::new(fleet) } });
+        let mut watched = Meters::new(&meters, &losses, at(0));
+        while let Some(next) = watched.next() {
+            watched.read(next, &state);
+        }
+        let grid = LimitIx(2);
+        state.apply(&Fact { at: at(4), event: Event::CapSet { cap: grid, watts: Watts::new(30_000) } });
+        let readings = watched.finish(at(5), &state);
+        // Ten idle nodes of 1,000 W.
+        let watts = |readings: &[i64]| readings.iter().copied().map(Watts::new).collect::<Vec<_>>();
+        let [site, a, b] = readings.as_slice() else { unreachable!("a site and two circuits") };
+        assert_eq!(site.drawn, watts(&[12_000; 5]));
+        assert_eq!(site.allowed, [watts(&[40_000, 40_000, 40_000, 40_000, 30_000])]);
+        assert_eq!(a.drawn, watts(&[6_000, 6_000, 0, 0, 6_000]));
+        assert_eq!(b.drawn, watts(&[4_000, 4_000, 10_000, 10_000, 4_000]));
+    }
+}

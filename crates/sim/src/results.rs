@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use offtake_engine::{ChipTime, JobId, LimitIx};
-use offtake_fleet::{CapTarget, Meter as Place, SiteIx};
+use offtake_fleet::{Basis, CapTarget, Meter as Place, SiteIx};
 use offtake_signals::ExchangeRate;
 use offtake_units::{Currency, Duration, Money, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Job, Tier, human};
@@ -12,8 +12,9 @@ use crate::failures::{IntervalAdvice, gain};
 use crate::grid::{GridEvent, GridOutcome, Touched};
 use crate::meters::{Meter, Reading, SPAN as METER_SPAN};
 use crate::report::{
-    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, GridCourse, GridLine, GridSummary, MeterLimit, MeterLine, PolicyReport,
-    PolicySummary, PriceLine, RepairLine, ReportData, ScenarioFacts, Source, Stats, Timeline, TouchedLine, WaitBucket,
+    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, GridCourse, GridLine, GridSummary, MeterLimit,
+    MeterLine, PolicyReport, PolicySummary, PriceLine, RepairLine, ReportData, ScenarioFacts, Source, Stats, Timeline,
+    TouchedLine, WaitBucket,
 };
 use crate::run::{Outcome, Sample, Setup, SignalValue, is_running};
 use crate::scenario::Scenario;
@@ -234,6 +235,11 @@ fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
         throttled: came.throttled,
         stopped: came.stopped,
         lost_chip_hours: round(came.touched.values().map(|touched| touched.lost.as_chip_hours()).sum(), 1),
+        lost_if_assumed_levels_are_off: (came.throttled > 0 && !assumed_levels(setup).is_empty()).then(|| {
+            let lost: f64 = came.touched.values().map(|touched| touched.lost.as_chip_hours()).sum();
+            let (less, more) = came.if_levels_are_off;
+            [round(lost - less.as_chip_hours(), 1), round(lost + more.as_chip_hours(), 1)]
+        }),
         given_back_mwh: round(came.given_back.as_mwh(), 3),
         reserved_paused: came.reserved_stopped,
     });
@@ -265,6 +271,17 @@ fn grid_courses(setup: &Setup, outcome: &Outcome) -> Vec<GridCourse> {
         touched_count: outcome.grid[line].touched.len() as u64,
     };
     largest.into_iter().map(course).collect()
+}
+
+/// Chips with power levels that nobody measured, each with where they are taken from.
+fn assumed_levels(setup: &Setup) -> Vec<(&str, &str)> {
+    let kinds = setup.fleet.accelerators.iter();
+    kinds
+        .filter_map(|kind| {
+            let level = kind.power_levels.iter().skip(1).find(|level| level.basis == Basis::Assumed)?;
+            Some((kind.name.as_str(), level.source.as_str()))
+        })
+        .collect()
 }
 
 /// Those that lost most to a grid event.
@@ -327,9 +344,13 @@ fn meter_lines(setup: &Setup, outcome: &Outcome) -> Vec<MeterLine> {
         let losses = setup.feed_losses.iter().filter(|loss| Some(loss.circuit) == circuit);
         MeterLine {
             name: match (meter.of, meter.place) {
-                (CapTarget::Domain(domain), Place::Facility) => format!("{}, at the grid connection", fleet.path(domain)),
+                (CapTarget::Domain(domain), Place::Facility) => {
+                    format!("{}, at the grid connection", fleet.path(domain))
+                }
                 (CapTarget::Domain(domain), Place::It) => format!("{}, at the servers", fleet.path(domain)),
-                _ => circuit.map_or_else(String::new, |circuit| format!("circuit {}", fleet.circuits[circuit.ix()].name)),
+                _ => {
+                    circuit.map_or_else(String::new, |circuit| format!("circuit {}", fleet.circuits[circuit.ix()].name))
+                }
             },
             unit,
             span_s: METER_SPAN.as_secs_f64(),
@@ -497,6 +518,12 @@ pub fn report_data(
     let mut notes = scenario.notes.clone();
     notes.push("Waits count jobs that still wait at the end with their wait so far.".to_owned());
     notes.push("Power is modelled from the fleet file's idle, operating and peak watts, not metered.".to_owned());
+    let was_throttled = |(_, outcome): &(&str, &Outcome)| outcome.grid.iter().any(|came| came.throttled > 0);
+    let assumed = assumed_levels(setup);
+    if !assumed.is_empty() && outcomes.iter().any(was_throttled) {
+        let of: Vec<String> = assumed.iter().map(|(chip, source)| format!("{chip} ({source})")).collect();
+        notes.push(format!("Power levels are assumed, not measured, of {}.", of.join(", ")));
+    }
     if setup.horizon.is_none() {
         notes.push(
             "Without a horizon a run ends with its last job, so that each policy has a span of its own.".to_owned(),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{ChipTime, Event, Fact, JobId, LimitIx, Phase, Policy, ReservationId, ServiceId, State};
+use offtake_engine::{
+    ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, Phase, Policy, ReservationId, ServiceId, State,
+};
 use offtake_fleet::Fleet;
 use offtake_units::{CarbonIntensity, Duration, Ppm, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Reservation, Service};
@@ -15,6 +17,9 @@ use crate::grid::{Grid, GridEvent, GridOutcome};
 use crate::meters::{FeedLoss, Meter, Meters, Reading};
 use crate::picture::Snapshot;
 use crate::progress::Spent;
+
+/// Curtailments by heat have identities from here on, behind those of grid events.
+const HEAT: u64 = 1 << 40;
 
 /// Everything that a run is made of; the same for all policies.
 #[derive(Clone, Debug)]
@@ -66,8 +71,13 @@ pub enum SignalValue {
     Price(PricePerMwh),
     /// Carbon intensity.
     Carbon(CarbonIntensity),
-    /// Wet-bulb temperature of a site, in thousandths of a degree Celsius.
-    WetBulb(i32),
+    /// Wet-bulb temperature of a site in the hour that is to come, in thousandths of a degree Celsius.
+    WetBulb {
+        /// When that hour begins.
+        from: Timestamp,
+        /// The temperature.
+        milli_celsius: i32,
+    },
 }
 
 /// What became of a job.
@@ -193,6 +203,8 @@ struct Run<'a> {
     failures: Option<Process<'a>>,
     dependencies: Dependencies,
     grid: Grid<'a>,
+    /// Hours of heat that were announced, each for a cap.
+    hot_hours: u64,
     meters: Meters<'a>,
     /// Someone was released at this instant: it is to be tried yet.
     again: bool,
@@ -217,6 +229,7 @@ impl<'a> Run<'a> {
             failures: setup.failures.as_ref().map(|model| Process::new(model, &setup.fleet, setup.start)),
             dependencies: Dependencies::of(&setup.jobs),
             grid: Grid::new(&setup.grid_events, setup.start),
+            hot_hours: 0,
             meters: Meters::new(&setup.meters, &setup.feed_losses, setup.start),
             again: false,
             next_job: 0,
@@ -355,7 +368,7 @@ impl<'a> Run<'a> {
             match signal.value {
                 SignalValue::Price(price) => self.course.tell(now, Event::PricePublished { zone, price }),
                 SignalValue::Carbon(intensity) => self.course.tell(now, Event::CarbonPublished { zone, intensity }),
-                SignalValue::WetBulb(temperature) => self.derate(now, &zone, temperature),
+                SignalValue::WetBulb { from, milli_celsius } => self.derate(now, &zone, from, milli_celsius),
             }
             self.next_signal += 1;
         }
@@ -365,12 +378,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Caps of a site allow what its weather leaves of them.
-    fn derate(&mut self, now: Timestamp, site: &str, wet_bulb_mc: i32) {
+    /// What the weather of an hour leaves of the caps of a site is announced as a curtailment of them.
+    fn derate(&mut self, now: Timestamp, site: &str, from: Timestamp, milli_celsius: i32) {
         let fleet = Arc::clone(&self.setup.fleet);
-        let caps = fleet.caps.iter().zip((0..).map(LimitIx)).filter(|(cap, _)| !cap.derating.is_empty());
-        for (cap, limit) in caps.filter(|(cap, _)| fleet.site_of(cap.target).is_some_and(|of| of.name == site)) {
-            self.course.tell(now, Event::CapSet { cap: limit, watts: cap.at_wet_bulb(wet_bulb_mc) });
+        for (cap, limit) in fleet.caps.iter().zip((0..).map(LimitIx)) {
+            let watts = cap.at_wet_bulb(milli_celsius);
+            let is_there = fleet.site_of(cap.target).is_some_and(|of| of.name == site);
+            if cap.derating.is_empty() || !is_there || watts == cap.watts {
+                continue;
+            }
+            let curtailment = CurtailmentId(HEAT + self.hot_hours);
+            self.hot_hours += 1;
+            let until = from.saturating_add(Duration::HOUR);
+            let spec = Curtailment { name: format!("heat on {}", cap.name), cap: limit, watts, from, until };
+            self.course.tell(now, Event::CurtailmentAnnounced { curtailment, spec });
         }
     }
 

@@ -58,7 +58,7 @@ fn end() -> TaskEnd {
 }
 
 fn order(job: u64, want: Want) -> Order {
-    Order { task: id(job), want, signal: None, chip_watts: None, spec: Some(spec()) }
+    Order { task: id(job), want, signal: None, spec: Some(spec()) }
 }
 
 fn orders(version: u64, answers: u64, tasks: Vec<Order>) -> Orders {

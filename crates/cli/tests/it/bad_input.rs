@@ -75,6 +75,13 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
     ("a service of no chips", "scenario.toml", "[signals]", NO_CHIPS),
     ("a service that no domain can hold", "scenario.toml", "[signals]", TOO_LARGE),
     (
+        "a feed that is lost and not there",
+        "scenario.toml",
+        "[signals]",
+        "[[feed_losses]]\ncircuit = \"feed-a\"\nat = \"2022-01-01T02:00:00Z\"\nhold = \"1h\"\n[signals]",
+    ),
+    ("weather of a site that is not there", "scenario.toml", "[signals]", "[signals]\nweather = \"prices.csv\""),
+    (
         "a grid event before the run",
         "scenario.toml",
         "[signals]",

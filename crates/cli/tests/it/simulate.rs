@@ -238,3 +238,45 @@ fn every_grid_event_of_the_example_is_met_or_declared_at_once() {
     let said = format!("Grid events: all {} that could be met were, in time and to their end; ", count("feasible"));
     assert!(ran.stdout.contains(&said), "{}", ran.stdout);
 }
+
+#[test]
+fn the_peak_day_gives_a_quarter_back_and_no_limit_is_exceeded() {
+    let folder = Folder::new("peak-day");
+    let scenario = repository().join("examples/peak-day.toml");
+    let ran = folder.offtake(&format!("simulate {} --out result", scenario.display())).succeeds();
+    let policy = &folder.json("result/summary.json")["policies"]["offtake"];
+    let (grid, event) = (&policy["grid"], &policy["grid"]["lines"][0]);
+    assert_eq!((&grid["met"], &grid["held_to_end"], &grid["breach_seconds"]), (&json!(1), &json!(1), &json!(0.0)));
+    let number = |key: &str| event[key].as_f64().expect("a number");
+    assert!((number("target_mw") / number("before_mw") - 0.75).abs() < 1e-6, "{event}");
+    assert!(number("response_mw") <= number("target_mw"), "{event}");
+    assert!(number("throttled") > 0.0 && number("lost_chip_hours") > 0.0, "{event}");
+    let bounds = &event["lost_if_assumed_levels_are_off"];
+    assert!(bounds[0].as_f64() < Some(number("lost_chip_hours")), "{event}");
+    assert!(bounds[1].as_f64() > Some(number("lost_chip_hours")), "{event}");
+    assert_eq!(policy["cap_breaches"], json!(0));
+    assert!(ran.stdout.contains("Grid event: met in time and to its end; throttled"), "{}", ran.stdout);
+    let page = folder.text("result/report.html");
+    let data = page.split_once("id=\"data\">").and_then(|(_, rest)| rest.split_once("</script>"));
+    let data: Value = serde_json::from_str(data.expect("the page has its data").0).expect("it is JSON");
+    let meters = data["policies"][0]["meters"].as_array().expect("a list");
+    let names: Vec<&str> = meters.iter().filter_map(|meter| meter["name"].as_str()).collect();
+    let [site, hall] = ["memphis, at the grid connection", "memphis/hall-0, at the servers"];
+    assert_eq!(names, [site, hall, "circuit feed-a", "circuit feed-b"]);
+    for meter in meters {
+        let drawn: Vec<f64> = meter["drawn"].as_array().expect("a list").iter().filter_map(Value::as_f64).collect();
+        assert_eq!(drawn.len(), 24 * 60);
+        for limit in meter["limits"].as_array().expect("a list") {
+            let allowed: Vec<f64> =
+                limit["allowed"].as_array().expect("a list").iter().filter_map(Value::as_f64).collect();
+            let at = |minute: usize| allowed[minute.min(allowed.len() - 1)];
+            let over = drawn.iter().enumerate().find(|(minute, drawn)| **drawn > at(*minute));
+            assert!(over.is_none(), "{} at {over:?}", meter["name"]);
+        }
+    }
+    // From 23:10, while the other is out, feed B carries all of the hall.
+    let shown = |meter: usize, minute: usize| meters[meter]["drawn"][minute].as_f64().expect("a number");
+    assert_eq!(shown(2, 18 * 60 + 20), 0.0);
+    let hall_kva = shown(1, 18 * 60 + 20) * 1000.0 / 0.95;
+    assert!((shown(3, 18 * 60 + 20) - hall_kva).abs() < 2.0, "{} {hall_kva}", shown(3, 18 * 60 + 20));
+}

@@ -58,14 +58,8 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
 fn ratings(fleet: &Fleet, ix: CircuitIx) -> Vec<Cap> {
     let circuit = &fleet.circuits[ix.ix()];
     let watts = circuit.rating.continuous_watts(circuit.power_factor, circuit.continuous_load_factor);
-    let rated = |name, target| Cap {
-        name,
-        target,
-        watts,
-        meter: Meter::It,
-        kind: CapKind::Breaker,
-        derating: Vec::new(),
-    };
+    let rated =
+        |name, target| Cap { name, target, watts, meter: Meter::It, kind: CapKind::Breaker, derating: Vec::new() };
     let stands_in = |(place, other): (usize, &Circuit)| {
         let is_of_group = place != ix.ix() && circuit.redundancy_group.is_some();
         (is_of_group && other.redundancy_group == circuit.redundancy_group)

@@ -389,6 +389,31 @@ const CASES: &[(&str, &str, &str)] = &[
         "fleet.toml:60:9: caps.grid.meter: `grid` is no value here; allowed: it, facility",
     ),
     (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nderating = [{ wet_bulb_c = 24, share = 1.2 }]",
+        "fleet.toml:62:40: caps.grid.derating[0].share: 1.2 is not allowed: a share of the cap is above 0 and at most 1",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nderating = [{ wet_bulb_c = 24, share = 1 }, { wet_bulb_c = 24, share = 0.9 }]",
+        "fleet.toml:62:60: caps.grid.derating[1].wet_bulb_c: is no warmer than the point before it: write the coolest first",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nderating = [{ wet_bulb_c = 24, share = 0.9 }, { wet_bulb_c = 30, share = 1 }]",
+        "fleet.toml:62:74: caps.grid.derating[1].share: heat leaves no more of a cap: the point before it leaves less",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nderating = [{ wet_bulb_c = 124, share = 0.9 }]",
+        "fleet.toml:62:28: caps.grid.derating[0].wet_bulb_c: 124 is not allowed: a wet-bulb temperature in degrees Celsius is a number from -60 to 60",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nderating = [{ wet_bulb_c = 24, share = 1 }, { wet_bulb_c = 34, share = 0.3 }]",
+        "fleet.toml:59:13: caps.grid.megawatts: cap `grid` of 360 kW in heat can never be kept: its nodes draw 512 kW idle; raise it or feed fewer nodes",
+    ),
+    (
         "[caps.grid]",
         "[caps.\"feeder-a for feeder-b\"]",
         "fleet.toml:59:13: caps.feeder-a for feeder-b.megawatts: a second cap named `feeder-a for feeder-b`: rename one",

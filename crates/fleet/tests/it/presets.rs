@@ -39,7 +39,17 @@ fn every_preset_reads_and_states_its_draw_truly() {
         let shown = show::text(&fleet);
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
     }
-    assert_eq!(count, 8);
+    assert_eq!(count, 9);
+}
+
+#[test]
+fn a_cap_falls_in_proportion_between_two_points_of_its_derating() {
+    let fleet = preset("colossus-hall.toml", &[]);
+    let cooling = fleet.caps.iter().find(|cap| cap.name == "cooling").expect("it has cooling");
+    let megawatts = |degrees: i32| cooling.at_wet_bulb(degrees * 1000).as_mw();
+    assert_eq!([-20, 24, 28, 32, 50].map(megawatts), [26.0, 26.0, 23.712, 21.424, 21.424]);
+    let grid = fleet.caps.iter().find(|cap| cap.name == "grid").expect("it has a contract");
+    assert_eq!(grid.at_wet_bulb(50_000), grid.watts);
 }
 
 #[test]

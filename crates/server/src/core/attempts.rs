@@ -89,15 +89,6 @@ impl Core {
         self.kill_in_time(job.0);
     }
 
-    /// The chips of a running job work at another power level: its nodes are told.
-    pub(super) fn note_throttled(&mut self, job: JobId) {
-        let Some(Phase::Running { placement, .. }) = self.work(job.0).map(|work| &work.phase) else { return };
-        let placement = Arc::clone(placement);
-        let Some(attempt) = self.records.get_mut(&job.0).and_then(|record| record.live_mut()) else { return };
-        attempt.placement = placement;
-        self.touch_nodes_of(job.0);
-    }
-
     pub(super) fn note_attempt_ended(&mut self, at: Timestamp, job: u64, number: u32, event: &Event) {
         let Event::AttemptEnded { exit_code, outcome, failures, energy_mj, energy_source, .. } = event else { return };
         self.unlist_tasks(job);

@@ -560,10 +560,10 @@ impl Core {
             EngineEvent::CurtailmentAnnounced { curtailment, .. } => {
                 self.next_curtailment = self.next_curtailment.max(curtailment.0 + 1);
             }
-            EngineEvent::JobThrottled { job, .. } => self.note_throttled(*job),
             EngineEvent::NodesSwapped { job, saved_until, .. } => self.note_swapped(at, *job, *saved_until),
             EngineEvent::PolicySet { .. }
             | EngineEvent::EstimateCorrected { .. }
+            | EngineEvent::JobThrottled { .. }
             | EngineEvent::LevelAwaited { .. }
             | EngineEvent::LevelCrossed { .. }
             | EngineEvent::ServiceScaled { .. }

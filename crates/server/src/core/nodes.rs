@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_engine::{Event as EngineEvent, Fault, JobId, Throttle, xid_in};
+use offtake_engine::{Event as EngineEvent, Fault, JobId, xid_in};
 use offtake_fleet::{Fleet, JoinedNode, NodeIx};
 use offtake_protocol::agent::{
     Condition, Edition, EnergySource, Exit, Join, Joined, LogRequest, NodeDescription, Order, Orders, Report, TaskEnd,
@@ -260,15 +260,13 @@ impl Core {
         }
     }
 
-    /// Work on a node whose chips cannot be kept to a power level is never throttled.
+    /// Agents set no power limits, so what runs under them is stopped where it would be throttled.
     fn throttling_follows(&mut self) {
-        let differs = |(name, node): (&Arc<str>, &NodeRecord)| {
-            let (at, able) = (self.node_ix(name)?, node.description.limits_power);
-            (able == self.state.unthrottled_nodes().contains(&at)).then_some((at, able))
-        };
-        let changes: Vec<(NodeIx, bool)> = self.nodes.iter().filter_map(differs).collect();
-        for (node, able) in changes {
-            self.emit_engine(EngineEvent::NodeThrottles { node, able });
+        let unable = self.state.unthrottled_nodes();
+        let joined = self.nodes.keys().filter_map(|name| self.node_ix(name));
+        let new: Vec<NodeIx> = joined.filter(|node| !unable.contains(node)).collect();
+        for node in new {
+            self.emit_engine(EngineEvent::NodeThrottles { node, able: false });
         }
     }
 
@@ -646,17 +644,7 @@ impl Core {
             Seen::Unknown => Some(Arc::new(self.task_spec(record, id, task)?)),
             _ => None,
         };
-        let chip_watts = self.chip_watts(node, attempt.placement.throttle);
-        Some(Order { task: id, want, signal: task.signal, chip_watts, spec })
-    }
-
-    /// The most that a chip of a node may draw that is throttled so far; none at full power.
-    fn chip_watts(&self, node: &str, throttle: Throttle) -> Option<u32> {
-        let fleet = self.state.fleet();
-        let kind = fleet.kind(fleet.nodes[self.node_ix(node)?.ix()]);
-        let chip = fleet.accelerator(kind)?;
-        let level = throttle.of(&chip.power_levels)?;
-        u32::try_from(chip.peak.share_up(level.power).get()).ok()
+        Some(Order { task: id, want, signal: task.signal, spec })
     }
 
     fn domain_of(&self, node: &str) -> String {

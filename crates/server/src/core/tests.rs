@@ -143,7 +143,6 @@ impl World {
             attributes: BTreeMap::new(),
             isolation: offtake_protocol::agent::Isolation::default(),
             power_sources: Vec::new(),
-            limits_power: false,
         };
         self.ticket += 1;
         let join = Join { token, public_key: format!("key of {node}"), node: description };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use offtake_engine::{Phase, Stage, StopReason};
+use offtake_engine::StopReason;
 use offtake_protocol::agent::NumberedSignal;
 use offtake_units::{Duration, Timestamp};
 
@@ -104,15 +104,8 @@ impl Core {
                     }
                 }
                 Timer::Limit(job, attempt) => {
-                    if !self.is_live(job, attempt, |_| true) {
-                        continue;
-                    }
-                    match self.work(job).map(|work| &work.phase) {
-                        // It was throttled, and has so much more time.
-                        Some(Phase::Running { ends, stage: Stage::Running, .. }) if now < *ends => {
-                            self.timers.set(*ends, timer);
-                        }
-                        _ => self.stop(job, StopReason::TimeLimit),
+                    if self.is_live(job, attempt, |_| true) {
+                        self.stop(job, StopReason::TimeLimit);
                     }
                 }
                 Timer::Kill(job, attempt) => {

@@ -103,7 +103,6 @@ async fn stand_still(server: &Server, report: &Report) -> Result<Response, Probl
             TaskPhase::Stopping | TaskPhase::Ended(_) => Want::Stop,
         },
         signal: None,
-        chip_watts: None,
         spec: None,
     });
     Ok(as_json(&Orders {

@@ -200,7 +200,6 @@ impl FakeAgent {
             attributes: BTreeMap::new(),
             isolation: offtake_protocol::agent::Isolation::default(),
             power_sources: Vec::new(),
-            limits_power: false,
         };
         let join = Join { token, public_key: hex(key.public_key().as_ref()), node: description };
         let joined: Joined = client.post("/v1/agents/join", None, &join).await?;

@@ -177,7 +177,6 @@ impl World {
             attributes: BTreeMap::new(),
             isolation: Isolation { devices: true, ..Isolation::default() },
             power_sources: Vec::new(),
-            limits_power: false,
         };
         let lives = self.nodes[node].lives;
         let public_key = format!("key {lives} of {node}");

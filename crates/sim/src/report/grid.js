@@ -54,7 +54,9 @@ function gaveWay(lines) {
   if (!ways.length) return 'Nobody had to give power back.';
   const [mwh, lost] = [sum((l) => l.given_back_mwh), sum((l) => l.lost_chip_hours)];
   const price = mwh ? ': ' + number(lost / mwh, digitsFor(lost / mwh)) + ' for each megawatt-hour' : '';
-  return capital(ways.join(', ')) + '. ' + number(mwh, digitsFor(mwh)) + THIN + 'MWh were given back for ' + number(lost, 0) + ' chip-hours' + price + '.';
+  const bounds = (which) => sum((l) => (l.lost_if_assumed_levels_are_off ? l.lost_if_assumed_levels_are_off[which] : l.lost_chip_hours));
+  const off = lines.some((l) => l.lost_if_assumed_levels_are_off) ? ' (' + number(bounds(0), 0) + ' to ' + number(bounds(1), 0) + ' were the assumed power levels a tenth faster or slower)' : '';
+  return capital(ways.join(', ')) + '. ' + number(mwh, digitsFor(mwh)) + THIN + 'MWh were given back for ' + number(lost, 0) + ' chip-hours' + price + off + '.';
 }
 
 // Those that lost most to an event.

@@ -1,10 +1,9 @@
 // Meters: what was drawn minute by minute, against what could be.
 
-function metersTitle(meters, grid) {
+function metersTitle(meters) {
   const over = meters.filter((m) => m.limits.some((limit) => m.drawn.some((v, i) => v > limitAt(limit, i) + 1e-3)));
-  const over_s = grid ? grid.breach_seconds : 0;
-  if (over.length && over_s) return 'More was drawn than a limit allows on ' + plural(over.length, 'meter');
-  return 'Megawatts and kVA, minute by minute';
+  if (over.length) return capital(plural(over.length, 'meter')) + ' showed more than a limit allows, minute by minute';
+  return 'No limit was exceeded, minute by minute';
 }
 
 function limitAt(limit, i) {
@@ -78,7 +77,7 @@ function drawMeters() {
       return { meter, place };
     });
     const shaded = summary.grid && summary.grid.events ? 'Shaded: grid events. ' : '';
-    hold.replaceChildren(html('h3', {}, metersTitle(meters, summary.grid)), html('p', { class: 'note' }, shaded + 'Each minute shows the most that was drawn in it, and each line above what was allowed.'), pictures);
+    hold.replaceChildren(html('h3', {}, metersTitle(meters)), html('p', { class: 'note' }, shaded + 'Each minute shows the most that was drawn in it, and each line above what was allowed.'), pictures);
     onWidth(pictures, () => {
       for (const { meter, place } of cells) place.replaceChildren(meterPanel(meter, summary.grid, Math.floor(place.clientWidth)));
     });

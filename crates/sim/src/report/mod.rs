@@ -236,6 +236,10 @@ pub struct GridLine {
     pub stopped: u64,
     /// Chip-hours that work lost by being throttled or stopped, while it held and what had to be done again.
     pub lost_chip_hours: f64,
+    /// The same, were all power levels a tenth faster, or a tenth slower, than the fleet file says; none where nothing was
+    /// throttled, or all that was is of chips whose levels were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_if_assumed_levels_are_off: Option<[f64; 2]>,
     /// What was drawn less while it held than when it was announced.
     pub given_back_mwh: f64,
     /// Of the attempts that gave way, reserved ones while weaker work went on that could have given way in their place.

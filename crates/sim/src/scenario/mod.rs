@@ -177,7 +177,9 @@ impl Reader {
         let feed_losses = self.feed_losses(&file, &fleet)?;
         // Minute by minute only what is short, and where power changes.
         let is_watched = file.horizon.is_some_and(|horizon| horizon <= MOST_METERED)
-            && (!grid_events.is_empty() || !feed_losses.is_empty() || fleet.caps.iter().any(|cap| !cap.derating.is_empty()));
+            && (!grid_events.is_empty()
+                || !feed_losses.is_empty()
+                || fleet.caps.iter().any(|cap| !cap.derating.is_empty()));
         let meters = if is_watched { put_up(&mut fleet, &feed_losses) } else { Vec::new() };
         let fleet = Arc::new(fleet);
         let failures = self.failures(file.failures.as_ref(), &fleet, seed)?;

@@ -89,9 +89,15 @@ impl Reader {
             for (zone, intensity) in counted.iter().filter_map(|(zone, series)| Some((*zone, series.at(then)?))) {
                 signals.push(Signal { at, zone: zone.to_owned(), value: SignalValue::Carbon(intensity) });
             }
-            for (site, temperature) in weather.iter().filter_map(|(site, series)| Some((site, series.at(then)?))) {
-                let value = SignalValue::WetBulb(i32::try_from(temperature).unwrap_or(i32::MAX));
-                signals.push(Signal { at, zone: site.clone(), value });
+            // What the next hour brings is known an hour before.
+            for coming in if hour == 0 { 0..2 } else { 1..2 } {
+                let ahead = Duration::from_millis(coming * Duration::HOUR.as_millis());
+                let (from, then) = (at + ahead, then + ahead);
+                for (site, temperature) in weather.iter().filter_map(|(site, series)| Some((site, series.at(then)?))) {
+                    let milli_celsius = i32::try_from(temperature).unwrap_or(i32::MAX);
+                    let value = SignalValue::WetBulb { from, milli_celsius };
+                    signals.push(Signal { at, zone: site.clone(), value });
+                }
             }
         }
         let missing = |zone: &str, what: &str, has: &dyn Fn(Timestamp) -> bool| {

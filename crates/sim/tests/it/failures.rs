@@ -101,6 +101,18 @@ pub fn setup(jobs: Vec<Job>, horizon: Option<Duration>, failures: Option<Failure
     setup_on(4, jobs, horizon, failures)
 }
 
+/// [`setup`] with chips that have two power levels: nine tenths and seven tenths of the speed for 400 and 300 W.
+pub fn throttled(jobs: Vec<Job>) -> Setup {
+    let levels = r#"peak_watts = 600
+power_levels = [
+  { name = "eco", power = 0.666666, speed = 0.9, basis = "assumed", source = "a test" },
+  { name = "low", power = 0.5, speed = 0.7, basis = "assumed", source = "a test" },
+]"#;
+    let fleet =
+        offtake_fleet::parse(&FLEET.replace("peak_watts = 600", levels), "test fleet", Path::new(""), &BTreeMap::new());
+    Setup { fleet: Arc::new(fleet.expect("the test's fleet is valid")), ..setup(jobs, None, None) }
+}
+
 /// The same with so many racks of sixteen chips.
 pub fn setup_on(racks: u32, jobs: Vec<Job>, horizon: Option<Duration>, failures: Option<FailureModel>) -> Setup {
     let text = FLEET.replace("domains = { rack = 4 }", &format!("domains = {{ rack = {racks} }}"));

@@ -1,12 +1,13 @@
 //! Grid events in a simulated course of events.
 
-use offtake_fleet::DomainIx;
-use offtake_sim::{Cut, GridEvent, Setup, with_cap};
+use offtake_engine::{ChipTime, Throttle};
+use offtake_fleet::{Derating, DomainIx};
+use offtake_sim::{Cut, GridEvent, Setup, Signal, SignalValue, Touched, with_cap};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::{Job, Tier};
 use proptest::prelude::*;
 
-use crate::failures::{hours, job, setup_on, under};
+use crate::failures::{hours, job, setup_on, throttled, under};
 
 /// What the sixteen nodes draw idle, and one node more at work.
 const IDLE: Watts = Watts::new(16 * 900);
@@ -36,7 +37,10 @@ fn with_events(jobs: Vec<Job>, events: &[Asked]) -> Setup {
 
 /// The same with so many racks of sixteen chips.
 fn with_events_on(racks: u32, jobs: Vec<Job>, events: &[Asked]) -> Setup {
-    let plain = setup_on(racks, jobs, None, None);
+    events_on_site(setup_on(racks, jobs, None, None), events)
+}
+
+fn events_on_site(plain: Setup, events: &[Asked]) -> Setup {
     let (fleet, cap) = with_cap(&plain.fleet, DomainIx(0), "grid");
     let event = |asked: &Asked| GridEvent {
         name: format!("from {}", asked.begin),
@@ -69,6 +73,54 @@ fn work_gives_way_in_time_and_for_as_long_as_an_event_lasts() {
     let ended = |record: &offtake_sim::JobOutcome| record.finished.expect("it ended") - at(0);
     let last = outcome.jobs.iter().map(ended).max().expect("there are some");
     assert_eq!(last, hours(13) + Duration::MINUTE, "the last minute goes to saving what they have done");
+}
+
+#[test]
+fn where_chips_have_power_levels_work_goes_on_slower() {
+    let asks = asked(2, 5, 1800, Cut::To(IDLE + Watts::new(10 * 4 * 300)));
+    let outcome = under(&events_on_site(throttled(ten()), &[asks]), "offtake");
+    let [came] = outcome.grid.as_slice() else { unreachable!("one event is announced") };
+    assert_eq!((came.throttled, came.stopped, came.over), (10, 0, Duration::ZERO));
+    let throttled_at = at(2) - Duration::from_secs(10);
+    assert_eq!((came.met, came.drawn), (Some(throttled_at), came.target), "at the last moment");
+    // A tenth of three hours and ten seconds.
+    let lost_ms = (at(5) - throttled_at).as_millis() / 10;
+    let late = at(10) + Duration::from_millis(lost_ms);
+    assert!(outcome.jobs.iter().all(|record| record.finished == Some(late)), "{:?}", outcome.jobs);
+    let chips_ms = |chips: i64, ms: i64| ChipTime(i128::from(chips * 1000) * i128::from(ms));
+    let each = Touched { throttle: Throttle(1), stops: 0, lost: chips_ms(4, lost_ms) };
+    assert_eq!(came.touched.len(), 10);
+    assert!(came.touched.values().all(|touched| *touched == each), "{:?}", came.touched);
+    let tenth = chips_ms(40, lost_ms * 9 / 10);
+    assert_eq!(came.if_levels_are_off, (tenth, tenth), "nine hundredths of the speed");
+    assert_eq!(outcome.spent.slowness, chips_ms(40, lost_ms));
+    assert_eq!(came.given_back.as_mwh(), 0.012, "four kilowatts for three hours");
+}
+
+#[test]
+fn a_cap_that_falls_with_heat_slows_work_down_for_as_long() {
+    let mut setup = throttled(ten());
+    let (fleet, cap) = with_cap(&setup.fleet, DomainIx(0), "cooling");
+    let mut fleet = (*fleet).clone();
+    let cooling = &mut fleet.caps[cap.ix()];
+    cooling.watts = IDLE + Watts::new(10 * 4 * 400);
+    let share = |watts: i64| Ppm::new((watts * 1_000_000 / cooling.watts.get()) as u32 + 1);
+    cooling.derating = vec![
+        Derating { wet_bulb_mc: 24_000, share: Ppm::ONE },
+        Derating { wet_bulb_mc: 30_000, share: share(IDLE.get() + 10 * 4 * 200) },
+    ];
+    setup.fleet = fleet.into();
+    let hour_of = |hour: i64, milli_celsius| {
+        let value = SignalValue::WetBulb { from: at(hour), milli_celsius };
+        Signal { at: at((hour - 1).max(0)), zone: "here".to_owned(), value }
+    };
+    let degrees = [22_000, 22_000, 27_000, 27_000, 35_000, 35_000, 24_000];
+    setup.signals = (0..).zip(degrees).map(|(hour, degrees)| hour_of(hour, degrees)).collect();
+    let outcome = under(&setup, "offtake");
+    // Half way, a chip has 300 W more than idle: two hours at nine tenths, then two at seven tenths, each ten seconds early.
+    let late = at(10) + Duration::from_secs(2 * 360 + 2 * 1080 + 1 + 2);
+    assert!(outcome.jobs.iter().all(|record| record.finished == Some(late)), "{:?}", outcome.jobs);
+    assert_eq!(outcome.cap_breaches, 0);
 }
 
 #[test]
@@ -225,10 +277,15 @@ proptest! {
     })]
 
     #[test]
-    fn every_event_is_met_or_declared(jobs in prop::collection::vec(work(), 1..14), events in events()) {
+    fn every_event_is_met_or_declared(
+        jobs in prop::collection::vec(work(), 1..14),
+        events in events(),
+        levels in any::<bool>(),
+    ) {
         let mut jobs = jobs;
         jobs.sort_by_key(|job| job.submitted);
-        let outcome = under(&with_events(jobs, &events), "offtake");
+        let plain = if levels { throttled(jobs) } else { setup_on(4, jobs, None, None) };
+        let outcome = under(&events_on_site(plain, &events), "offtake");
         prop_assert_eq!(outcome.cap_breaches, 0);
         for (asked, came) in events.iter().zip(&outcome.grid) {
             prop_assert_eq!(came.over, Duration::ZERO, "{:?} {:?}", asked, came);

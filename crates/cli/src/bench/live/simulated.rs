@@ -69,7 +69,6 @@ impl Agent {
             attributes: std::collections::BTreeMap::new(),
             isolation: Isolation::default(),
             power_sources: Vec::new(),
-            limits_power: false,
             name: name.clone(),
         };
         let join = Join { token, public_key: identity.public_key(), node };
