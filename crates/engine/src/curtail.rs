@@ -43,7 +43,6 @@ const UNKNOWN: Duration = Duration::HOUR;
 #[derive(Clone, Copy, Debug)]
 struct Giver {
     job: JobId,
-    rank: (Turn, Loses),
     way: Way,
     /// What it loses by that, in milliseconds of a chip.
     loss: u64,
@@ -52,6 +51,9 @@ struct Giver {
     /// How it saves its work before it is stopped; none where it never does.
     saving: Option<Saving>,
 }
+
+/// Ways to give power back, by whose turn it is, and of these by what it means to the owner.
+type Ranked = BTreeMap<(Turn, Loses), Vec<Giver>>;
 
 /// How work gives power back.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +98,8 @@ struct Step {
     /// What it loses more, and what it gives more.
     loss: u64,
     gives: i64,
+    /// Where the ways of its job begin.
+    ways: usize,
 }
 
 /// When power is lacking.
@@ -291,11 +295,10 @@ impl State {
     /// What gives so much power back that `over` less is drawn under a cap, in millionths of a watt; and what is still over
     /// then.
     fn relief(&self, cap: LimitIx, over: i64, pause: Pause) -> (Vec<Giver>, i64) {
-        let (mut givers, stopping) = self.givers(cap, pause);
+        let (givers, stopping) = self.givers(cap, pause);
         let mut over = over - stopping;
         let mut chosen: FxHashMap<JobId, Giver> = FxHashMap::default();
-        givers.sort_unstable_by_key(|giver| (giver.rank, giver.job, giver.gives, giver.loss));
-        for alike in givers.chunk_by(|a, b| a.rank == b.rank) {
+        for alike in givers.values() {
             if over <= 0 {
                 break;
             }
@@ -312,12 +315,12 @@ impl State {
         (chosen, over)
     }
 
-    /// All ways in which work under a cap that a pause meets could give power back, and what that gives back which is being
-    /// stopped already.
-    fn givers(&self, cap: LimitIx, pause: Pause) -> (Vec<Giver>, i64) {
+    /// All ways in which work under a cap that a pause meets could give power back, by rank, those of one job side by side
+    /// and what gives least first; and what that gives back which is being stopped already.
+    fn givers(&self, cap: LimitIx, pause: Pause) -> (Ranked, i64) {
         let policy = self.policy.preemption.clone().unwrap_or_default();
         let (surplus, now) = (self.surplus_replicas(), self.now());
-        let (mut givers, mut stopping) = (Vec::new(), 0);
+        let (mut givers, mut stopping) = (Ranked::new(), 0);
         for (job, work) in self.running() {
             let Phase::Running { shape, placement, placed, since, ends, stage } = &work.phase else { continue };
             if *ends <= pause.after {
@@ -347,9 +350,10 @@ impl State {
                     () => Loses::Time,
                 };
                 let loss = chip_time(chip_milli, lasts, lost);
-                let gives = gives - self.draw_under_at(cap, *shape, placement, to);
+                let gives = gives - self.draw_if(cap, (*shape, placement), gives, to);
                 let way = Way::Throttle(to);
-                givers.push(Giver { job, rank: rank(way, loses), way, loss, gives, saving: None });
+                let giver = Giver { job, way, loss, gives, saving: None };
+                givers.entry(rank(way, loses)).or_default().push(giver);
             }
             let loses = match () {
                 () if is_needed => Loses::Service,
@@ -366,7 +370,8 @@ impl State {
             // Nobody needs what one of too many replicas would have served meanwhile.
             let lasts = if is_replica && !is_needed { Duration::ZERO } else { lasts };
             let loss = stops.saturating_add(chip_time(chip_milli, lasts, speed.parts()));
-            givers.push(Giver { job, rank: rank(Way::Stop, loses), way: Way::Stop, loss, gives, saving });
+            let giver = Giver { job, way: Way::Stop, loss, gives, saving };
+            givers.entry(rank(Way::Stop, loses)).or_default().push(giver);
         }
         (givers, stopping)
     }
@@ -424,12 +429,12 @@ fn by_cost(a: (u64, i64), b: (u64, i64)) -> Ordering {
 
 /// The ways of one job, those that give less first, as steps from what it gives already, each dearer for what it gives than
 /// the one before: a way that another one with less loss or more power makes useless is none of them.
-fn steps(ways: &[Giver], given: Option<&Giver>, steps: &mut Vec<Step>) {
+fn steps((start, ways): (usize, &[Giver]), given: Option<&Giver>, steps: &mut Vec<Step>) {
     let (first, from) = (steps.len(), given.map_or((0, 0), |given| (given.loss, given.gives)));
     for way in ways.iter().filter(|way| way.gives > from.1) {
         loop {
             let (loss, gives) = steps[first..].last().map_or(from, |step| (step.to.loss, step.to.gives));
-            let step = Step { to: *way, loss: way.loss.saturating_sub(loss), gives: way.gives - gives };
+            let step = Step { to: *way, loss: way.loss.saturating_sub(loss), gives: way.gives - gives, ways: start };
             match steps[first..].last() {
                 Some(last) if by_cost((step.loss, step.gives), (last.loss, last.gives)).is_le() => _ = steps.pop(),
                 _ if step.gives <= 0 => break,
@@ -447,7 +452,11 @@ fn steps(ways: &[Giver], given: Option<&Giver>, steps: &mut Vec<Step>) {
 /// the gap one that is.
 fn cheapest(alike: &[Giver], given: &FxHashMap<JobId, Giver>, needed: i64) -> Vec<Step> {
     let mut order = Vec::with_capacity(alike.len());
-    alike.chunk_by(|a, b| a.job == b.job).for_each(|ways| steps(ways, given.get(&ways[0].job), &mut order));
+    let mut start = 0;
+    for ways in alike.chunk_by(|a, b| a.job == b.job) {
+        steps((start, ways), given.get(&ways[0].job), &mut order);
+        start += ways.len();
+    }
     order.sort_unstable_by(|a, b| {
         let cost = by_cost((a.loss, a.gives), (b.loss, b.gives));
         cost.then(b.gives.cmp(&a.gives)).then(b.to.job.cmp(&a.to.job))
@@ -462,6 +471,11 @@ fn cheapest(alike: &[Giver], given: &FxHashMap<JobId, Giver>, needed: i64) -> Ve
             continue;
         }
         let least = best.map_or(u64::MAX, |(least, ..)| least);
+        // Whatever comes from here on loses as much for each watt, or more.
+        let at_least = u128::from(step.loss) * rest as u128 / step.gives as u128;
+        if u128::from(lost) + at_least >= u128::from(least) {
+            break;
+        }
         if step.gives < rest && lost.saturating_add(step.loss) < least {
             taken.push(step);
             (rest, lost) = (rest - step.gives, lost.saturating_add(step.loss));
@@ -498,8 +512,12 @@ fn cheapest(alike: &[Giver], given: &FxHashMap<JobId, Giver>, needed: i64) -> Ve
 /// The step of the same job that is enough, too, and loses least.
 fn smallest(step: Step, alike: &[Giver], rest: i64) -> Step {
     let from = (step.to.loss - step.loss, step.to.gives - step.gives);
-    let ways = &alike[alike.partition_point(|way| way.job < step.to.job)..];
-    let ways = ways.iter().take_while(|way| way.job == step.to.job);
-    let steps = ways.map(|way| Step { to: *way, loss: way.loss.saturating_sub(from.0), gives: way.gives - from.1 });
-    steps.filter(|other| other.gives >= rest).min_by_key(|other| (other.loss, other.gives)).unwrap_or(step)
+    let ways = alike[step.ways..].iter().take_while(|way| way.job == step.to.job);
+    let to = |way: &Giver| Step {
+        to: *way,
+        loss: way.loss.saturating_sub(from.0),
+        gives: way.gives - from.1,
+        ways: step.ways,
+    };
+    ways.map(to).filter(|other| other.gives >= rest).min_by_key(|other| (other.loss, other.gives)).unwrap_or(step)
 }

@@ -12,7 +12,7 @@ use offtake_units::{Timestamp, Watts};
 use offtake_workload::ChipRequest;
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, State};
+use super::{Phase, State, kinds_of};
 use crate::capacity::{Capacity, LimitIx, Take, Withheld};
 use crate::fact::{JobId, NodeRange, Placement, Slot};
 use crate::place::ShapeIx;
@@ -254,6 +254,20 @@ impl State {
             self.capacity.draw_under(cap, slot.nodes.numbers(), &take)
         });
         draws.sum()
+    }
+
+    /// What work that is known to draw so much under a cap would if its chips were throttled so far.
+    pub(crate) fn draw_if(&self, cap: LimitIx, work: (ShapeIx, &Placement), drawn: i64, at: Throttle) -> i64 {
+        let (shape, placement) = work;
+        let limit = &self.capacity.limits()[cap.ix()];
+        let mut kinds = kinds_of(&self.shapes[shape.ix()]);
+        let first = kinds.next().filter(|first| kinds.all(|kind| kind == *first));
+        let draw = |throttle| first.map_or(0, |kind| limit.counted(self.capacity.chip_draw_at(kind, throttle)).get());
+        match draw(placement.throttle) {
+            // Chips of one kind draw alike: what they draw in all goes by what one does.
+            now if now > 0 => drawn / now * draw(at),
+            _ => self.draw_under_at(cap, shape, placement, at),
+        }
     }
 
     /// What a running job draws more than idle nodes do under a cap; nothing for one that does not run.
