@@ -178,7 +178,7 @@ pub fn keep_curtailments(state: &mut State, facts: &mut Vec<Fact>) {
     }
 }
 
-/// Stops work under the caps that were lowered since the last pass, the narrowest first, as what gives way under one does
+/// Work gives power back under the caps that were lowered since the last pass, the narrowest first, as what gives way under one does
 /// under those around it.
 pub fn curtail(state: &mut State, facts: &mut Vec<Fact>) {
     let mut lowered: Vec<LimitIx> = std::mem::take(&mut state.lowered).into_iter().collect();
@@ -298,16 +298,30 @@ impl State {
         let (givers, stopping) = self.givers(cap, pause);
         let mut over = over - stopping;
         let mut chosen: FxHashMap<JobId, Giver> = FxHashMap::default();
+        let mut turns: Vec<Vec<JobId>> = Vec::new();
         for alike in givers.values() {
             if over <= 0 {
                 break;
             }
+            let mut new = Vec::new();
             for step in cheapest(alike, &chosen, over) {
                 over -= step.gives;
-                let given = chosen.entry(step.to.job).or_insert(step.to);
+                let given = chosen.entry(step.to.job).or_insert_with(|| {
+                    new.push(step.to.job);
+                    step.to
+                });
                 if step.to.gives > given.gives {
                     *given = step.to;
                 }
+            }
+            turns.push(new);
+        }
+        // What closes the gap may make needless what gave before its turn, the strongest first.
+        turns.pop();
+        for job in turns.into_iter().rev().flatten() {
+            let is_in_vain = |giver: &Giver| matches!(giver.way, Way::Throttle(_)) && giver.gives <= -over;
+            if chosen.get(&job).is_some_and(is_in_vain) {
+                over += chosen.remove(&job).map_or(0, |giver| giver.gives);
             }
         }
         let mut chosen: Vec<Giver> = chosen.into_values().collect();

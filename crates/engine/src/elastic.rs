@@ -19,6 +19,7 @@ use crate::place::{Placing, ShapeIx};
 use crate::preempt;
 use crate::request::Shape;
 use crate::state::{Phase, Stage, State};
+use crate::throttle::Throttle;
 
 /// How often a gang that could grow is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
@@ -148,7 +149,8 @@ fn most_that_fit(state: &mut State, job: JobId, spec: &Job, least: u32, most: u3
 pub fn kept_of(spec: &Job, placement: &Placement, lost: &[NodeRange]) -> Option<Placement> {
     let (place, _, bounds) = elastic_gang(spec)?;
     let is_lost = |node: u32| lost.iter().any(|range| range.numbers().contains(&node));
-    let mut kept = placement.clone();
+    // It starts again at full power.
+    let mut kept = placement.throttled(Throttle::NONE);
     for (index, slots) in kept.gangs.iter_mut().enumerate() {
         let mut left: Vec<Slot> = Vec::with_capacity(slots.len());
         for slot in slots.iter() {

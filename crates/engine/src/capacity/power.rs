@@ -27,34 +27,42 @@ impl Capacity {
     /// What `take` on each of `nodes` draws at most under each limit that can ever bind, in millionths of a watt, added
     /// to `sums`.
     pub fn add_draw(&self, nodes: Range<u32>, take: &Take, sums: &mut BTreeMap<LimitIx, i64>) {
-        for node in nodes.map(NodeIx) {
-            let more = self.draw_on(node, take);
-            for feed in &self.around[self.fleet.nodes[node.ix()].domain.ix()] {
+        for run in self.alike(nodes) {
+            let (more, count) = (self.draw_on(NodeIx(run.start), take), run.len() as i64);
+            for feed in &self.around[self.fleet.nodes[run.start as usize].domain.ix()] {
                 let limit = &self.limits[feed.limit.ix()];
                 if limit.can_bind() {
-                    *sums.entry(feed.limit).or_default() += limit.counted(more).get() * i64::from(feed.factor.parts());
+                    let factor = i64::from(feed.factor.parts());
+                    *sums.entry(feed.limit).or_default() += limit.counted(more).get() * factor * count;
                 }
             }
         }
     }
 
+    /// Nodes in runs of one kind in one domain each: under every limit they draw alike.
+    fn alike(&self, nodes: Range<u32>) -> impl Iterator<Item = Range<u32>> {
+        let fleet = &self.fleet.nodes[nodes.start as usize..nodes.end as usize];
+        let mut start = nodes.start;
+        fleet.chunk_by(|a, b| a == b).map(move |run| {
+            let from = start;
+            start += run.len() as u32;
+            from..start
+        })
+    }
+
     /// The same under one limit.
     pub fn draw_under(&self, limit: LimitIx, nodes: Range<u32>, take: &Take) -> i64 {
-        let (of, fleet) = (&self.limits[limit.ix()], &self.fleet.nodes);
-        let (mut sum, mut start) = (0, nodes.start);
-        while start < nodes.end {
-            // Nodes of one kind in one domain are alike.
-            let alike = |node: &u32| fleet[*node as usize] == fleet[start as usize];
-            let end = (start + 1..nodes.end).find(|node| !alike(node)).unwrap_or(nodes.end);
-            let feeds = self.around[fleet[start as usize].domain.ix()].iter();
+        let of = &self.limits[limit.ix()];
+        let drawn = |run: Range<u32>| {
+            let feeds = self.around[self.fleet.nodes[run.start as usize].domain.ix()].iter();
             let factors: i64 =
                 feeds.filter(|feed| feed.limit == limit).map(|feed| i64::from(feed.factor.parts())).sum();
-            if factors > 0 {
-                sum += of.counted(self.draw_on(NodeIx(start), take)).get() * factors * i64::from(end - start);
+            if factors == 0 {
+                return 0;
             }
-            start = end;
-        }
-        sum
+            of.counted(self.draw_on(NodeIx(run.start), take)).get() * factors * run.len() as i64
+        };
+        self.alike(nodes).map(drawn).sum()
     }
 
     /// What `take` on a node draws at most.

@@ -310,6 +310,7 @@ impl State {
         let breaches = self.capacity.breaches();
         if state.take_in(image, counts).is_ok() {
             state.capacity.accept(breaches);
+            state.power_freed = true;
             (0..fleet.caps.len() as u32).for_each(|cap| state.note_lowered(LimitIx(cap)));
             *self = state;
         }

@@ -256,6 +256,9 @@ impl State {
         if ends != Timestamp::NEVER {
             self.ends.insert((ends, job));
         }
+        if !placement.throttle.is_none() {
+            self.throttled.insert(job);
+        }
         let (spec, turn) = (Arc::clone(&work.spec), work.turn);
         self.ledger.take_chips(spec.tier, self.shapes[shape.ix()].chip_milli());
         if let Some(lane) = self.lane_of(waited_as, &spec) {
@@ -306,6 +309,7 @@ impl State {
         self.ends.remove(&(before, job));
         self.ends.insert((after, job));
         self.outlast(shape, &placement, |start| before <= start && start < after, true);
+        self.outlast(shape, &placement, |start| after <= start && start < before, false);
         self.look_again();
     }
 
@@ -451,6 +455,8 @@ impl State {
             Phase::Pending(shape) => {
                 self.count_waiting(&work.spec, false);
                 self.leave_lane(job, shape, &work.spec, work.turn);
+                // What was held for it may help throttled work.
+                self.power_freed = true;
             }
             Phase::Running { shape, placement, placed, ends, .. } => {
                 // What is held for it while it is moved, or changes its size.
@@ -461,9 +467,11 @@ impl State {
         true
     }
 
-    /// How long a job ran that has ended by itself; one that was placed before did a part of its work then.
+    /// How long a job ran that has ended by itself; one that was placed before did a part of its work then, and one that is
+    /// throttled took longer than it would.
     fn note_run(&mut self, work: &Work) {
-        if let Phase::Running { since, .. } = &work.phase
+        if let Phase::Running { since, placement, .. } = &work.phase
+            && placement.throttle.is_none()
             && work.attempts == 1
             && work.spec.service.is_none()
         {
@@ -546,7 +554,9 @@ impl Work {
             Some(duration) if self.spec.program.is_none() && self.planned.is_none() => {
                 now.saturating_add(speed(&self.spec, placement, fleet).time_for(duration))
             }
-            _ => self.expected_end(now),
+            _ => self.length().map_or(Timestamp::NEVER, |length| {
+                now.saturating_add(placement.throttled_speed(fleet).time_for(length))
+            }),
         }
     }
 

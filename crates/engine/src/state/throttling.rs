@@ -8,7 +8,7 @@ use offtake_units::{Duration, Ppm, Timestamp};
 use offtake_workload::ChipRequest;
 
 use super::{Phase, State, Work};
-use crate::capacity::LimitIx;
+use crate::capacity::{Feed, LimitIx};
 use crate::fact::JobId;
 use crate::request::Request;
 use crate::throttle::Throttle;
@@ -84,7 +84,7 @@ impl State {
     /// How much further the chips of running work can be throttled: each step with the speed that it leaves of that at
     /// full power, and when the work ends then.
     pub(crate) fn throttle_steps(&self, work: &Work) -> Vec<(Throttle, Ppm, Timestamp)> {
-        let Phase::Running { shape, placement, ends, stage, .. } = &work.phase else { return Vec::new() };
+        let Phase::Running { shape, placement, since, ends, stage, .. } = &work.phase else { return Vec::new() };
         let curves = placement.curves(self.fleet());
         let most = curves.iter().map(|levels| levels.len().saturating_sub(1)).max().unwrap_or_default();
         let shares = |gang: &Request| matches!(gang.chips, ChipRequest::Share(_));
@@ -98,12 +98,16 @@ impl State {
         }
         let own = self.window_of(&work.spec);
         let windows = || self.holds.iter().filter(|hold| hold.job.is_window() && Some(hold.job) != own);
-        let runs_into_one =
-            |until: Timestamp| windows().any(|hold| *ends <= hold.start && hold.start < until && hold.meets(placement));
+        // What is expected of it may be less than it may take.
+        let latest = if work.planned.is_some() { work.latest_end(*since).max(*ends) } else { *ends };
         let speed = placement.throttle.speed(&curves);
+        let runs_into_one = |to: &Throttle| {
+            let until = ends_at(self.now, latest, speed, to.speed(&curves));
+            windows().any(|hold| *ends <= hold.start && hold.start < until && hold.meets(placement))
+        };
         let steps = (placement.throttle.0 + 1..=u8::try_from(most).unwrap_or(u8::MAX)).map(Throttle);
-        let steps = steps.map(|to| (to, to.speed(&curves), ends_at(self.now, *ends, speed, to.speed(&curves))));
-        steps.filter(|(.., until)| !runs_into_one(*until)).collect()
+        let steps = steps.filter(|to| !runs_into_one(to));
+        steps.map(|to| (to, to.speed(&curves), ends_at(self.now, *ends, speed, to.speed(&curves)))).collect()
     }
 
     /// How much less a throttled job may be throttled, so that no cap is exceeded and nothing that is kept is used up;
@@ -111,10 +115,21 @@ impl State {
     pub(crate) fn restorable(&self, job: JobId) -> Option<Throttle> {
         let Phase::Running { shape, placement, ends, stage, .. } = &self.jobs.get(&job)?.phase else { return None };
         let limits = self.capacity.limits();
-        let first = placement.slots().next()?.nodes.first;
-        let is_full = |limit: LimitIx| limits[limit.ix()].can_bind() && limits[limit.ix()].left_micro() <= 0;
-        let around = self.capacity.around(self.fleet().nodes[first.ix()].domain);
-        if stage.is_stopping() || around.iter().any(|feed| is_full(feed.limit)) {
+        if stage.is_stopping() {
+            return None;
+        }
+        // What its first node alone would draw more: mostly that is too much already.
+        let slot = placement.slots().next()?;
+        let node = self.fleet().nodes[slot.nodes.first.ix()];
+        let at = |throttle| self.capacity.chip_draw_at(node.kind, throttle);
+        let more = at(Throttle(placement.throttle.0.checked_sub(1)?)).beyond(at(placement.throttle));
+        let more = more.times(slot.chips.count_ones());
+        let is_too_much = |feed: &Feed| {
+            let limit = &limits[feed.limit.ix()];
+            let more = limit.counted(more).get() * i64::from(feed.factor.parts());
+            more > 0 && more > limit.left_micro() && limit.can_bind()
+        };
+        if self.capacity.around(node.domain).iter().any(is_too_much) {
             return None;
         }
         let keeps =

@@ -245,6 +245,7 @@ impl Core {
             }
         }
         self.sharing_follows();
+        self.throttling_follows();
     }
 
     /// A node on which workers can open chips that were not given to them runs one tenant's work at a time.
