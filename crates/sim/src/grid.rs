@@ -1,13 +1,15 @@
 //! Grid events: for a time a cap allows less, and what came of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use offtake_engine::{
-    ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, Phase, Stage, State, StopReason, Throttle, Work,
+    ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LEAST_NOTICE, LimitIx, Phase, Stage, State, StopReason,
+    Throttle, Work,
 };
-use offtake_fleet::{Cap, CapKind, CapTarget, DomainIx, Fleet, Meter};
+use offtake_fleet::{AcceleratorKindIx, Cap, CapKind, CapTarget, DomainIx, Fleet, Meter};
 use offtake_units::{Duration, Energy, Ppm, Timestamp, Watts};
-use offtake_workload::Tier;
+use offtake_workload::{Job, Tier};
 
 use crate::course::Course;
 
@@ -86,8 +88,12 @@ pub struct GridOutcome {
 }
 
 /// Work that gave power back to a grid event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
+    /// What was asked for.
+    pub spec: Arc<Job>,
+    /// The kind of its first chip.
+    pub chip: Option<AcceleratorKindIx>,
     /// The lowest power level that its chips went down to.
     pub throttle: Throttle,
     /// How often it was stopped.
@@ -148,6 +154,8 @@ pub(crate) struct Grid<'a> {
     reserved: Vec<(usize, Timestamp, Watts)>,
     /// Work that lacks power for an event.
     lacking: BTreeMap<JobId, Lacking>,
+    /// The power levels of work that is throttled.
+    levels: BTreeMap<JobId, Throttle>,
     /// Since when what is drawn is as it is.
     since: Timestamp,
 }
@@ -155,7 +163,8 @@ pub(crate) struct Grid<'a> {
 impl<'a> Grid<'a> {
     pub fn new(events: &'a [GridEvent], start: Timestamp) -> Self {
         let (outcomes, open, reserved) = (Vec::new(), Vec::new(), Vec::new());
-        Self { events, outcomes, open, reserved, lacking: BTreeMap::new(), since: start }
+        let (lacking, levels) = (BTreeMap::new(), BTreeMap::new());
+        Self { events, outcomes, open, reserved, lacking, levels, since: start }
     }
 
     /// When an event is announced, has to be met, or is over next.
@@ -192,7 +201,8 @@ impl<'a> Grid<'a> {
                     self.note_stop(now, *job, &course.state)
                 }
                 Event::JobThrottled { job, to } => self.note_throttle(now, *job, *to, &course.state),
-                Event::JobPlaced { job, .. } => self.settle(now, *job),
+                Event::JobPlaced { job, .. } => self.ended(now, *job),
+                Event::ReplicaRetired { replica, .. } => self.ended(now, *replica),
                 Event::CurtailmentUnmet { least, curtailment: Some(curtailment), .. } => {
                     // Curtailments by heat are none of these.
                     if let Some(outcome) = self.outcomes.get_mut(curtailment.0 as usize) {
@@ -202,19 +212,28 @@ impl<'a> Grid<'a> {
                 _ => {}
             }
         }
+        self.hand_over(now, &course.state);
         self.judge(now, &course.state);
         self.measure(now, &course.state);
     }
 
     /// An attempt has ended and has to do so much of its work again.
     pub fn note_rework(&mut self, job: JobId, rework: Duration) {
-        let Some(Lacking { event, chip_milli, .. }) = self.lacking.get(&job).copied() else { return };
+        // What fails while it is throttled fails for other reasons.
+        let stopped = self.lacking.get(&job).copied().filter(|lacking| lacking.speed == Ppm::ONE);
+        let Some(Lacking { event, chip_milli, .. }) = stopped else { return };
         let touched = self.outcomes[event].touched.entry(job).or_default();
         touched.lost.0 += i128::from(chip_milli) * i128::from(rework.as_millis());
     }
 
+    /// Work is over.
+    pub fn ended(&mut self, now: Timestamp, job: JobId) {
+        self.levels.remove(&job);
+        self.settle(now, job);
+    }
+
     /// What work lacks is as it was up to now, and it lacks nothing from now on.
-    pub fn settle(&mut self, now: Timestamp, job: JobId) {
+    fn settle(&mut self, now: Timestamp, job: JobId) {
         let Some(Lacking { event, since, speed, chip_milli }) = self.lacking.remove(&job) else { return };
         let span = (now.min(self.events[event].until) - since).max(Duration::ZERO);
         let lost = |missing: Ppm| i128::from(chip_milli) * i128::from(missing.done_in(span).as_millis());
@@ -235,20 +254,63 @@ impl<'a> Grid<'a> {
         };
         let chip_milli = state.job(job).map_or(0, chips);
         self.lacking.insert(job, Lacking { event, since: now, speed, chip_milli });
-        self.outcomes[event].touched.entry(job).or_default()
+        let touched = self.outcomes[event].touched.entry(job).or_default();
+        if let Some(work) = state.job(job) {
+            touched.spec = Arc::clone(&work.spec);
+            if let Phase::Running { placement, .. } = &work.phase {
+                let fleet = state.fleet();
+                let node = placement.slots().next().map(|slot| fleet.nodes[slot.nodes.first.ix()]);
+                touched.chip = node.and_then(|node| fleet.kind(node).accelerator);
+            }
+        }
+        touched
     }
 
     fn note_throttle(&mut self, now: Timestamp, job: JobId, to: Throttle, state: &State) {
-        let before = self.lacking.get(&job).map(|lacking| lacking.event);
-        let Some(event) = before.or_else(|| self.met_by(now, job, state)) else { return };
-        let missing = Ppm::ONE.parts() - state.throttled_speed(job).parts();
+        let before = match to.is_none() {
+            true => self.levels.remove(&job),
+            false => self.levels.insert(job, to),
+        };
+        let is_further = to > before.unwrap_or_default();
+        let missing = Ppm::ONE.parts() - state.throttled_speed(job).parts().min(Ppm::ONE.parts());
+        let lasting =
+            self.lacking.get(&job).map(|lacking| lacking.event).filter(|event| self.events[*event].until > now);
+        // Before its last moment nobody is throttled for an event.
+        let is_due = |event: &usize| is_further && self.events[*event].at <= now.saturating_add(LEAST_NOTICE);
+        let Some(event) = lasting.or_else(|| self.met_by(now, job, state).filter(is_due)) else {
+            return self.settle(now, job);
+        };
         if missing == 0 {
             return self.settle(now, job);
         }
         let touched = self.lack(now, job, event, Ppm::new(missing), state);
-        let is_further = to > touched.throttle;
         touched.throttle = touched.throttle.max(to);
         self.outcomes[event].throttled += u64::from(is_further);
+    }
+
+    /// Work that still lacks power when an event is over lacks it for the one that lasts on.
+    fn hand_over(&mut self, now: Timestamp, state: &State) {
+        let over = |lacking: &Lacking| self.events[lacking.event].until <= now;
+        let left: Vec<(JobId, Lacking)> =
+            self.lacking.iter().filter(|(_, lacking)| over(lacking)).map(|(job, lacking)| (*job, *lacking)).collect();
+        for (job, lacking) in left {
+            self.settle(now, job);
+            let begun = |open: &usize| self.events[*open].at <= now.saturating_add(LEAST_NOTICE);
+            let next = match state.job(job).map(|work| &work.phase) {
+                Some(Phase::Running { .. }) => self.met_by(now, job, state).filter(begun),
+                Some(_) => {
+                    let cap = self.events[lacking.event].cap;
+                    let lasts = |open: &usize| self.events[*open].cap == cap && self.events[*open].until > now;
+                    self.open.iter().copied().find(|open| lasts(open) && begun(open))
+                }
+                None => None,
+            };
+            if let Some(event) = next {
+                let before = self.outcomes[lacking.event].touched.get(&job).map_or(Throttle::NONE, |it| it.throttle);
+                let touched = self.lack(now, job, event, lacking.speed, state);
+                touched.throttle = touched.throttle.max(before);
+            }
+        }
     }
 
     /// The event to which work gives power back: the next under whose cap it draws; one that lasts already where none is to

@@ -29,18 +29,18 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Whether a limit is an account that it reads, and allows anything.
+    /// Whether a limit is none of the site's, and only counts what this meter shows.
     pub fn has_account(&self, limit: LimitIx) -> bool {
         self.drawn.iter().any(|(_, account)| *account == limit)
     }
 }
 
-/// What a meter showed: per span, the most that was drawn, and what each cap allowed at its end.
+/// What a meter showed: per span, the most that was drawn, and the most that each cap allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// The most that was drawn in each span.
     pub drawn: Vec<Watts>,
-    /// Per cap, what it allowed in each span.
+    /// Per cap, the most that it allowed in each span.
     pub allowed: Vec<Vec<Watts>>,
 }
 
@@ -124,6 +124,9 @@ impl<'a> Meters<'a> {
 
     /// When a circuit is lost or comes back next.
     pub fn next(&self) -> Option<Timestamp> {
+        if self.meters.is_empty() {
+            return None;
+        }
         let instants = self.losses.iter().flat_map(|loss| [loss.at, loss.until]);
         instants.filter(|at| *at > self.since).min()
     }
@@ -150,8 +153,8 @@ impl<'a> Meters<'a> {
             reading.drawn[spans.clone()].iter_mut().for_each(|most| *most = load.max(*most));
             for (cap, allowed) in meter.caps.iter().zip(&mut reading.allowed) {
                 let now = limits[cap.ix()].capacity();
-                allowed.resize(spans.end.max(allowed.len()), now);
-                allowed[spans.clone()].iter_mut().for_each(|least| *least = now);
+                allowed.resize(spans.end.max(allowed.len()), Watts::ZERO);
+                allowed[spans.clone()].iter_mut().for_each(|most| *most = now.max(*most));
             }
         }
     }

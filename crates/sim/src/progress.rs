@@ -1,8 +1,8 @@
 //! How far an attempt of a job has come: it starts up, works, and stops working while it saves its work.
 //!
 //! An attempt consists of stretches of one speed. In a stretch work goes on for an interval, then stands still while a
-//! checkpoint is written, and so on; a change of speed begins a new stretch, and the next checkpoint is an interval away
-//! from it. All in whole milliseconds: what is rounded off work is booked as slowness.
+//! checkpoint is written, and so on; a change of speed begins a new stretch, which goes on with the interval or the
+//! checkpoint where the one before was. All in whole milliseconds: what is rounded off work is booked as slowness.
 
 use offtake_engine::ChipTime;
 use offtake_units::{Duration, Ppm, Timestamp};
@@ -40,6 +40,8 @@ pub(crate) struct Progress {
     /// Since when it goes at this speed.
     from: Timestamp,
     speed: Ppm,
+    /// How long it had worked since the last checkpoint then, and written the next.
+    into: i64,
     /// Work done and work saved up to `from`, those of attempts before included, in time at full speed.
     done: i64,
     saved: i64,
@@ -89,7 +91,7 @@ pub struct Spent {
     pub restart: ChipTime,
     /// Standing still while checkpoints were written.
     pub saving: ChipTime,
-    /// What slow nodes cost the gangs on them.
+    /// What slow nodes and lower power levels cost the gangs on them.
     pub slowness: ChipTime,
     /// Spares that stood by.
     pub standby: ChipTime,
@@ -129,13 +131,15 @@ struct Stretch {
     stood: i64,
     /// Of `worked`, what the last checkpoint holds; none without one in this stretch.
     saved: Option<i64>,
+    /// How far it is in its interval and the checkpoint after that.
+    into: i64,
 }
 
 impl Progress {
     pub(crate) fn begin(outset: Outset) -> Self {
         let before = outset.before.as_millis();
         let (from, speed) = (outset.begins, outset.speed);
-        Self { outset, from, speed, done: before, saved: before, worked: 0, stood: 0, broken: None }
+        Self { outset, from, speed, into: 0, done: before, saved: before, worked: 0, stood: 0, broken: None }
     }
 
     /// When it ends by itself; never where nobody knows, or nothing goes on any more.
@@ -144,7 +148,10 @@ impl Progress {
         let left = (to_do.as_millis() - self.done).max(0) as u128;
         let work = (left * u128::from(Ppm::ONE.parts())).div_ceil(u128::from(self.speed.parts().max(1)));
         let stands = self.outset.saving.map_or(0, |saving| {
-            work.saturating_sub(1) / saving.interval.as_millis().max(1) as u128 * saving.write.as_millis() as u128
+            let (interval, write) = (saving.interval.as_millis().max(1), saving.write.as_millis());
+            let (worked, written) = (self.into.min(interval), (self.into - interval).max(0));
+            let writes = (work + worked as u128).saturating_sub(1) / interval as u128;
+            (writes * write as u128).saturating_sub(written as u128)
         });
         let span = i64::try_from(work + stands).unwrap_or(i64::MAX);
         self.from.saturating_add(Duration::from_millis(span))
@@ -153,13 +160,19 @@ impl Progress {
     fn stretch(&self, until: Timestamp) -> Stretch {
         let elapsed = (self.broken.unwrap_or(until).min(until) - self.from).as_millis().max(0);
         let Some(Saving { interval, write }) = self.outset.saving else {
-            return Stretch { worked: elapsed, stood: 0, saved: None };
+            return Stretch { worked: elapsed, stood: 0, saved: None, into: 0 };
         };
         let interval = interval.as_millis().max(1);
         let cycle = interval + write.as_millis();
-        let (cycles, part) = (elapsed / cycle, elapsed % cycle);
-        let worked = cycles * interval + part.min(interval);
-        Stretch { worked, stood: elapsed - worked, saved: (cycles > 0).then_some(cycles * interval) }
+        let before = self.into.min(interval);
+        let (cycles, part) = ((self.into + elapsed) / cycle, (self.into + elapsed) % cycle);
+        let worked = cycles * interval + part.min(interval) - before;
+        Stretch {
+            worked,
+            stood: elapsed - worked,
+            saved: (cycles > 0).then_some(cycles * interval - before),
+            into: part,
+        }
     }
 
     fn done_with(&self, worked: i64) -> i64 {
@@ -178,7 +191,7 @@ impl Progress {
         self.worked += stretch.worked;
         self.stood += stretch.stood;
         self.from = self.from.max(now);
-        self.speed = speed;
+        (self.speed, self.into) = (speed, stretch.into);
     }
 
     /// Nothing goes on any more from an instant on, although it keeps its nodes.
@@ -257,6 +270,19 @@ mod tests {
         assert_eq!((ended.useful, ended.rework, ended.saving), (30_000, 30_000, 7_000));
         assert_eq!(ended.restart, 10_000 + 23_000, "start-up, and the time until the failure was found");
         assert_eq!(ended.saved, 30_000);
+    }
+
+    #[test]
+    fn a_change_of_speed_does_not_put_a_checkpoint_off() {
+        let mut job = attempt(100, Some((30, 5)));
+        // 20 s of work, 10 s more at half of the speed, 3 s of a write, and its other 2 s.
+        job.change_speed(secs(10 + 20), Ppm::new(500_000));
+        job.change_speed(secs(10 + 33), Ppm::ONE);
+        assert_eq!(job.ends(), secs(10 + 33 + 2 + 75 + 2 * 5), "75 s of work are left, with two more writes in them");
+        let mut failed = job;
+        failed.fail(secs(10 + 36));
+        let ended = failed.end(secs(10 + 36), Kept::Saved);
+        assert_eq!((ended.useful, ended.rework, ended.saving), (25_000, 1_000, 5_000));
     }
 
     #[test]

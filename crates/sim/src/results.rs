@@ -290,30 +290,17 @@ fn touched_lines(setup: &Setup, came: &GridOutcome) -> Vec<TouchedLine> {
     let mut touched: Vec<(&JobId, &Touched)> = came.touched.iter().collect();
     touched.sort_by_key(|(job, touched)| (std::cmp::Reverse(touched.lost.0), **job));
     let line = |(job, touched): (&JobId, &Touched)| {
-        let levels = |spec: &Job| {
-            let named = spec.gangs.iter().flat_map(|gang| &gang.accelerators);
-            let kinds = named.filter_map(|name| setup.fleet.accelerators.iter().find(|kind| kind.name == *name));
-            kinds.chain(&setup.fleet.accelerators).find_map(|kind| touched.throttle.of(&kind.power_levels))
-        };
-        let level = |spec: &Job| levels(spec).map(|level| level.name.clone());
-        let lost_chip_hours = round(touched.lost.as_chip_hours(), 2);
-        match setup.jobs.get(job.0 as usize) {
-            Some(spec) => TouchedLine {
-                name: format!("{} {}", spec.name, job.0),
-                tenant: spec.tenant.clone(),
-                tier: tier_name(spec.tier),
-                chips: spec.chip_milli() as f64 / 1000.0,
-                level: level(spec),
-                stops: touched.stops,
-                lost_chip_hours,
-            },
-            None => TouchedLine {
-                name: format!("replica {}", job.0 - JobId::REPLICAS),
-                level: touched.throttle.of(&setup.fleet.accelerators[0].power_levels).map(|level| level.name.clone()),
-                stops: touched.stops,
-                lost_chip_hours,
-                ..TouchedLine::default()
-            },
+        let chip = touched.chip.map(|chip| &setup.fleet.accelerators[chip.ix()]);
+        let spec = &touched.spec;
+        let number = if spec.service.is_some() { job.0 - JobId::REPLICAS } else { job.0 };
+        TouchedLine {
+            name: format!("{} {number}", spec.name),
+            tenant: spec.tenant.clone(),
+            tier: tier_name(spec.tier),
+            chips: spec.chip_milli() as f64 / 1000.0,
+            level: chip.and_then(|chip| touched.throttle.of(&chip.power_levels)).map(|level| level.name.clone()),
+            stops: touched.stops,
+            lost_chip_hours: round(touched.lost.as_chip_hours(), 2),
         }
     };
     touched.into_iter().take(MOST_SHOWN).map(line).collect()
@@ -458,12 +445,15 @@ fn timeline(scenario: &Scenario, outcome: &Outcome) -> Timeline {
     let is_account = |limit: &LimitIx| setup.meters.iter().any(|meter| meter.has_account(*limit));
     let caps = setup.fleet.caps.iter().zip((0..).map(LimitIx)).filter(|(_, limit)| !is_account(limit));
     let fleet_caps = caps.filter_map(|(cap, ix)| match cap.target {
-        CapTarget::Domain(domain) if domain.ix() < setup.fleet.sites.len() => Some(CapLine {
-            name: cap.name.clone(),
-            mw: round(cap.watts.as_mw(), 3),
-            meter: if cap.meter == Place::It { "it" } else { "facility" }.to_owned(),
-            changes: cap_changes(setup, outcome, ix),
-        }),
+        // What heat leaves of a cap is on the meters.
+        CapTarget::Domain(domain) if domain.ix() < setup.fleet.sites.len() && cap.derating.is_empty() => {
+            Some(CapLine {
+                name: cap.name.clone(),
+                mw: round(cap.watts.as_mw(), 3),
+                meter: if cap.meter == Place::It { "it" } else { "facility" }.to_owned(),
+                changes: cap_changes(setup, outcome, ix),
+            })
+        }
         _ => None,
     });
     Timeline {

@@ -309,10 +309,14 @@ impl<'a> Run<'a> {
         self.grid.happen(now, &mut self.course);
         while let Some(job) = self.course.end_next(now) {
             self.outcome.jobs[job.0 as usize].finished = Some(now);
-            self.grid.settle(now, job);
+            self.grid.ended(now, job);
             self.passed(now, job.0 as usize, Milestone::Succeeded);
         }
-        while self.course.leave_next(now).is_some() {}
+        while let Some(job) = self.course.leave_next(now) {
+            if self.course.state.job(job).is_none() {
+                self.grid.ended(now, job);
+            }
+        }
         if let Some(failures) = &mut self.failures {
             failures.happen(now, &mut self.course);
         }

@@ -107,7 +107,9 @@ impl World {
             r#"
             name = "declared"
             levels = ["site"]
-            accelerators.h100 = {{ idle_watts = 100, operating_watts = 600, peak_watts = 700 }}
+            accelerators.h100 = {{ idle_watts = 100, operating_watts = 600, peak_watts = 700, power_levels = [
+                {{ name = "low", power = 0.5, speed = 0.8, basis = "assumed", source = "a test" }},
+            ] }}
             node_kinds.node = {{ accelerator = "h100", chips = 4, cpu_cores = 8, memory_gib = 16, base_watts = 500 }}
             sites.here = {{ pue = 1.0, {site} }}
             {caps}

@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use offtake_engine::{LEAST_NOTICE, LimitIx};
-use offtake_fleet::{CircuitIx, DomainIx, Fleet, Meter};
+use offtake_fleet::{CapTarget, CircuitIx, DomainIx, Fleet, Meter as Place};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::rng::Rng;
 
 use super::file::{File, GridEventFile, ProgrammeFile};
 use super::{Reader, ScenarioError};
 use crate::grid::{Cut, GridEvent, add_cap};
-use crate::meters::{FeedLoss, stands_in};
+use crate::meters::{FeedLoss, Meter, stands_in};
 
 /// More than any site draws: a terawatt.
 const MOST_MEGAWATTS: f64 = 1e6;
@@ -76,6 +77,31 @@ impl Reader {
             losses.push(FeedLoss { circuit, at, until });
         }
         Ok(losses)
+    }
+
+    /// Circuits are lost within the run, and somebody looks.
+    pub(super) fn check_feed_losses(
+        &self,
+        losses: &[FeedLoss],
+        meters: &[Meter],
+        run: Range<Timestamp>,
+    ) -> Result<(), ScenarioError> {
+        for (place, loss) in losses.iter().enumerate() {
+            let field = |key: &str| format!("feed_losses[{place}].{key}");
+            if loss.at < run.start || run.end <= loss.at {
+                return Err(self.fault(
+                    &field("at"),
+                    "is not within the run",
+                    "an instant between its start and its end",
+                ));
+            }
+            if !meters.iter().any(|meter| meter.of == CapTarget::Circuit(loss.circuit)) {
+                let fault = "would be seen by nobody";
+                let allowed = "a run with a horizon of at most two days and a fleet of at most 24 circuits";
+                return Err(self.fault(&field("circuit"), fault, allowed));
+            }
+        }
+        Ok(())
     }
 
     fn wrong(&self, table: &'static str, name: &str, key: &str, fault: &str, allowed: &str) -> ScenarioError {
@@ -226,7 +252,7 @@ fn cap_of(
                 ("on".into(), format!("is `{path}`").into(), allowed.into())
             })?;
             let name = format!("grid events on {path}");
-            Ok(*of_domains.entry(domain).or_insert_with(|| add_cap(fleet, domain, Meter::Facility, &name)))
+            Ok(*of_domains.entry(domain).or_insert_with(|| add_cap(fleet, domain, Place::Facility, &name)))
         }
         (None, Some(name)) => {
             let place = fleet.caps.iter().position(|cap| cap.name == name);

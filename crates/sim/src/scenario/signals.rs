@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use offtake_fleet::Fleet;
+use offtake_fleet::{Cap, Fleet, Site};
 use offtake_signals::{CarbonSeries, ExchangeRate, Prices};
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::human::{self, LONGEST_DURATION};
@@ -47,7 +47,13 @@ impl Reader {
         span: Duration,
         notes: &mut Vec<String>,
     ) -> Result<(Vec<Signal>, Vec<ExchangeRate>), ScenarioError> {
-        let Some(file) = &scenario.signals else { return Ok((Vec::new(), Vec::new())) };
+        let Some(file) = &scenario.signals else {
+            let hot = fleet.sites.iter().filter(|site| is_derated(fleet, site));
+            notes.extend(
+                hot.map(|site| format!("Site {} has no weather: heat takes nothing from its caps.", site.name)),
+            );
+            return Ok((Vec::new(), Vec::new()));
+        };
         let prices = match (&file.prices, &file.price_zones) {
             (Some(prices), Some(zones)) => offtake_signals::read_prices(&self.dir.join(prices), &self.dir.join(zones))?,
             (None, None) => Prices { zones: BTreeMap::new(), rates: BTreeMap::new() },
@@ -106,6 +112,11 @@ impl Reader {
             let missing = hours - known.count() as i64;
             let told = match missing {
                 0 => return None,
+                _ if what == "weather" => {
+                    format!(
+                        "Site {zone} has no weather for {missing} of {hours} hours: heat takes nothing from its caps then."
+                    )
+                }
                 _ if missing == hours => format!("Zone {zone} has no {what} at the time of the run."),
                 _ => {
                     format!("Zone {zone} has no {what} for {missing} of {hours} hours: the last before them holds on.")
@@ -118,6 +129,11 @@ impl Reader {
         notes.extend(
             carbon_gaps.filter_map(|(zone, series)| missing(zone, "carbon intensity", &|at| series.at(at).is_some())),
         );
+        for site in fleet.sites.iter().filter(|site| is_derated(fleet, site)) {
+            let series = weather.get(&site.name);
+            let known = |at| series.is_some_and(|series| series.at(at).is_some());
+            notes.extend(missing(&site.name, "weather", &known));
+        }
         if file.from.is_some() {
             notes.push(format!(
                 "Signals are those from {} on, laid under the run's first hour.",
@@ -134,4 +150,10 @@ impl Reader {
         let rates = prices.rates.into_values().filter(|rate| used.contains(&rate.currency)).collect();
         Ok((signals, rates))
     }
+}
+
+/// Whether heat takes from the caps of a site.
+fn is_derated(fleet: &Fleet, site: &Site) -> bool {
+    let of_site = |cap: &Cap| fleet.site_of(cap.target).is_some_and(|of| of.name == site.name);
+    fleet.caps.iter().any(|cap| !cap.derating.is_empty() && of_site(cap))
 }

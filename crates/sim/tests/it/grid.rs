@@ -88,9 +88,10 @@ fn where_chips_have_power_levels_work_goes_on_slower() {
     let late = at(10) + Duration::from_millis(lost_ms);
     assert!(outcome.jobs.iter().all(|record| record.finished == Some(late)), "{:?}", outcome.jobs);
     let chips_ms = |chips: i64, ms: i64| ChipTime(i128::from(chips * 1000) * i128::from(ms));
-    let each = Touched { throttle: Throttle(1), stops: 0, lost: chips_ms(4, lost_ms) };
+    let each = |touched: &Touched| (touched.throttle, touched.stops, touched.lost);
     assert_eq!(came.touched.len(), 10);
-    assert!(came.touched.values().all(|touched| *touched == each), "{:?}", came.touched);
+    let is_alike = |touched| each(touched) == (Throttle(1), 0, chips_ms(4, lost_ms));
+    assert!(came.touched.values().all(is_alike), "{:?}", came.touched);
     let tenth = chips_ms(40, lost_ms * 9 / 10);
     assert_eq!(came.if_levels_are_off, (tenth, tenth), "nine hundredths of the speed");
     assert_eq!(outcome.spent.slowness, chips_ms(40, lost_ms));

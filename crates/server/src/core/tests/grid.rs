@@ -27,7 +27,7 @@ fn an_operator_lowers_a_cap_and_work_gives_way_until_it_is_reset() {
         |world: &mut World, cap: &str, watts| world.ask(&operator(), Command::SetCap { cap: cap.to_owned(), watts });
     let Ok(Answer::Cap(cap)) = set(&mut world, "grid", Some(7500)) else { unreachable!("the cap is set") };
     assert_eq!((cap.watts, cap.declared_w, cap.used_w), (7500, Some(9000), 8700));
-    assert_eq!(world.state(spot), JobState::Stopping);
+    assert_eq!(world.state(spot), JobState::Stopping, "no agent sets a power limit: a lower power level is no way out");
     let reason = world.core.job(&operator(), spot).and_then(|detail| detail.job.reason);
     assert_eq!(reason.as_deref(), Some("gives its power back for a lowered cap"));
     world.now += 5_000;
