@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use offtake_engine::{LEAST_NOTICE, LimitIx};
 use offtake_fleet::{CapTarget, CircuitIx, DomainIx, Fleet, Meter as Place};
@@ -79,21 +78,17 @@ impl Reader {
         Ok(losses)
     }
 
-    /// Circuits are lost within the run, and somebody looks.
+    /// Circuits are not lost before the run, and somebody looks.
     pub(super) fn check_feed_losses(
         &self,
         losses: &[FeedLoss],
         meters: &[Meter],
-        run: Range<Timestamp>,
+        start: Timestamp,
     ) -> Result<(), ScenarioError> {
         for (place, loss) in losses.iter().enumerate() {
             let field = |key: &str| format!("feed_losses[{place}].{key}");
-            if loss.at < run.start || run.end <= loss.at {
-                return Err(self.fault(
-                    &field("at"),
-                    "is not within the run",
-                    "an instant between its start and its end",
-                ));
+            if loss.at < start {
+                return Err(self.fault(&field("at"), "is before the run begins", "an instant from its start on"));
             }
             if !meters.iter().any(|meter| meter.of == CapTarget::Circuit(loss.circuit)) {
                 let fault = "would be seen by nobody";

@@ -198,7 +198,7 @@ impl Reader {
         // Without a horizon the run ends with its last job: at this time, or later where jobs wait.
         let span = file.horizon.or(ends.max()).unwrap_or(Duration::HOUR);
         let grid_events = self.draw_grid_events(grid_events, start, span, seed)?;
-        self.check_feed_losses(&feed_losses, &meters, start..start.saturating_add(span))?;
+        self.check_feed_losses(&feed_losses, &meters, start)?;
         let (signals, rates) = self.signals(&file, &fleet, start, span, &mut notes)?;
         let sample_every = Duration::from_millis((span.as_millis() / SAMPLES).max(Duration::MINUTE.as_millis()));
         Ok(Scenario {
