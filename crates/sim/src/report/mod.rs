@@ -333,7 +333,7 @@ pub struct ChipHours {
     pub restart: f64,
     /// Work that was lost, or was in vain.
     pub rework: f64,
-    /// What slow nodes cost the gangs on them.
+    /// What slow nodes and lower power levels cost the gangs on them.
     pub slowness: f64,
     /// Spares that stood by.
     pub standby: f64,
