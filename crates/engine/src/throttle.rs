@@ -17,7 +17,6 @@ impl Throttle {
     pub const NONE: Self = Self(0);
 
     /// Whether it is full power.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
     pub const fn is_none(&self) -> bool {
         self.0 == 0
     }
