@@ -1,9 +1,11 @@
 //! Work gives power back by going on slower, and gets it again.
 
-use offtake_engine::{Curtailment, CurtailmentId, Event, JobId, LimitIx, Phase, ReservationId, Stage};
+use offtake_engine::{
+    Curtailment, CurtailmentId, Event, JobId, LimitIx, Phase, Policy, Preemption, ReservationId, Stage,
+};
 use offtake_fleet::NodeIx;
 use offtake_units::{Duration, Timestamp, Watts};
-use offtake_workload::{Checkpoint, Job, Reservation, Tier};
+use offtake_workload::{Checkpoint, Elastic, Gang, Job, Reservation, Tier};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -18,6 +20,10 @@ const CHIP: [i64; 3] = [400, 300, 200];
 
 /// Sixteen nodes of four chips with two power levels, under one contract that never binds by itself.
 fn engine() -> Engine {
+    engine_under(Policy::named("backfill", 7).expect("it has a name"))
+}
+
+fn engine_under(policy: Policy) -> Engine {
     let levels = r#"peak_watts = 600
 power_levels = [
   { name = "eco", power = 0.666666, speed = 0.9, basis = "assumed", source = "a test" },
@@ -25,7 +31,7 @@ power_levels = [
 ]"#;
     let text = PLAIN.replace("node = 4 }", "node = 16 }").replace("peak_watts = 600", levels);
     let cap = "[caps.grid]\non = \"here\"\nwatts = 60000\nmeter = \"it\"\nkind = \"contract\"\n";
-    Engine::new(fleet(&format!("{text}\n{cap}")), "backfill")
+    Engine::under(fleet(&format!("{text}\n{cap}")), policy)
 }
 
 /// The cap leaves so much to chips at work.
@@ -206,6 +212,27 @@ fn work_that_would_run_into_a_reservation_is_stopped_instead() {
     assert_eq!(throttle(&engine, job), Some(0));
     leave(&mut engine, 16 * CHIP[1]);
     assert_eq!(throttle(&engine, job), None, "1,111 s are too long");
+}
+
+#[test]
+fn an_elastic_job_that_shrinks_starts_again_at_full_power() {
+    let preemption = Preemption { minimum_run: [Duration::from_secs(60); 4], ..Preemption::default() };
+    let offtake = Policy::named("offtake", 7).expect("it has a name");
+    let mut engine = engine_under(Policy { preemption: Some(preemption), ..offtake });
+    let bounds = Elastic { minimum: 4, maximum: 16, speedup: Vec::new() };
+    let shrinks = Job { gangs: vec![Gang { elastic: Some(bounds), ..gang(16, 4) }], ..of(Tier::Spot, 16, 10_000) };
+    let shrinks = engine.submit(shrinks);
+    engine.pass(0);
+    engine.pass(100);
+    leave(&mut engine, 64 * CHIP[0] - 1);
+    assert_eq!(throttle(&engine, shrinks), Some(1));
+    // What it keeps has power enough once the other eight nodes draw a quarter less.
+    let strong = engine.submit(Job { gangs: vec![gang(8, 3)], ..of(Tier::Reserved, 8, 10_000) });
+    engine.pass(1);
+    assert_eq!(throttle(&engine, shrinks), None, "it is stopped for another size");
+    engine.tell(Event::JobRequeued { job: shrinks, saved_until: Some(engine.now()), held: false });
+    engine.decide();
+    assert_eq!((throttle(&engine, strong), throttle(&engine, shrinks)), (Some(0), Some(0)));
 }
 
 #[test]
