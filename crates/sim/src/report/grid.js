@@ -12,6 +12,20 @@ function gridPower(mw) {
   return mw < 1 ? number(mw * 1000, digitsFor(mw * 1000)) + THIN + 'kW' : number(mw, digitsFor(mw)) + THIN + 'MW';
 }
 
+// Lines at times, and what time they are below, as far as there is room.
+function drawTimes(picture, x, [from, end], { left, top, height, width }) {
+  let textEnd = -Infinity;
+  for (const mark of timeMarks(from, end, Math.max(2, Math.floor(width / 90)), true)) {
+    picture.append(svg('line', { class: 'grid', x1: x(mark.t), x2: x(mark.t), y1: top, y2: top + height }));
+    const long = textWidth(mark.text);
+    const start = Math.min(Math.max(x(mark.t) - long / 2, left), width - long);
+    if (start > textEnd + 8) {
+      picture.append(svg('text', { x: start, y: top + height + 15 }, mark.text));
+      textEnd = start + long;
+    }
+  }
+}
+
 // What was drawn under the cap of an event, from its announcement until it had been over for a while.
 function eventPanel(course, line, width) {
   const [left, top, height, foot] = [6, 16, 120, 20];
@@ -24,16 +38,7 @@ function eventPanel(course, line, width) {
   const picture = svg('svg', { viewBox: '0 0 ' + width + ' ' + (top + height + foot), width, height: top + height + foot, 'aria-hidden': 'true' });
   picture.append(svg('rect', { x: x(line.announced_s), y: top, width: Math.max(0, x(line.at_s) - x(line.announced_s)), height, fill: 'var(--wash)' }));
   picture.append(svg('line', { class: 'base', x1: left, x2: right, y1: y(0), y2: y(0) }));
-  let textEnd = -Infinity;
-  for (const mark of timeMarks(from, end, Math.max(2, Math.floor(width / 90)), true)) {
-    picture.append(svg('line', { class: 'grid', x1: x(mark.t), x2: x(mark.t), y1: top, y2: top + height }));
-    const long = textWidth(mark.text);
-    const start = Math.min(Math.max(x(mark.t) - long / 2, left), width - long);
-    if (start > textEnd + 8) {
-      picture.append(svg('text', { x: start, y: top + height + 15 }, mark.text));
-      textEnd = start + long;
-    }
-  }
+  drawTimes(picture, x, [from, end], { left, top, height, width });
   const times = course.mw.map((_, i) => from + i * course.span_s);
   picture.append(svg('path', { class: 'line', d: stepPath(times, course.mw, x, y, end), style: 'stroke: var(--offtake)' }));
   const limit = (mw, dash) => svg('line', { x1: x(line.at_s), x2: x(line.at_s + line.hold_s), y1: y(mw), y2: y(mw), stroke: 'var(--limit)', 'stroke-width': 1.5, 'stroke-dasharray': dash });

@@ -36,16 +36,7 @@ function meterPanel(meter, grid, width) {
     picture.append(svg('text', { x: left - 6, y: y(mark.v) + 4, 'text-anchor': 'end' }, mark.text));
   }
   picture.append(svg('text', { x: left - 6, y: 9, 'text-anchor': 'end' }, meter.unit));
-  let textEnd = -Infinity;
-  for (const mark of timeMarks(0, end, Math.max(2, Math.floor(width / 90)), true)) {
-    picture.append(svg('line', { class: 'grid', x1: x(mark.t), x2: x(mark.t), y1: top, y2: top + height }));
-    const long = textWidth(mark.text);
-    const start = Math.min(Math.max(x(mark.t) - long / 2, left), width - long);
-    if (start > textEnd + 8) {
-      picture.append(svg('text', { x: start, y: top + height + 15 }, mark.text));
-      textEnd = start + long;
-    }
-  }
+  drawTimes(picture, x, [0, end], { left, top, height, width });
   const times = meter.drawn.map((_, i) => i * meter.span_s);
   for (const limit of limits) {
     const values = meter.drawn.map((_, i) => limitAt(limit, i));

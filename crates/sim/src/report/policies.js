@@ -41,7 +41,7 @@ function comparison() {
       row('lost to rework', 'chip-h', (s) => s.chip_hours.rework, asCount, 'less'),
       row('lost to restarts', 'chip-h', (s) => s.chip_hours.restart, asCount, 'less'),
       row('lost to checkpoints', 'chip-h', (s) => s.chip_hours.checkpoints, asCount, 'less'),
-      row('lost to slow nodes', 'chip-h', (s) => s.chip_hours.slowness, asCount, 'less'),
+      row('lost to slow nodes and lower power levels', 'chip-h', (s) => s.chip_hours.slowness, asCount, 'less'),
       row('kept for blocked jobs', 'chip-h', (s) => s.chip_hours.held, asCount),
       row('fragmentation', '% of chip-time', (s) => s.fragmentation_pct, (v) => number(v, 2), 'less'),
     ]],

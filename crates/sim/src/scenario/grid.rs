@@ -54,7 +54,7 @@ impl Reader {
             let names = fleet.circuits.iter().map(|circuit| circuit.name.as_str());
             let Some(found) = names.clone().position(|name| name == loss.circuit) else {
                 let known = names.take(12).collect::<Vec<_>>().join(", ");
-                let known = if known.is_empty() { "a circuit of a fleet that has some".to_owned() } else { known };
+                let known = if known.is_empty() { "none, as the fleet file has no circuits".to_owned() } else { known };
                 return Err(self.value(&field("circuit"), &loss.circuit, known));
             };
             let circuit = CircuitIx(found as u32);
