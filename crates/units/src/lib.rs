@@ -9,6 +9,6 @@ mod power;
 mod time;
 
 pub use amounts::{ChipMilli, CpuMilli, Mebibytes, Ppm};
-pub use money::{Currency, Money, PricePerMwh};
+pub use money::{Currency, Money, PricePerKwMonth, PricePerMwh};
 pub use power::{CarbonIntensity, CarbonMass, Energy, VoltAmperes, Watts};
 pub use time::{Duration, ParseDurationError, Timestamp};

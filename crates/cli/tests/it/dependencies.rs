@@ -23,14 +23,26 @@ const ALLOWED_LICENCES: [(&str, &str); 11] = [
 ];
 
 /// Each of our crates and what it may stand on; `cli` stands on all.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("offtake-units", &[]),
-    ("offtake-fleet", &["offtake-units"]),
+    ("offtake-programmes", &["offtake-units"]),
+    // A fleet file says which grid programmes its caps are enrolled in.
+    ("offtake-fleet", &["offtake-units", "offtake-programmes"]),
     ("offtake-workload", &["offtake-units"]),
     ("offtake-engine", &["offtake-units", "offtake-fleet", "offtake-workload"]),
     // The bounded reader of text files is `workload`'s.
     ("offtake-signals", &["offtake-units", "offtake-workload"]),
-    ("offtake-sim", &["offtake-units", "offtake-fleet", "offtake-workload", "offtake-engine", "offtake-signals"]),
+    (
+        "offtake-sim",
+        &[
+            "offtake-units",
+            "offtake-programmes",
+            "offtake-fleet",
+            "offtake-workload",
+            "offtake-engine",
+            "offtake-signals",
+        ],
+    ),
     ("offtake-protocol", &["offtake-units", "offtake-workload"]),
     ("offtake-client", &["offtake-protocol"]),
     ("offtake-journal", &[]),
@@ -55,6 +67,7 @@ const EDGES: [(&str, &[&str]); 12] = [
         "offtake",
         &[
             "offtake-units",
+            "offtake-programmes",
             "offtake-fleet",
             "offtake-workload",
             "offtake-engine",
