@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use offtake_programmes::Programme;
 use offtake_units::{CpuMilli, Mebibytes, Ppm, VoltAmperes, Watts};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,9 @@ pub struct Fleet {
     /// Kinds of chip that are wired as tori.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tori: Vec<Torus>,
+    /// Grid programmes in which caps are enrolled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programmes: Vec<Programme>,
 }
 
 /// One place behind one grid connection.
@@ -341,6 +345,11 @@ impl Fleet {
         let own = u64::from(feed.share.parts());
         let left = all.saturating_sub(lost_share).max(own);
         Ppm::new(u32::try_from((own * all).div_ceil(left)).unwrap_or(u32::MAX))
+    }
+
+    /// Position of the cap on which the events of a grid programme act.
+    pub fn cap_of(&self, programme: &Programme) -> Option<usize> {
+        self.caps.iter().position(|cap| cap.name == programme.cap)
     }
 
     /// The accelerators of all nodes.

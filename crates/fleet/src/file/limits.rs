@@ -9,7 +9,7 @@ use crate::account::Tallies;
 use crate::file::fault::{Checked, Fault, at};
 use crate::file::paths::{is_pattern, matches, resolve};
 use crate::file::suggest::did_you_mean;
-use crate::file::syntax::{self, Named, in_order};
+use crate::file::syntax::{self, Named, Number, in_order};
 use crate::file::values::{MAX_WATTS, Values, check_name};
 use crate::{Cap, CapKind, CapTarget, Circuit, CircuitIx, Derating, DomainIx, Feed, Fleet, Meter};
 
@@ -177,20 +177,37 @@ fn check_groups(fleet: &Fleet, entries: &Named<syntax::Circuit>) -> Checked<()> 
 
 /// The limit in watts, and where it is written.
 fn limit(name: &Spanned<String>, entry: &syntax::Cap, values: &Values) -> Checked<(Watts, std::ops::Range<usize>)> {
-    let written = [(&entry.watts, 1.0), (&entry.kilowatts, 1e3), (&entry.megawatts, 1e6)];
+    match power([&entry.watts, &entry.kilowatts, &entry.megawatts], values, "a limit")? {
+        Some((Watts::ZERO, span)) => {
+            let message = "a limit of nothing: leave the domain out of the fleet instead";
+            Err(Fault::Here(span, message.to_owned()))
+        }
+        Some(limit) => Ok(limit),
+        None => Err(at(name, "has no limit: write `watts`, `kilowatts` or `megawatts`")),
+    }
+}
+
+/// A power that may be written in watts, kilowatts or megawatts, and where it is written; none where it is not. `what` names
+/// it in errors.
+pub(super) fn power(
+    [watts, kilowatts, megawatts]: [&Option<Spanned<Number>>; 3],
+    values: &Values,
+    what: &str,
+) -> Checked<Option<(Watts, std::ops::Range<usize>)>> {
+    let written = [(watts, 1.0), (kilowatts, 1e3), (megawatts, 1e6)];
     let mut given = written.into_iter().filter_map(|(number, unit)| number.as_ref().map(|number| (number, unit)));
     match (given.next(), given.next()) {
         (Some((number, unit)), None) => {
             let most = MAX_WATTS as f64 / unit;
-            let value = values.real(number, 0.0..=most, "a limit")?;
-            let watts = Watts::new((value * unit).round() as i64);
-            if watts == Watts::ZERO {
-                return Err(at(number, "a limit of nothing: leave the domain out of the fleet instead"));
-            }
-            Ok((watts, number.span()))
+            let value = values.real(number, 0.0..=most, what)?;
+            Ok(Some((Watts::new((value * unit).round() as i64), number.span())))
         }
-        (None, _) => Err(at(name, "has no limit: write `watts`, `kilowatts` or `megawatts`")),
-        (_, Some((number, _))) => Err(at(number, "a second limit: write one of `watts`, `kilowatts` and `megawatts`")),
+        (None, _) => Ok(None),
+        (_, Some((number, _))) => {
+            // Without its article: "a second limit".
+            let thing = what.split_once(' ').map_or(what, |(_, thing)| thing);
+            Err(at(number, format!("a second {thing}: write one of `watts`, `kilowatts` and `megawatts`")))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Fleet files: TOML that people write, into a [`Fleet`]. docs/fleet-file.md is the reference of the keys.
 //!
 //! The way is: text (bounded) → [`syntax`] (keys and types) → kinds → templates → sites, each grown into the
-//! [`tree`] → circuits and caps. Each step checks what it makes, so that the first fault stops it with its place in
+//! [`tree`] → circuits and caps → grid programmes. Each step checks what it makes, so that the first fault stops it with its place in
 //! the file; nothing here panics on input or reads without a limit.
 
 mod bounded;
@@ -10,6 +10,7 @@ mod kinds;
 mod limits;
 mod node_list;
 mod paths;
+mod programmes;
 mod suggest;
 mod syntax;
 mod templates;
@@ -105,6 +106,7 @@ fn build(file: &FleetFile, base_dir: &Path, parameters: &BTreeMap<String, i64>) 
     check_node_names(&fleet, file)?;
     tori::add(&mut fleet, file, &values)?;
     limits::add(&mut fleet, file, &values)?;
+    programmes::add(&mut fleet, file, &values)?;
     Ok(fleet)
 }
 

@@ -39,6 +39,8 @@ pub(super) struct FleetFile {
     pub circuits: Named<Circuit>,
     #[serde(default)]
     pub caps: Named<Cap>,
+    #[serde(default)]
+    pub programmes: Named<Programme>,
 }
 
 fn site_alone() -> Spanned<Vec<Spanned<String>>> {
@@ -177,6 +179,53 @@ pub(super) struct Cap {
 pub(super) struct Derating {
     pub wet_bulb_c: Spanned<Number>,
     pub share: Spanned<Number>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Programme {
+    pub cap: Spanned<String>,
+    pub time_zone: Spanned<String>,
+    pub notice: Spanned<String>,
+    pub longest: Spanned<String>,
+    pub depth: Spanned<Depth>,
+    pub events: Spanned<Number>,
+    pub months: Option<Spanned<Vec<Spanned<Number>>>>,
+    pub baseline: Spanned<Baseline>,
+    pub currency: Spanned<String>,
+    pub capacity_per_kw_month: Option<Spanned<Number>>,
+    pub energy_per_mwh: Option<Spanned<Number>>,
+    pub penalty_per_mwh: Option<Spanned<Number>>,
+    pub forfeit: Option<Spanned<Number>>,
+    pub source: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Depth {
+    pub watts: Option<Spanned<Number>>,
+    pub kilowatts: Option<Spanned<Number>>,
+    pub megawatts: Option<Spanned<Number>>,
+    pub share: Option<Spanned<Number>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Baseline {
+    pub method: BaselineMethod,
+    pub watts: Option<Spanned<Number>>,
+    pub kilowatts: Option<Spanned<Number>>,
+    pub megawatts: Option<Spanned<Number>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+pub(super) enum BaselineMethod {
+    #[serde(rename = "firm_service_level")]
+    FirmServiceLevel,
+    #[serde(rename = "caiso_10_of_10")]
+    Caiso10Of10,
+    #[serde(rename = "pjm_cbl")]
+    PjmCbl,
 }
 
 /// A number, or the parameter that holds it.

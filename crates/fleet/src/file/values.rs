@@ -14,6 +14,8 @@ use crate::file::syntax::{Named, Number, in_order};
 pub(super) const MAX_WATTS: i64 = 1_000_000_000_000;
 /// A megawatt for one chip or one host: so that four million nodes of 64 chips still add up in 64 bits.
 pub(super) const MAX_PART_WATTS: i64 = 1_000_000;
+/// A price beyond this is a mistake, and what it comes to in a month could leave 128 bits.
+const MAX_PRICE: f64 = 1e6;
 /// Names longer than this are a mistake.
 const MAX_NAME_BYTES: usize = 200;
 
@@ -95,6 +97,11 @@ impl Values {
             Some(share) if share > Ppm::new(0) && share <= Ppm::ONE => Ok(share),
             _ => Err(at(number, format!("{written} is not allowed: {what} is above 0 and at most 1"))),
         }
+    }
+
+    /// An amount of money in millionths of its currency's unit.
+    pub(super) fn micros(&self, number: &Spanned<Number>, what: &str) -> Checked<i64> {
+        self.real(number, 0.0..=MAX_PRICE, what).map(|price| (price * 1e6).round() as i64)
     }
 
     /// Facility power over IT power.

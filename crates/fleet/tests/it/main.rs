@@ -4,6 +4,7 @@ mod bad_input;
 mod docs;
 mod node_lists;
 mod presets;
+mod programmes;
 mod properties;
 mod tori;
 
