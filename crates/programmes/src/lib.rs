@@ -16,6 +16,6 @@ mod zone;
 pub use baseline::{Adjustment, Basis, Lack};
 pub use programme::{Baseline, Depth, Pay, Programme};
 pub use series::Series;
-pub use settle::{Asked, Delivered, Departure, Event, Month, Settled, Settlement, Span, settle};
+pub use settle::{Asked, Delivered, Departure, Event, Month, Part, Settled, Settlement, Span, settle};
 pub use statement::{EventFigures, EventLine, MonthLine, Statement};
 pub use zone::Zone;

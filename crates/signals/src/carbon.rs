@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use offtake_units::{CarbonIntensity, Ppm, Timestamp};
-use offtake_workload::input::{Column, Lines, Table, excerpt};
+use offtake_workload::input::{Column, Lines, Table, excerpt, parse_decimal};
 
-use crate::decimal;
 use crate::error::SignalError;
 use crate::series::Series;
 use crate::wide::{self, Numbers};
@@ -82,7 +81,7 @@ fn read_zones(mut table: Table<'_>) -> Result<BTreeMap<String, CarbonZone>, Sign
     let [name, long_name, country, estimated, ..] = table.positions(&ZONE_COLUMNS)?;
     let mut zones = BTreeMap::new();
     while let Some(row) = table.next_row()? {
-        let share = decimal::parse(row.text(estimated), 6).and_then(|parts| u32::try_from(parts).ok()).map(Ppm::new);
+        let share = parse_decimal(row.text(estimated), 6).and_then(|parts| u32::try_from(parts).ok()).map(Ppm::new);
         let share = share.filter(|share| *share <= Ppm::ONE);
         let zone = CarbonZone {
             name: row.text(name).to_owned(),

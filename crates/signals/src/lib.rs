@@ -5,7 +5,6 @@
 //! from decimal text to integers exactly. The formats are described in `docs/signals.md`.
 
 mod carbon;
-mod decimal;
 mod error;
 mod price;
 mod series;

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use offtake_units::{Currency, PricePerMwh, Timestamp};
 use offtake_workload::human;
-use offtake_workload::input::{Column, Lines, Row, Table, excerpt};
+use offtake_workload::input::{Column, Lines, Row, Table, excerpt, parse_decimal};
 
-use crate::decimal;
 use crate::error::SignalError;
 use crate::series::Series;
 use crate::wide::{self, Numbers};
@@ -138,7 +137,7 @@ fn read_zones(mut table: Table<'_>, source: &Path) -> Result<Zones, SignalError>
 fn rate_micros(row: &Row<'_>, position: Option<usize>, currency: Currency) -> Result<i64, SignalError> {
     const ALLOWED: &str =
         "dollars for one unit: a decimal number above zero with up to six places, and 1 for the dollar itself";
-    let micros = decimal::parse(row.text(position), PLACES).filter(|micros| *micros > 0);
+    let micros = parse_decimal(row.text(position), PLACES).filter(|micros| *micros > 0);
     let is_meant = |micros: &i64| currency != Currency::USD || *micros == 1_000_000;
     micros.filter(is_meant).ok_or_else(|| row.wrong(position, ALLOWED).into())
 }

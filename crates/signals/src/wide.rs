@@ -4,9 +4,8 @@ use std::path::Path;
 
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::human::write_timestamp;
-use offtake_workload::input::{InputError, Lines, Row, Table, excerpt};
+use offtake_workload::input::{InputError, Lines, Row, Table, excerpt, parse_decimal};
 
-use crate::decimal;
 use crate::error::SignalError;
 use crate::series::{Filling, Series};
 
@@ -57,7 +56,7 @@ fn read_lines(lines: Lines<'_>, numbers: &Numbers) -> Result<Vec<(String, Series
             let value = match row.text(Some(index + 1)) {
                 "" => None,
                 text => {
-                    let number = decimal::parse(text, numbers.places).filter(|number| *number >= numbers.least);
+                    let number = parse_decimal(text, numbers.places).filter(|number| *number >= numbers.least);
                     Some(number.ok_or_else(|| row.wrong(Some(index + 1), numbers.allowed))?)
                 }
             };

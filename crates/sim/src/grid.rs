@@ -28,6 +28,8 @@ pub struct GridEvent {
     pub until: Timestamp,
     /// How far it goes.
     pub cut: Cut,
+    /// The grid programme that calls it, by its place in the fleet; none where nobody pays for it.
+    pub programme: Option<usize>,
 }
 
 impl GridEvent {
@@ -50,6 +52,8 @@ pub enum Cut {
     To(Watts),
     /// It allows this share less than is drawn when the event is announced.
     By(Ppm),
+    /// It allows so much less than is drawn when the event is announced.
+    Less(Watts),
 }
 
 /// Spans of equal length into which the course of an event is divided, from its announcement until it has been over for a
@@ -183,6 +187,7 @@ impl<'a> Grid<'a> {
             let watts = match event.cut {
                 Cut::To(watts) => watts,
                 Cut::By(share) => before - before.share_up(share),
+                Cut::Less(watts) => (before - watts).max(Watts::ZERO),
             };
             let place = self.outcomes.len();
             self.open.push(place);

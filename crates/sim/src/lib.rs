@@ -3,6 +3,7 @@
 mod ahead;
 mod course;
 mod dependencies;
+mod energy;
 pub mod failures;
 mod grid;
 mod meters;
@@ -13,6 +14,7 @@ pub mod report;
 mod results;
 mod run;
 mod scenario;
+mod settlement;
 mod storage;
 
 pub use ahead::{Ahead, Awaiting, JobAhead, look_ahead, starts_ahead, with_cap};
@@ -24,3 +26,4 @@ pub use progress::Spent;
 pub use results::{report_data, summary, write_jobs, write_timeline};
 pub use run::{Broken, JobOutcome, Observer, Outcome, Sample, Setup, Signal, SignalValue, run};
 pub use scenario::{Overrides, Scenario, ScenarioError, read};
+pub use settlement::{settlements, write_events, write_meter};

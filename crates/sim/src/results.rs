@@ -18,6 +18,7 @@ use crate::report::{
 };
 use crate::run::{Outcome, Sample, Setup, SignalValue, is_running};
 use crate::scenario::Scenario;
+use crate::settlement::{courses, statements};
 
 /// The figures of one policy.
 ///
@@ -80,7 +81,8 @@ pub fn summary(scenario: &Scenario, outcome: &Outcome) -> PolicySummary {
         peak_mw: round(outcome.peak.as_mw(), 4),
         usd_per_useful_chip_hour: cost.map(|cost| round(ratio(cost, useful_hours), 6)),
         useful_chip_hours_per_mwh: round(ratio(useful_hours, facility), 3),
-        grid: (!setup.grid_events.is_empty()).then(|| grid_summary(setup, outcome)),
+        grid: (!setup.grid_events.is_empty() || !setup.fleet.programmes.is_empty())
+            .then(|| grid_summary(setup, outcome)),
         cap_breaches: outcome.cap_breaches,
         decisions: outcome.decisions,
     }
@@ -222,6 +224,7 @@ fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
     let lines = events().map(|(event, came)| GridLine {
         name: event.name.clone(),
         cap: setup.fleet.caps[event.cap.ix()].name.clone(),
+        programme: event.programme.map(|programme| setup.fleet.programmes[programme].name.clone()),
         announced_s: (event.announced - setup.start).as_secs_f64(),
         at_s: (event.at - setup.start).as_secs_f64(),
         hold_s: (event.until - event.at).as_secs_f64(),
@@ -253,6 +256,7 @@ fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
         reserved_paused: events().map(|(_, came)| came.reserved_stopped).sum(),
         breach_seconds: events().map(|(_, came)| came.over.as_secs_f64()).sum(),
         lines: lines.collect(),
+        programmes: statements(setup, outcome),
     }
 }
 
@@ -358,7 +362,7 @@ fn ratio(part: f64, whole: f64) -> f64 {
     if whole == 0.0 { 0.0 } else { part / whole }
 }
 
-fn round(value: f64, digits: i32) -> f64 {
+pub(crate) fn round(value: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);
     (value * scale).round() / scale
 }
@@ -539,6 +543,7 @@ pub fn report_data(
         summary: summary.clone(),
         timeline: timeline(scenario, outcome),
         grid: grid_courses(&scenario.setup, outcome),
+        programmes: courses(&scenario.setup, outcome),
         meters: meter_lines(&scenario.setup, outcome),
         waits: wait_buckets(scenario, outcome),
         picture: outcome.busiest.picture(&setup.fleet, setup.start),

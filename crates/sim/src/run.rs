@@ -7,11 +7,13 @@ use offtake_engine::{
     ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, Phase, Policy, ReservationId, ServiceId, State,
 };
 use offtake_fleet::Fleet;
+use offtake_programmes::Series;
 use offtake_units::{CarbonIntensity, Duration, Ppm, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Reservation, Service};
 
 use crate::course::{Costs, Course, Repairs};
 use crate::dependencies::{Dependencies, Fate, Milestone, Standing};
+use crate::energy::EnergyMeters;
 use crate::failures::{FailureCounts, FailureModel, Process};
 use crate::grid::{Grid, GridEvent, GridOutcome};
 use crate::meters::{FeedLoss, Meter, Meters, Reading};
@@ -153,6 +155,8 @@ pub struct Outcome {
     pub grid: Vec<GridOutcome>,
     /// What the meters showed.
     pub readings: Vec<Reading>,
+    /// The energy that was drawn under the cap of each grid programme of the fleet.
+    pub metered: Vec<Series>,
     /// Time that each pass took, in nanoseconds, as the clock that was handed in tells; of the order of passes.
     pub pass_ns: Vec<u32>,
 }
@@ -206,6 +210,7 @@ struct Run<'a> {
     /// Hours of heat that were announced, each for a cap.
     hot_hours: u64,
     meters: Meters<'a>,
+    energy: EnergyMeters,
     /// Someone was released at this instant: it is to be tried yet.
     again: bool,
     next_job: usize,
@@ -231,6 +236,7 @@ impl<'a> Run<'a> {
             grid: Grid::new(&setup.grid_events, setup.start),
             hot_hours: 0,
             meters: Meters::new(&setup.meters, &setup.feed_losses, setup.start),
+            energy: EnergyMeters::of_programmes(&setup.fleet, setup.start),
             again: false,
             next_job: 0,
             next_signal: 0,
@@ -253,6 +259,7 @@ impl<'a> Run<'a> {
                 repairs: Repairs::default(),
                 grid: Vec::new(),
                 readings: Vec::new(),
+                metered: Vec::new(),
                 pass_ns: Vec::new(),
             },
         }
@@ -306,6 +313,7 @@ impl<'a> Run<'a> {
     /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.
     fn happen(&mut self, now: Timestamp) {
         self.meters.read(now, &self.course.state);
+        self.energy.read(now, &self.course.state);
         self.grid.happen(now, &mut self.course);
         while let Some(job) = self.course.end_next(now) {
             self.outcome.jobs[job.0 as usize].finished = Some(now);
@@ -499,6 +507,7 @@ impl<'a> Run<'a> {
         self.outcome.repairs = self.course.repairs;
         self.outcome.grid = self.grid.finish(end, &self.course.state);
         self.outcome.readings = self.meters.finish(end, &self.course.state);
+        self.outcome.metered = self.energy.finish(end, &self.course.state);
         self.outcome.tenants = self.course.tenants;
         self.outcome.state = self.course.state;
         self.outcome.state.advance(end);

@@ -10,6 +10,7 @@
 //! The page is read from the files beside this one: `page.html` is the frame, `page.css` the look, and the
 //! scripts are one part of the page each, in the order in which they are joined.
 
+use offtake_programmes::Statement;
 use serde::Serialize;
 
 /// Everything the page shows.
@@ -97,6 +98,8 @@ pub struct PolicyReport {
     pub timeline: Timeline,
     /// The course of those grid events that asked for most.
     pub grid: Vec<GridCourse>,
+    /// The course of those events of grid programmes that asked for most.
+    pub programmes: Vec<ProgrammeCourse>,
     /// What was drawn minute by minute; empty where nobody watched.
     pub meters: Vec<MeterLine>,
     /// Waiting time by size of gang, smallest first; the same labels in every policy.
@@ -169,7 +172,7 @@ pub struct PolicySummary {
     pub usd_per_useful_chip_hour: Option<f64>,
     /// Useful chip-hours per megawatt-hour.
     pub useful_chip_hours_per_mwh: f64,
-    /// What came of the scenario's grid events; none without any.
+    /// What came of the scenario's grid events and the fleet's grid programmes; none without any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grid: Option<GridSummary>,
     /// Times that a cap was passed.
@@ -199,6 +202,9 @@ pub struct GridSummary {
     pub breach_seconds: f64,
     /// Each of them.
     pub lines: Vec<GridLine>,
+    /// What the fleet's grid programmes pay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub programmes: Vec<Statement>,
 }
 
 /// What came of a grid event.
@@ -208,6 +214,9 @@ pub struct GridLine {
     pub name: String,
     /// The cap that allowed less.
     pub cap: String,
+    /// The grid programme that called it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programme: Option<String>,
     /// When it was announced, from the start of simulated time.
     pub announced_s: f64,
     /// When it was to be met.
@@ -259,6 +268,27 @@ pub struct GridCourse {
     pub touched: Vec<TouchedLine>,
     /// How much work did.
     pub touched_count: u64,
+}
+
+/// What the meter of a grid programme showed around an event, and what it is held against.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ProgrammeCourse {
+    /// Which of the summary's statements it is of.
+    pub programme: usize,
+    /// Which of its events.
+    pub event: usize,
+    /// When the first span begins, from the start of simulated time.
+    pub from_s: f64,
+    /// How long a span is.
+    pub span_s: f64,
+    /// What was drawn in the mean of each span.
+    pub metered_mw: Vec<f64>,
+    /// When each part of the event begins; one instant more at its end.
+    pub parts_s: Vec<f64>,
+    /// The baseline of each part.
+    pub baseline_mw: Vec<f64>,
+    /// What that leaves when all that was asked is delivered.
+    pub allowed_mw: Vec<f64>,
 }
 
 /// Work that gave power back to a grid event.
@@ -497,11 +527,12 @@ fn is_false(value: &bool) -> bool {
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// Joined into one script, in this order: each part uses those before it.
-const SCRIPTS: [&str; 11] = [
+const SCRIPTS: [&str; 12] = [
     include_str!("base.js"),
     include_str!("answer.js"),
     include_str!("timeline.js"),
     include_str!("grid.js"),
+    include_str!("programmes.js"),
     include_str!("meters.js"),
     include_str!("goodput.js"),
     include_str!("waits.js"),

@@ -27,6 +27,7 @@ themeButton();
 drawAnswer();
 drawTimeline();
 drawGrid();
+drawProgrammes();
 drawMeters();
 drawGoodput();
 drawWaits();

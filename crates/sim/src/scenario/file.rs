@@ -50,6 +50,8 @@ pub(super) struct GridEventFile {
     pub(super) name: String,
     pub(super) on: Option<String>,
     pub(super) cap: Option<String>,
+    /// A grid programme of the fleet, on whose cap it is.
+    pub(super) programme: Option<String>,
     #[serde(with = "human::timestamp")]
     pub(super) at: Timestamp,
     #[serde(default)]
@@ -80,6 +82,7 @@ pub(super) struct ProgrammeFile {
     pub(super) name: String,
     pub(super) on: Option<String>,
     pub(super) cap: Option<String>,
+    pub(super) programme: Option<String>,
     pub(super) events: u32,
     #[serde(default)]
     pub(super) notice: Vec<NoticeText>,

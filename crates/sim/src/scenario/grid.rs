@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use offtake_engine::{LEAST_NOTICE, LimitIx};
 use offtake_fleet::{CapTarget, CircuitIx, DomainIx, Fleet, Meter as Place};
+use offtake_programmes::Depth;
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::rng::Rng;
 
@@ -31,17 +32,18 @@ impl Reader {
         let mut asked = Vec::new();
         for event in events {
             let wrong = |(key, fault, allowed): Wrong| self.wrong("grid_events", &event.name, &key, &fault, &allowed);
-            let cap = cap_of(event.on.as_deref(), event.cap.as_deref(), fleet, &mut of_domains).map_err(wrong)?;
-            let cut = cut(event).map_err(wrong)?;
+            let place = [&event.on, &event.cap, &event.programme].map(Option::as_deref);
+            let on = place_of(place, fleet, &mut of_domains).map_err(wrong)?;
+            let cut = cut(event, on.depth(fleet)).map_err(wrong)?;
             let span = Span { notice: event.notice.map_or(Duration::ZERO, |notice| notice.0), hold: event.hold };
-            asked.push(Asked::Once(span.event(event.name.clone(), cap, event.at, cut)));
+            asked.push(Asked::Once(span.event(event.name.clone(), on, event.at, cut)));
         }
         for programme in programmes {
             let wrong =
                 |(key, fault, allowed): Wrong| self.wrong("grid_programmes", &programme.name, &key, &fault, &allowed);
-            let cap =
-                cap_of(programme.on.as_deref(), programme.cap.as_deref(), fleet, &mut of_domains).map_err(wrong)?;
-            asked.push(Asked::Programme(Programme::read(programme, cap).map_err(wrong)?));
+            let place = [&programme.on, &programme.cap, &programme.programme].map(Option::as_deref);
+            let on = place_of(place, fleet, &mut of_domains).map_err(wrong)?;
+            asked.push(Asked::Programme(Programme::read(programme, on, on.depth(fleet)).map_err(wrong)?));
         }
         Ok(asked)
     }
@@ -167,10 +169,11 @@ struct Span {
 }
 
 impl Span {
-    fn event(self, name: String, cap: LimitIx, at: Timestamp, cut: Cut) -> GridEvent {
+    fn event(self, name: String, on: On, at: Timestamp, cut: Cut) -> GridEvent {
         let announced = at - self.notice;
         let met_by = at.max(announced + LEAST_NOTICE);
-        GridEvent { name, cap, announced, at: met_by, until: met_by.saturating_add(self.hold), cut }
+        let On { cap, programme } = on;
+        GridEvent { name, cap, announced, at: met_by, until: met_by.saturating_add(self.hold), cut, programme }
     }
 }
 
@@ -178,7 +181,7 @@ impl Span {
 #[derive(Debug)]
 pub(super) struct Programme {
     name: String,
-    cap: LimitIx,
+    on: On,
     events: u32,
     notice: Vec<Duration>,
     hold: Vec<Duration>,
@@ -186,7 +189,7 @@ pub(super) struct Programme {
 }
 
 impl Programme {
-    fn read(file: &ProgrammeFile, cap: LimitIx) -> Result<Self, Wrong> {
+    fn read(file: &ProgrammeFile, on: On, depth: Option<Cut>) -> Result<Self, Wrong> {
         if !(1..=MOST_EVENTS).contains(&file.events) {
             return Err(("events".into(), format!("is {}", file.events).into(), "from 1 to 100000".into()));
         }
@@ -205,10 +208,11 @@ impl Programme {
             }
             (false, false) => return Err(("cut".into(), "stands beside `megawatts`".into(), "one of the two".into())),
             (true, true) => {
-                return Err(("cut".into(), "is missing".into(), "`cut`, or `megawatts` in its place".into()));
+                let missing = || ("cut".into(), "is missing".into(), "`cut`, or `megawatts` in its place".into());
+                vec![depth.ok_or_else(missing)?]
             }
         };
-        Ok(Self { name: file.name.clone(), cap, events: file.events, notice, hold, cuts })
+        Ok(Self { name: file.name.clone(), on, events: file.events, notice, hold, cuts })
     }
 
     /// The run is divided into as many parts as there are events: each part has one, whole, at an instant by chance.
@@ -226,36 +230,72 @@ impl Programme {
             // Whole seconds, as people would write them.
             let after = after - after % 1000;
             let at = start + Duration::from_millis(part * i64::from(number) + after);
-            all.push(span.event(format!("{} {}", self.name, number + 1), self.cap, at, cut));
+            all.push(span.event(format!("{} {}", self.name, number + 1), self.on, at, cut));
         }
         Some(all)
     }
 }
 
-/// The cap that an event is on; a domain gets one.
-fn cap_of(
-    on: Option<&str>,
-    cap: Option<&str>,
+/// What an event acts on: a cap, and the grid programme of the fleet that calls it, if one does.
+#[derive(Clone, Copy, Debug)]
+struct On {
+    cap: LimitIx,
+    programme: Option<usize>,
+}
+
+impl On {
+    /// What the programme asks for where an event does not say.
+    fn depth(self, fleet: &Fleet) -> Option<Cut> {
+        let programme = &fleet.programmes[self.programme?];
+        Some(match (programme.firm_level(), programme.depth) {
+            (Some(level), _) => Cut::To(level),
+            (None, Depth::Watts(watts)) => Cut::Less(watts),
+            (None, Depth::Share(share)) => Cut::By(share),
+        })
+    }
+}
+
+/// What an event acts on, of `on`, `cap` and `programme`; a domain gets a cap.
+fn place_of(
+    place: [Option<&str>; 3],
     fleet: &mut Fleet,
     of_domains: &mut BTreeMap<DomainIx, LimitIx>,
-) -> Result<LimitIx, Wrong> {
-    match (on, cap) {
-        (Some(path), None) => {
+) -> Result<On, Wrong> {
+    match place {
+        [Some(path), None, None] => {
             let mut domains = (0..fleet.domains.len() as u32).map(DomainIx);
             let domain = domains.find(|domain| fleet.path(*domain) == path).ok_or_else(|| {
                 let allowed = "the path of a site or domain, such as `ashburn/hall-0`";
                 ("on".into(), format!("is `{path}`").into(), allowed.into())
             })?;
             let name = format!("grid events on {path}");
-            Ok(*of_domains.entry(domain).or_insert_with(|| add_cap(fleet, domain, Place::Facility, &name)))
+            let cap = *of_domains.entry(domain).or_insert_with(|| add_cap(fleet, domain, Place::Facility, &name));
+            Ok(On { cap, programme: None })
         }
-        (None, Some(name)) => {
+        [None, Some(name), None] => {
             let place = fleet.caps.iter().position(|cap| cap.name == name);
             let wrong = || ("cap".into(), format!("is `{name}`").into(), "a cap of the fleet file".into());
-            Ok(LimitIx(place.ok_or_else(wrong)? as u32))
+            Ok(On { cap: LimitIx(place.ok_or_else(wrong)? as u32), programme: None })
         }
-        (Some(_), Some(_)) => Err(("on".into(), "stands beside `cap`".into(), "one of the two".into())),
-        (None, None) => Err(("on".into(), "is missing".into(), "`on`, or `cap` in its place".into())),
+        [None, None, Some(name)] => {
+            let place = fleet.programmes.iter().position(|programme| programme.name == name);
+            let found = place.and_then(|place| Some((place, fleet.cap_of(&fleet.programmes[place])?)));
+            let (programme, cap) = found.ok_or_else(|| {
+                let known: Vec<&str> = fleet.programmes.iter().map(|programme| programme.name.as_str()).collect();
+                let allowed = match known.is_empty() {
+                    true => "none, as the fleet file has no [programmes]".to_owned(),
+                    false => format!("a programme of the fleet file: {}", known.join(", ")),
+                };
+                ("programme".into(), format!("is `{name}`").into(), allowed.into())
+            })?;
+            Ok(On { cap: LimitIx(cap as u32), programme: Some(programme) })
+        }
+        [None, None, None] => Err(("on".into(), "is missing".into(), "one of `on`, `cap` and `programme`".into())),
+        [Some(_), Some(_), None] => Err(("on".into(), "stands beside `cap`".into(), "one of the two".into())),
+        _ => {
+            let fault = "stands beside `on` or `cap`";
+            Err(("programme".into(), fault.into(), "the programme alone: it says which cap".into()))
+        }
     }
 }
 
@@ -273,18 +313,18 @@ fn to(key: &'static str, value: f64, per_mw: f64) -> Result<Cut, Wrong> {
     Ok(Cut::To(Watts::new((megawatts * 1e6).round() as i64)))
 }
 
-/// How far an event of the file goes.
-fn cut(event: &GridEventFile) -> Result<Cut, Wrong> {
+/// How far an event of the file goes; where it does not say, as far as its programme.
+fn cut(event: &GridEventFile, depth: Option<Cut>) -> Result<Cut, Wrong> {
     let powers =
         [(event.megawatts, "megawatts", 1.0), (event.kilowatts, "kilowatts", 1e3), (event.watts, "watts", 1e6)];
     let mut given = powers.into_iter().filter_map(|(value, key, per_mw)| Some((value?, key, per_mw)));
     match (event.cut, given.next(), given.next()) {
         (Some(share), None, _) => by(share),
         (None, Some((value, key, per_mw)), None) => to(key, value, per_mw),
-        (None, None, _) => {
+        (None, None, _) => depth.ok_or_else(|| {
             let allowed = "`cut`, or one of `megawatts`, `kilowatts` and `watts` in its place";
-            Err(("cut".into(), "is missing".into(), allowed.into()))
-        }
+            ("cut".into(), "is missing".into(), allowed.into())
+        }),
         _ => {
             let allowed = "one of `cut`, `megawatts`, `kilowatts` and `watts`";
             Err(("cut".into(), "or a power stands beside another".into(), allowed.into()))

@@ -49,6 +49,7 @@ fn events_on_site(plain: Setup, events: &[Asked]) -> Setup {
         at: Timestamp::from_secs(asked.begin),
         until: Timestamp::from_secs(asked.end),
         cut: asked.cut,
+        programme: None,
     };
     Setup { fleet, grid_events: events.iter().map(event).collect(), ..plain }
 }

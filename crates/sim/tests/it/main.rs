@@ -7,3 +7,4 @@ mod estimates;
 mod failures;
 mod grid;
 mod reservations;
+mod settlement;

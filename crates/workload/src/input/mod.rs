@@ -4,10 +4,12 @@
 //! exhaust the memory. [`Table`] reads CSV on top of it. Every error says the file, the line, what was given and what
 //! is allowed.
 
+mod decimal;
 mod error;
 mod lines;
 mod table;
 
+pub use decimal::parse_decimal;
 pub use error::{InputError, Place, excerpt};
 pub use lines::{Limits, Line, Lines};
 pub use table::{Column, Row, Table, write_row};

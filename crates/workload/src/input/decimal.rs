@@ -2,7 +2,7 @@
 
 /// The number that `text` writes, in units of 10^-`places`; nothing when it is no plain decimal number, has more places
 /// than that (zeros at the end aside), or does not fit.
-pub(crate) fn parse(text: &str, places: u32) -> Option<i64> {
+pub fn parse_decimal(text: &str, places: u32) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text),
@@ -52,7 +52,7 @@ mod tests {
             ("1.-5", None),
         ];
         for (text, expected) in cases {
-            assert_eq!(parse(text, 6), expected, "{text}");
+            assert_eq!(parse_decimal(text, 6), expected, "{text}");
         }
     }
 }
