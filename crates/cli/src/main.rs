@@ -5,6 +5,7 @@ mod bench;
 mod connection;
 mod context;
 mod fleet;
+mod grid_report;
 mod identity;
 mod journal;
 mod live;
@@ -126,6 +127,7 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
         || error.is::<offtake_workload::TraceError>()
         || error.is::<offtake_workload::JobTextError>()
         || error.is::<offtake_workload::sbatch::Error>()
+        || error.is::<offtake_workload::input::InputError>()
         || error.is::<terminal::BadInput>()
         || error.downcast_ref::<ClientError>().is_some_and(is_refused_input)
         || error.downcast_ref().is_some_and(|error| !matches!(error, offtake_workload::WriteError::File { .. }))

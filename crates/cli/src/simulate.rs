@@ -18,6 +18,7 @@ use offtake_sim::report::{GridLine, GridSummary, PolicySummary, render};
 use offtake_sim::{Observer, Outcome, Overrides, Scenario};
 use serde::Serialize;
 
+use crate::show::statement;
 use crate::terminal::{BadInput, grouped, print, print_json, table};
 
 #[derive(Args)]
@@ -258,6 +259,15 @@ fn write_all(
         let mut timeline = files.begin(format!("timeline-{name}.csv"))?;
         offtake_sim::write_timeline(scenario, outcome, &mut timeline)?;
         timeline.flush()?;
+        for (programme, series, settlement) in offtake_sim::settlements(&scenario.setup, outcome) {
+            let of = format!("{}-{name}.csv", programme.name);
+            let mut meter = files.begin(format!("meter-{of}"))?;
+            offtake_sim::write_meter(series, &mut meter)?;
+            meter.flush()?;
+            let mut events = files.begin(format!("events-{of}"))?;
+            offtake_sim::write_events(&settlement, &mut events)?;
+            events.flush()?;
+        }
     }
     let outcomes: Vec<(&str, &Outcome)> = ran.iter().map(|(name, outcome, _)| (name.as_str(), outcome)).collect();
     let page = render(&offtake_sim::report_data(scenario, &outcomes, summaries, command.to_owned()));
@@ -302,7 +312,15 @@ fn text(scenario: &Scenario, ran: &[Ran], summaries: &[PolicySummary]) -> String
         })
         .collect();
     text.push_str(&table(&header, &rows));
-    text.extend(best.grid.as_ref().map(grid));
+    if let Some(figures) = &best.grid {
+        if figures.events > 0 {
+            text.push_str(&grid(figures));
+        }
+        for programme in &figures.programmes {
+            text.push('\n');
+            text.push_str(&statement::brief(programme));
+        }
+    }
     text
 }
 

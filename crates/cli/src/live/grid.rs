@@ -1,4 +1,4 @@
-//! `offtake grid`: what is drawn under each cap, what caps allow, and grid events.
+//! `offtake grid`: what is drawn under each cap, what caps allow, grid events and what they earned.
 
 use clap::{Args, Subcommand};
 use offtake_protocol::rest::{CapView, FleetView, GridEvent, GridEventView, SetCap, WhatIf, WhatIfRequest};
@@ -7,6 +7,7 @@ use offtake_units::{Duration, Ppm, Timestamp};
 use super::what_if::watts;
 use super::{Common, instants};
 use crate::connection::segment;
+use crate::grid_report;
 use crate::show::figures::now_ms;
 use crate::show::{grid, what_if};
 use crate::terminal::{BadInput, print, print_json, width};
@@ -34,6 +35,8 @@ enum Command {
     Simulate(SimulateArguments),
     /// Withdraw a grid event; its cap allows again what it did
     Withdraw(WithdrawArguments),
+    /// Settle grid programmes: what events delivered against their baselines, and what that pays
+    Report(grid_report::Arguments),
 }
 
 #[derive(Args)]
@@ -131,6 +134,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(Command::Announce(event)) => announce(event).await,
         Some(Command::Simulate(event)) => simulate(event).await,
         Some(Command::Withdraw(event)) => withdraw(event).await,
+        Some(Command::Report(report)) => grid_report::run(report),
         Some(Command::Reset(reset)) => put(&reset.common, &reset.cap, None).await,
     }
 }

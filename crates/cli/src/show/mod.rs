@@ -9,6 +9,7 @@ pub mod jobs;
 pub mod nodes;
 pub mod reservations;
 pub mod services;
+pub mod statement;
 pub mod tenants;
 pub mod tokens;
 pub mod what_if;

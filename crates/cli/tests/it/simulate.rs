@@ -254,6 +254,10 @@ fn the_peak_day_gives_a_quarter_back_and_no_limit_is_exceeded() {
     let bounds = &event["lost_if_assumed_levels_are_off"];
     assert!(bounds[0].as_f64() < Some(number("lost_chip_hours")), "{event}");
     assert!(bounds[1].as_f64() > Some(number("lost_chip_hours")), "{event}");
+    let programme = &grid["programmes"][0];
+    assert_eq!(programme["events"][0]["outside_the_terms"], json!([]));
+    assert_eq!(programme["events"][0]["figures"]["short_mwh"], json!(0.0));
+    assert_eq!((&programme["capacity"], &programme["energy"]), (&json!(1580.65), &json!(3150.0)));
     assert_eq!(policy["cap_breaches"], json!(0));
     assert!(ran.stdout.contains("Grid event: met in time and to its end; throttled"), "{}", ran.stdout);
     let page = folder.text("result/report.html");
