@@ -13,6 +13,7 @@ mod health;
 mod hooks;
 mod identity;
 pub mod isolation;
+mod limits;
 mod link;
 mod logs;
 mod node;

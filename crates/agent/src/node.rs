@@ -11,6 +11,7 @@ use crate::cores::Cores;
 use crate::discover::Found;
 use crate::environment::chip_indices;
 use crate::isolation;
+use crate::limits::ChipPower;
 use crate::power::Meters;
 use crate::run::Configuration;
 use crate::store::Store;
@@ -31,6 +32,8 @@ pub(crate) struct Node {
     pub accounts: Accounts,
     pub cores: Mutex<Cores>,
     pub meters: Mutex<Meters>,
+    /// The power limits of its chips, where they can be set.
+    pub chip_power: Option<Arc<ChipPower>>,
     /// Why it must not take new work.
     pub unhealthy: watch::Sender<Option<String>>,
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nvml_wrapper::Nvml;
 use offtake_client::{Client, ClientError, Fingerprint, Server, Trust};
 use offtake_protocol::agent::{
     Condition, EnergySource, Join, Joined, NodeDescription, Orders, TaskId, TaskSpec, VERSION,
@@ -29,6 +30,7 @@ use crate::discover::{Found, Roots, discover, local_address, nvml};
 use crate::health;
 use crate::identity::{Identity, IdentityError, Membership};
 use crate::isolation;
+use crate::limits::ChipPower;
 use crate::link::{Link, LinkError};
 use crate::logs;
 use crate::node::Node;
@@ -69,6 +71,9 @@ pub struct Configuration {
     pub memory: Option<Mebibytes>,
     /// How much output is kept of tasks that are over.
     pub retention: Retention,
+    /// The most that a chip may draw, in watts, once the server has not been heard of for as long as its orders hold; as
+    /// it was when left out.
+    pub default_power_limit: Option<u32>,
 }
 
 impl Configuration {
@@ -94,6 +99,7 @@ impl Configuration {
             cpus: None,
             memory: None,
             retention: Retention::default(),
+            default_power_limit: None,
         }
     }
 }
@@ -192,6 +198,7 @@ async fn begin(mut configuration: Configuration) -> Result<(Link, Node, Lock), A
     found.memory = configuration.memory.unwrap_or(found.memory);
     let isolation = isolation::Node::detect(store.data());
     let of_nvidia = nvml.as_ref().map_or(0, |_| found.chips.as_ref().map_or(0, |chips| chips.count));
+    let chip_power = find_limits(&roots, nvml.as_ref(), &mut found, store.data());
     let meters = Meters::find(&roots.sys, &roots.proc, nvml, of_nvidia);
 
     let membership = {
@@ -204,6 +211,7 @@ async fn begin(mut configuration: Configuration) -> Result<(Link, Node, Lock), A
         name: membership.joined.node,
         cores: Mutex::new(Cores::new(found.cores.clone())),
         meters: Mutex::new(meters),
+        chip_power: chip_power.map(Arc::new),
         accounts: Accounts::default(),
         unhealthy: watch::channel(None).0,
         launcher: Launcher::new(configuration.exe.clone(), store.data().to_path_buf()),
@@ -215,6 +223,27 @@ async fn begin(mut configuration: Configuration) -> Result<(Link, Node, Lock), A
         fingerprint,
     };
     Ok((link, node, lock))
+}
+
+/// The limits of the node's chips, where they can be set.
+fn find_limits(roots: &Roots, nvml: Option<&Arc<Nvml>>, found: &mut Found, data: &Path) -> Option<ChipPower> {
+    let chips = found.chips.as_mut()?;
+    match ChipPower::find(&roots.sys, nvml, chips, data) {
+        Ok(power) => {
+            // A limit of the server's from before a restart says nothing of the chip.
+            if let (Some(watts), Some(power)) = (&mut chips.watts, &power) {
+                *watts = power.own();
+            }
+            power
+        }
+        Err(reason) => {
+            tracing::warn!(
+                reason,
+                "the power of this node's chips cannot be limited: work is stopped where it would be throttled"
+            );
+            None
+        }
+    }
 }
 
 async fn describe(
@@ -377,6 +406,10 @@ impl Agent {
 
     /// Finds what an earlier run has left.
     async fn adopt(&mut self) -> std::io::Result<()> {
+        if let Some(power) = &self.node.chip_power {
+            let fallback = self.node.configuration.default_power_limit.map(|watts| power.all_at(watts));
+            self.handle(Input::CanLimit { set: power.set(), fallback });
+        }
         let mut groups = BTreeSet::new();
         for id in self.node.store.tasks()? {
             // What cannot be read may run, so without it the agent must not say what it has.
@@ -496,6 +529,16 @@ impl Agent {
             Action::Forget(id) => self.forget(id),
             Action::ExtendLease(until_ms) => {
                 self.lease_until_ms.send_replace(until_ms);
+            }
+            Action::Limit(wanted) => {
+                let Some(power) = self.node.chip_power.clone() else { return };
+                let inputs = self.inputs.0.clone();
+                // A driver takes its time, and may hang on a broken chip.
+                tokio::task::spawn_blocking(move || {
+                    tracing::info!(?wanted, "chips are limited");
+                    // The agent may have ended meanwhile.
+                    let _ = inputs.blocking_send(Input::Limited(power.limit(&wanted)));
+                });
             }
             Action::StartLog(request) => {
                 let over =

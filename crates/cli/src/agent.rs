@@ -61,6 +61,9 @@ pub struct Node {
     /// Time between two health checks [default: 1m]
     #[arg(long, value_name = "TIME", help_heading = "Node")]
     health_interval: Option<Duration>,
+    /// What each chip may draw at most once the server is not heard of for a whole lease [default: as it was]
+    #[arg(long, value_name = "WATTS", help_heading = "Node", value_parser = clap::value_parser!(u32).range(1..))]
+    default_power_limit: Option<u32>,
 }
 
 impl Node {
@@ -74,6 +77,7 @@ impl Node {
         configuration.address.clone_from(&self.address);
         configuration.cpus = self.cpus;
         configuration.memory = self.memory;
+        configuration.default_power_limit = self.default_power_limit;
         configuration.prolog = program("--prolog", self.prolog.as_ref())?;
         configuration.epilog = program("--epilog", self.epilog.as_ref())?;
         configuration.health_check = program("--health-check", self.health_check.as_ref())?;

@@ -61,4 +61,4 @@ pub use state::{
     Announced, Ended, Hold, Image, NodeCondition, Phase, Reserved, ServiceState, Stage, State, Unfit, Work,
 };
 pub use tenants::{Counted, Entitled, Limits, Load, Quota, QuotaView, Tenant, TenantTree, TenantView};
-pub use throttle::Throttle;
+pub use throttle::{Throttle, ends_at};

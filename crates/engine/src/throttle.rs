@@ -1,7 +1,7 @@
 //! Throttling: work goes on at a lower power level of its chips, slower, rather than be stopped.
 
 use offtake_fleet::{Fleet, PowerLevel};
-use offtake_units::Ppm;
+use offtake_units::{Duration, Ppm, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::fact::Placement;
@@ -55,4 +55,14 @@ impl Placement {
     pub(crate) fn throttled_speed(&self, fleet: &Fleet) -> Ppm {
         if self.throttle.is_none() { Ppm::ONE } else { self.throttle.speed(&self.curves(fleet)) }
     }
+}
+
+/// When work that was to end at one speed ends at another, which it takes now.
+pub fn ends_at(now: Timestamp, ends: Timestamp, before: Ppm, after: Ppm) -> Timestamp {
+    if ends == Timestamp::NEVER || ends <= now {
+        return ends;
+    }
+    let left = i128::from((ends - now).as_millis()) * i128::from(before.parts());
+    let after = i128::from(after.parts().max(1));
+    now.saturating_add(Duration::from_millis(i64::try_from((left + after - 1) / after).unwrap_or(i64::MAX)))
 }

@@ -60,10 +60,17 @@ pub struct Orders {
     pub lease_ms: u32,
     /// All tasks, by identity.
     pub tasks: Vec<Order>,
+    /// Power limits of chips; those that are not named have none of the server's. None where nothing is said, and all
+    /// stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ChipLimits>,
     /// Output that somebody wants to read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<LogRequest>,
 }
+
+/// The most that each chip may draw, in watts, by its place on the node.
+pub type ChipLimits = BTreeMap<u16, u32>;
 
 /// What the server wants of one task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,12 +210,26 @@ pub struct Report {
     pub wait_ms: u32,
     /// All tasks, by identity.
     pub tasks: Vec<TaskReport>,
+    /// How its chips are limited; none where the agent cannot limit them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limited>,
     /// What the node measures and finds, when there is something new to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
     /// The agent ends its run in good order: nothing of it runs any more, and its lease is over.
     #[serde(default)]
     pub leaves: bool,
+}
+
+/// How the chips of a node are limited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limited {
+    /// The limits that are in force, but for those that the chips had before.
+    pub set: ChipLimits,
+    /// Why a limit that was ordered is not in force, if that ever happened in this run of the agent: it is to be
+    /// trusted with none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// Where a task stands.

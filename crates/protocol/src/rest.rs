@@ -735,6 +735,10 @@ pub struct NodeView {
     /// How that is known.
     #[schema(value_type = String)]
     pub power_source: EnergySource,
+    /// Why its chips are not kept to power levels though they have some: work there is stopped where it would be
+    /// throttled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_throttled: Option<String>,
 }
 
 /// `POST /v1/nodes/{name}/drain`.

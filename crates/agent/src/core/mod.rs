@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_protocol::agent::{
-    Edition, Exit, LogRequest, NumberedSignal, Orders, Report, TaskEnd, TaskId, TaskPhase, TaskRefusal, TaskReport,
-    TaskSpec, Want,
+    ChipLimits, Edition, Exit, Limited, LogRequest, NumberedSignal, Orders, Report, TaskEnd, TaskId, TaskPhase,
+    TaskRefusal, TaskReport, TaskSpec, Want,
 };
 use offtake_units::Duration;
 use offtake_workload::Stop;
@@ -38,6 +38,8 @@ pub struct Core {
     /// What the supervisors were last told of the lease.
     told_until_ms: u64,
     tasks: BTreeMap<TaskId, Task>,
+    /// How its chips are limited, where they can be.
+    limits: Option<Limits>,
     /// Tasks that have not ended.
     alive: usize,
     logs: BTreeMap<u64, LogRequest>,
@@ -61,6 +63,16 @@ pub enum Input {
         /// The number of the last signal sent to it.
         signalled: u32,
     },
+    /// The node's chips can be limited. To be said before any orders.
+    CanLimit {
+        /// The limits that an earlier run of the agent has left in force.
+        set: ChipLimits,
+        /// Those that are to be in force once the server has not been heard of for as long as its orders hold; none
+        /// where the last ones go on.
+        fallback: Option<ChipLimits>,
+    },
+    /// What became of limits that were to be set.
+    Limited(Limited),
     /// The server has answered a report.
     Orders {
         /// The answer.
@@ -119,6 +131,9 @@ pub enum Action {
     /// Supervisors let their workers live until this instant of the clock whose time is handed in; also those that are
     /// started later.
     ExtendLease(u64),
+    /// Chips may draw no more than that; those that are not named what they could before. Answered by
+    /// [`Input::Limited`].
+    Limit(ChipLimits),
     /// Somebody wants to read output.
     StartLog(LogRequest),
     /// Nobody wants to read it any more.
@@ -155,6 +170,48 @@ struct Task {
     end_reported: Option<u64>,
     /// The last orders that listed it.
     round: u64,
+}
+
+/// How the chips are limited.
+#[derive(Debug)]
+struct Limits {
+    now: Limited,
+    wanted: ChipLimits,
+    /// What is being set, or was set last.
+    tried: ChipLimits,
+    /// Whether that has not been answered yet.
+    is_setting: bool,
+    fallback: Option<ChipLimits>,
+}
+
+impl Limits {
+    /// Sets what is wanted, unless that is done already, or has failed.
+    fn advance(&mut self, actions: &mut Vec<Action>) {
+        if !self.is_setting && self.tried != self.wanted {
+            self.is_setting = true;
+            self.tried.clone_from(&self.wanted);
+            actions.push(Action::Limit(self.wanted.clone()));
+        }
+    }
+
+    fn want(&mut self, wanted: ChipLimits, actions: &mut Vec<Action>) {
+        self.wanted = wanted;
+        self.advance(actions);
+    }
+
+    /// What is to be in force without a server, if that is not wanted yet.
+    fn falls_back(&self) -> Option<&ChipLimits> {
+        self.fallback.as_ref().filter(|fallback| **fallback != self.wanted)
+    }
+
+    fn limited(&mut self, now: Limited, actions: &mut Vec<Action>) {
+        self.is_setting = false;
+        // One failure is enough: whoever relies on limits has to know for sure.
+        let failed = self.now.failed.take().or(now.failed);
+        self.now = Limited { set: now.set, failed };
+        actions.push(Action::Report);
+        self.advance(actions);
+    }
 }
 
 #[derive(Debug)]
@@ -309,6 +366,7 @@ impl Core {
             lease: None,
             told_until_ms: 0,
             tasks: BTreeMap::new(),
+            limits: None,
             alive: 0,
             logs: BTreeMap::new(),
             report_version: 0,
@@ -322,8 +380,18 @@ impl Core {
     pub fn handle(&mut self, input: Input, now_ms: u64, actions: &mut Vec<Action>) {
         // A lease that ran out while nobody looked has ended the work, whatever comes now.
         self.keep_lease(now_ms, actions);
+        self.keep_limits(now_ms, actions);
         match input {
             Input::Adopted { task, spec, stand, signalled } => self.adopt(task, spec, stand, signalled),
+            Input::CanLimit { set, fallback } => {
+                let now = Limited { set: set.clone(), failed: None };
+                self.limits = Some(Limits { now, wanted: set.clone(), tried: set, is_setting: false, fallback });
+            }
+            Input::Limited(now) => {
+                if let Some(limits) = &mut self.limits {
+                    limits.limited(now, actions);
+                }
+            }
             Input::Orders { orders, asked_at_ms } => self.take_orders(orders, asked_at_ms.min(now_ms), now_ms, actions),
             Input::Prepared(id) => self.prepared(id, actions),
             Input::Running { task, since_ms } => self.running(task, since_ms, actions),
@@ -354,6 +422,7 @@ impl Core {
             seen: self.seen,
             wait_ms: 0,
             tasks,
+            limits: self.limits.as_ref().map(|limits| limits.now.clone()),
             condition: None,
             leaves: self.has_left(),
         }
@@ -364,7 +433,8 @@ impl Core {
     pub fn next_tick_ms(&self) -> Option<u64> {
         let lease = self.lease?;
         let goes_on = |until: Want| self.tasks.values().any(|task| task.is_alive() && rank(task.want) < rank(until));
-        match (goes_on(Want::Stop), goes_on(Want::Kill)) {
+        let falls_back = self.limits.as_ref().is_some_and(|limits| limits.falls_back().is_some());
+        match (goes_on(Want::Stop), goes_on(Want::Kill) || falls_back) {
             (true, _) => Some(lease.stop_at_ms()),
             (false, true) => Some(lease.kill_at_ms()),
             (false, false) => None,
@@ -413,6 +483,15 @@ impl Core {
         self.end_all(want, Some(left_ms), "its node ended it, as the server could not be reached", actions);
     }
 
+    /// Chips do not stay as a server has them that is not there any more, where the node has limits of its own.
+    fn keep_limits(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        let is_over = self.lease.is_some_and(|lease| now_ms >= lease.kill_at_ms());
+        let Some(limits) = self.limits.as_mut().filter(|_| is_over) else { return };
+        if let Some(fallback) = limits.falls_back().cloned() {
+            limits.want(fallback, actions);
+        }
+    }
+
     fn end_all(&mut self, want: Want, left_ms: Option<u64>, why: &'static str, actions: &mut Vec<Action>) {
         for (id, task) in &mut self.tasks {
             if rank(task.want) < rank(Want::Stop) {
@@ -442,6 +521,10 @@ impl Core {
         let (newer, new_epoch) = (edition > self.seen, edition.epoch > self.seen.epoch);
         self.seen = edition;
         self.round += 1;
+        // Before anything new is started.
+        if let (Some(limits), Some(wanted)) = (&mut self.limits, orders.limits) {
+            limits.want(wanted, actions);
+        }
         for order in orders.tasks {
             match (self.tasks.get_mut(&order.task), order.spec) {
                 (Some(task), _) => {

@@ -62,7 +62,14 @@ fn order(job: u64, want: Want) -> Order {
 }
 
 fn orders(version: u64, answers: u64, tasks: Vec<Order>) -> Orders {
-    Orders { edition: Edition { epoch: 1, version }, answers, lease_ms: LEASE_MS as u32, tasks, logs: Vec::new() }
+    Orders {
+        edition: Edition { epoch: 1, version },
+        answers,
+        lease_ms: LEASE_MS as u32,
+        tasks,
+        limits: None,
+        logs: Vec::new(),
+    }
 }
 
 struct Node {
@@ -255,6 +262,64 @@ fn requests_for_logs_start_and_stop_once() {
     assert_eq!(node.take(orders(3, 0, Vec::new())), [Action::StopLog(4)]);
 }
 
+fn limits(of: &[(u16, u32)]) -> ChipLimits {
+    of.iter().copied().collect()
+}
+
+fn limiting(fallback: Option<ChipLimits>) -> Node {
+    let mut node = Node::new();
+    assert_eq!(node.handle(Input::CanLimit { set: limits(&[(3, 300)]), fallback }), []);
+    node
+}
+
+fn with_limits(version: u64, of: &[(u16, u32)], tasks: Vec<Order>) -> Orders {
+    Orders { limits: Some(limits(of)), ..orders(version, 0, tasks) }
+}
+
+#[test]
+fn limits_are_set_before_anything_starts_and_what_is_in_force_is_reported() {
+    let mut node = limiting(None);
+    assert_eq!(node.core.report().limits, Some(Limited { set: limits(&[(3, 300)]), failed: None }));
+    assert_eq!(node.take(orders(1, 0, Vec::new())), [], "nothing is said of limits: they stay");
+    let told = node.take(with_limits(2, &[(0, 400)], vec![order(1, Want::Run)]));
+    assert_eq!(told, [Action::Limit(limits(&[(0, 400)])), Action::Prepare(id(1), spec())]);
+    assert_eq!(node.take(with_limits(3, &[(0, 300)], vec![order(1, Want::Run)])), [], "one at a time");
+    let done = Limited { set: limits(&[(0, 400)]), failed: None };
+    assert_eq!(node.handle(Input::Limited(done.clone())), [Action::Report, Action::Limit(limits(&[(0, 300)]))]);
+    assert_eq!(node.core.report().limits, Some(done), "not what is wanted: what is in force");
+    assert_eq!(node.take(with_limits(2, &[(0, 400)], Vec::new())), [], "told late");
+    let mut other = Node::new();
+    assert_eq!(other.take(with_limits(1, &[(0, 400)], Vec::new())), [], "its chips cannot be limited");
+    assert_eq!(other.core.report().limits, None);
+}
+
+#[test]
+fn a_limit_that_failed_is_told_for_as_long_as_the_agent_runs() {
+    let mut node = limiting(None);
+    node.take(with_limits(1, &[(0, 400)], Vec::new()));
+    let failed = Limited { set: limits(&[]), failed: Some("no permission".to_owned()) };
+    assert_eq!(node.handle(Input::Limited(failed)), [Action::Report], "it is not tried again and again");
+    assert_eq!(node.take(with_limits(2, &[], Vec::new())), [Action::Limit(limits(&[]))]);
+    node.handle(Input::Limited(Limited::default()));
+    assert_eq!(node.core.report().limits.and_then(|limited| limited.failed).as_deref(), Some("no permission"));
+}
+
+#[test]
+fn without_a_server_a_node_falls_back_to_its_own_limits() {
+    let mut node = limiting(Some(limits(&[(0, 350), (1, 350)])));
+    node.take(with_limits(1, &[], vec![order(1, Want::Run)]));
+    node.handle(Input::Limited(Limited::default()));
+    node.handle(Input::Ended(id(1), end()));
+    let over = node.core.next_tick_ms().expect("its limits have to fall back");
+    node.now_ms = over - 1;
+    assert_eq!(node.handle(Input::Tick), []);
+    node.now_ms = over;
+    assert_eq!(node.handle(Input::Tick), [Action::Limit(limits(&[(0, 350), (1, 350)]))]);
+    assert_eq!(node.core.next_tick_ms(), None);
+    node.handle(Input::Limited(Limited { set: limits(&[(0, 350), (1, 350)]), failed: None }));
+    assert_eq!(node.take(with_limits(2, &[], Vec::new())), [Action::Limit(limits(&[]))]);
+}
+
 /// A step of a random history.
 #[derive(Clone, Debug)]
 enum Step {
@@ -357,6 +422,7 @@ impl World {
                     self.forgotten.insert(id);
                 }
                 Action::Signal(..)
+                | Action::Limit(_)
                 | Action::StartLog(_)
                 | Action::StopLog(_)
                 | Action::Report

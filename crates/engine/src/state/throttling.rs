@@ -11,7 +11,7 @@ use super::{Phase, State, Work};
 use crate::capacity::{Feed, LimitIx};
 use crate::fact::JobId;
 use crate::request::Request;
-use crate::throttle::Throttle;
+use crate::throttle::{Throttle, ends_at};
 
 /// Power that is kept for what begins so soon is not given back to throttled work before.
 const SOON: Duration = Duration::MINUTE;
@@ -148,14 +148,4 @@ impl State {
             })
         })
     }
-}
-
-/// When work that was to end at one speed ends at another.
-fn ends_at(now: Timestamp, ends: Timestamp, before: Ppm, after: Ppm) -> Timestamp {
-    if ends == Timestamp::NEVER || ends <= now {
-        return ends;
-    }
-    let left = i128::from((ends - now).as_millis()) * i128::from(before.parts());
-    let after = i128::from(after.parts().max(1));
-    now.saturating_add(Duration::from_millis(i64::try_from((left + after - 1) / after).unwrap_or(i64::MAX)))
 }

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{Event as EngineEvent, Fault, JobId, Phase, Placement, ServiceId, StopReason};
+use offtake_engine::{Event as EngineEvent, Fault, JobId, Phase, Placement, ServiceId, StopReason, ends_at};
 use offtake_fleet::NodeIx;
 use offtake_protocol::agent::{EnergySource, Exit, NodeShare, TaskEnd, WorkerSpec};
 use offtake_protocol::rest::{JobState, WorkerFailure};
-use offtake_units::{Duration, Timestamp};
+use offtake_units::{Duration, Ppm, Timestamp};
 use offtake_workload::{ChipRequest, Gang, Job, Start};
 
 use super::records::{Attempt, End, Record, Seen, Share, Step, Task};
@@ -41,6 +41,9 @@ impl Core {
             ended: None,
             placement: Arc::clone(placement),
             shares,
+            limit_at: None,
+            speed: None,
+            obey_by: None,
             stop: None,
             stop_by: None,
             exit_code: None,
@@ -61,8 +64,12 @@ impl Core {
     }
 
     pub(super) fn note_started(&mut self, at: Timestamp, job: JobId) {
-        let Some(attempt) = self.records.get_mut(&job.0).and_then(|record| record.live_mut()) else { return };
+        let Some(record) = self.records.get_mut(&job.0) else { return };
+        let limit = record.spec.duration;
+        let Some(attempt) = record.live_mut() else { return };
         attempt.started = Some(at);
+        let speed = attempt.speed.unwrap_or(Ppm::ONE);
+        attempt.limit_at = limit.map(|limit| ends_at(at, at.saturating_add(limit), Ppm::ONE, speed));
         if let Some(step) = attempt.steps.get_mut(&0) {
             step.go = true;
         }

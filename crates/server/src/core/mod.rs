@@ -12,6 +12,7 @@ mod deadlines;
 mod defrag;
 mod grid;
 mod image;
+mod limits;
 mod nodes;
 mod policy;
 mod receipt;
@@ -422,6 +423,7 @@ impl Core {
             self.records.iter().filter(|(_, record)| record.end.is_none()).map(|(id, _)| *id).collect();
         for job in live {
             self.recall_running(job);
+            self.recall_throttled(job);
             self.arm_timers(job);
             self.touched.insert(job);
         }
@@ -538,6 +540,7 @@ impl Core {
             EngineEvent::JobSubmitted { job, spec } => self.note_submitted(at, *job, spec),
             EngineEvent::JobPlaced { job, placement } => self.note_placed(at, *job, placement),
             EngineEvent::JobStarted { job } => self.note_started(at, *job),
+            EngineEvent::JobThrottled { job, to } => self.note_throttled(at, *job, *to),
             EngineEvent::JobStopping { job, reason, by } => self.note_stopping(*job, *reason, *by),
             EngineEvent::JobRequeued { job, saved_until, held } => self.note_requeued(at, *job, *saved_until, *held),
             EngineEvent::JobHeld { job } => self.note_held(*job),
@@ -563,7 +566,6 @@ impl Core {
             EngineEvent::NodesSwapped { job, saved_until, .. } => self.note_swapped(at, *job, *saved_until),
             EngineEvent::PolicySet { .. }
             | EngineEvent::EstimateCorrected { .. }
-            | EngineEvent::JobThrottled { .. }
             | EngineEvent::LevelAwaited { .. }
             | EngineEvent::LevelCrossed { .. }
             | EngineEvent::ServiceScaled { .. }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use offtake_engine::{Event as EngineEvent, Fault, JobId, xid_in};
 use offtake_fleet::{Fleet, JoinedNode, NodeIx};
 use offtake_protocol::agent::{
-    Condition, Edition, EnergySource, Exit, Join, Joined, LogRequest, NodeDescription, Order, Orders, Report, TaskEnd,
-    TaskId, TaskPhase, TaskSpec, VERSION, Want, WorkerEnd,
+    Condition, Edition, EnergySource, Exit, Join, Joined, Limited, LogRequest, NodeDescription, Order, Orders, Report,
+    TaskEnd, TaskId, TaskPhase, TaskSpec, VERSION, Want, WorkerEnd,
 };
 use offtake_protocol::rest::Problem;
 use offtake_units::{CpuMilli, Duration, Mebibytes, Timestamp};
@@ -53,6 +53,10 @@ pub(crate) struct NodeNow {
     /// What it is ordered, each with the version of the orders that first listed it.
     pub tasks: BTreeMap<TaskId, u64>,
     pub condition: Condition,
+    /// How its chips are limited, where they can be.
+    pub limited: Option<Limited>,
+    /// Why nothing is built on its limits, by the session of its agent in which it went wrong.
+    pub distrusted: Option<(u64, String)>,
     pub logs: Vec<LogRequest>,
     /// Whoever waits for news with a report.
     pub poll: Option<Poll>,
@@ -94,7 +98,6 @@ impl Core {
             .collect();
         expected.into_iter().for_each(|node| self.emit_engine(EngineEvent::NodeLost { node }));
         self.sharing_follows();
-        self.throttling_follows();
     }
 
     fn joined_fleet(&self) -> Arc<Fleet> {
@@ -245,7 +248,6 @@ impl Core {
             }
         }
         self.sharing_follows();
-        self.throttling_follows();
     }
 
     /// A node on which workers can open chips that were not given to them runs one tenant's work at a time.
@@ -258,16 +260,6 @@ impl Core {
         let changes: Vec<(NodeIx, bool)> = self.nodes.iter().filter_map(differs).collect();
         for (node, shared) in changes {
             self.emit_engine(EngineEvent::NodeShared { node, shared });
-        }
-    }
-
-    /// Agents set no power limits, so what runs under them is stopped where it would be throttled.
-    fn throttling_follows(&mut self) {
-        let unable = self.state.unthrottled_nodes();
-        let joined = self.nodes.keys().filter_map(|name| self.node_ix(name));
-        let new: Vec<NodeIx> = joined.filter(|node| !unable.contains(node)).collect();
-        for node in new {
-            self.emit_engine(EngineEvent::NodeThrottles { node, able: false });
         }
     }
 
@@ -327,6 +319,7 @@ impl Core {
             node.now.condition = condition;
             self.follow_health(name, unhealthy, is_news);
         }
+        self.take_limits(name, report.session, report.limits);
         if report.leaves && !knows_all {
             return;
         }
@@ -623,6 +616,7 @@ impl Core {
             answers,
             lease_ms: self.lease_ms(),
             tasks: node.now.tasks.keys().filter_map(|task| self.order(name, *task)).collect(),
+            limits: node.now.limited.as_ref().map(|_| self.limits_of(name)),
             logs: node.now.logs.clone(),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use offtake_engine::{Placement, StopReason};
 use offtake_protocol::agent::{EnergySource, NodeShare, NumberedSignal, TaskEnd, WorkerSpec};
 use offtake_protocol::rest::{JobState, StepRequest, WorkerFailure};
-use offtake_units::Timestamp;
+use offtake_units::{Ppm, Timestamp};
 use offtake_workload::{Dependency, Job, Program, Service};
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,15 @@ pub struct Attempt {
     pub placement: Arc<Placement>,
     /// Its nodes in the order of their ranks.
     pub shares: Arc<[Share]>,
+    /// When it has reached its limit of time, which moves while it is throttled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_at: Option<Timestamp>,
+    /// The share of its speed that the power level of its chips leaves it; none where it was never throttled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<Ppm>,
+    /// By when its agents have to have limited its chips.
+    #[serde(skip)]
+    pub obey_by: Option<Timestamp>,
     /// Why it is being ended.
     pub stop: Option<StopReason>,
     /// When it has to have ended, whatever it has saved.

@@ -1,6 +1,7 @@
 //! The core with agents that do at once what they are told.
 
 mod grid;
+mod limits;
 mod services;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use offtake_engine::{Health, JobId, Phase, Policy, Preemption};
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_protocol::agent::{
-    Condition, Edition, EnergySource, Exit, Join, NodeDescription, Orders, Report, TaskEnd, TaskId, TaskPhase,
+    Condition, Edition, EnergySource, Exit, Join, Limited, NodeDescription, Orders, Report, TaskEnd, TaskId, TaskPhase,
     TaskReport, VERSION, Want, WorkerEnd,
 };
 use offtake_protocol::rest::{JobState, PolicyInForce, Problem};
@@ -47,6 +48,18 @@ struct Agent {
     version: u64,
     seen: Edition,
     tasks: BTreeMap<TaskId, (TaskPhase, Vec<u32>)>,
+    limited: Limited,
+}
+
+/// What agents do with power limits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Limiting {
+    Unable,
+    Obeys,
+    /// They hear nothing of limits.
+    IsDeaf,
+    /// Their drivers refuse.
+    Fails,
 }
 
 struct World {
@@ -62,6 +75,9 @@ struct World {
     exit: Option<Exit>,
     /// Workers that are asked to stop go on until they are killed.
     stubborn: bool,
+    limiting: Limiting,
+    /// Of the agents.
+    session: u64,
 }
 
 fn operator() -> Caller {
@@ -95,6 +111,8 @@ impl World {
             unfit: BTreeMap::new(),
             exit: None,
             stubborn: false,
+            limiting: Limiting::Unable,
+            session: 1,
         };
         world.core.open(Timestamp::from_millis(world.now), 1, world.declared.clone());
         world.flush();
@@ -193,11 +211,12 @@ impl World {
         agent.version += 1;
         let tasks = agent.tasks.iter().map(|(task, (phase, _))| TaskReport { task: *task, phase: phase.clone() });
         let report = Report {
-            session: 1,
+            session: self.session,
             version: agent.version,
             seen: agent.seen,
             wait_ms: 0,
             tasks: tasks.collect(),
+            limits: (self.limiting != Limiting::Unable).then(|| agent.limited.clone()),
             condition: Some(Condition { unhealthy: self.unfit.get(node).cloned(), ..Condition::default() }),
             leaves: false,
         };
@@ -207,6 +226,13 @@ impl World {
         let exit = self.exit.clone();
         let agent = self.agents.get_mut(node).expect("a known agent");
         agent.seen = orders.edition;
+        match (&orders.limits, self.limiting) {
+            (Some(limits), Limiting::Obeys) => agent.limited.set.clone_from(limits),
+            (Some(limits), Limiting::Fails) if !limits.is_empty() => {
+                agent.limited.failed = Some("chip 0: no permission".to_owned());
+            }
+            _ => {}
+        }
         agent.tasks.retain(|task, _| orders.tasks.iter().any(|order| order.task == *task));
         for order in &orders.tasks {
             if let Some(spec) = &order.spec {

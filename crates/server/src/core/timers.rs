@@ -7,7 +7,7 @@ use offtake_protocol::agent::NumberedSignal;
 use offtake_units::{Duration, Timestamp};
 
 use super::Core;
-use super::records::Seen;
+use super::records::{Attempt, Record, Seen};
 
 /// Signals are numbered from the seconds since 2024.
 const SIGNALS_SINCE: i64 = 1_704_067_200;
@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Limit(u64, u32),
     /// An attempt that gives its power back has to be gone.
     Kill(u64, u32),
+    /// An attempt that was throttled has to draw less.
+    Obey(u64, u32),
 }
 
 /// Who has to be gone at an instant is killed so long before: an order reaches its agent, and a process takes its time to
@@ -69,18 +71,24 @@ impl Core {
         let Some(record) = self.records.get(&job) else { return };
         let Some(attempt) = record.live() else { return };
         let number = attempt.number;
-        let Some(started) = attempt.started else {
+        if attempt.started.is_none() {
             // After a restart the time to prepare counts anew.
             let until = self.state.now().saturating_add(self.settings.prepare_timeout);
             self.timers.set(until, Timer::Prepared(job, number));
-            return;
-        };
-        let Some(limit) = record.spec.duration else { return };
-        self.timers.set(started.saturating_add(limit), Timer::Limit(job, number));
+        }
+        self.arm_limit(job);
+    }
+
+    /// An attempt ends at its limit of time, wherever that has moved to.
+    pub(super) fn arm_limit(&mut self, job: u64) {
+        let Some(record) = self.records.get(&job) else { return };
+        let Some(attempt) = record.live() else { return };
+        let Some((limit, at)) = record.spec.duration.zip(limit_of(record, attempt)) else { return };
+        self.timers.set(at, Timer::Limit(job, attempt.number));
         if let Some(warning) = record.program().and_then(|program| program.warning)
             && warning.before < limit
         {
-            self.timers.set(started.saturating_add(limit) - warning.before, Timer::Warning(job, number));
+            self.timers.set(at - warning.before, Timer::Warning(job, attempt.number));
         }
     }
 
@@ -104,7 +112,7 @@ impl Core {
                     }
                 }
                 Timer::Limit(job, attempt) => {
-                    if self.is_live(job, attempt, |_| true) {
+                    if self.is_live(job, attempt, |attempt| attempt.limit_at.is_none_or(|at| at <= now)) {
                         self.stop(job, StopReason::TimeLimit);
                     }
                 }
@@ -120,6 +128,11 @@ impl Core {
                         self.warn(job);
                     }
                 }
+                Timer::Obey(job, attempt) => {
+                    if self.is_live(job, attempt, |attempt| attempt.obey_by.is_some_and(|by| by <= now)) {
+                        self.should_have_obeyed(job);
+                    }
+                }
             }
         }
     }
@@ -130,7 +143,12 @@ impl Core {
     }
 
     fn warn(&mut self, job: u64) {
-        let Some(warning) = self.records.get(&job).and_then(|record| record.program()?.warning) else { return };
+        let Some(record) = self.records.get(&job) else { return };
+        let Some(warning) = record.program().and_then(|program| program.warning) else { return };
+        let limit = record.live().and_then(|attempt| attempt.limit_at);
+        if limit.is_some_and(|at| at - warning.before > self.state.now()) {
+            return;
+        }
         self.signal(job, warning.signal, warning.script_only);
     }
 
@@ -152,4 +170,10 @@ impl Core {
         }
         nodes.into_iter().for_each(|node| self.touch_node(&node));
     }
+}
+
+/// When an attempt that has started reaches its limit of time.
+fn limit_of(record: &Record, attempt: &Attempt) -> Option<Timestamp> {
+    // One that an older server has started knows only when that was.
+    attempt.limit_at.or_else(|| Some(attempt.started?.saturating_add(record.spec.duration?)))
 }

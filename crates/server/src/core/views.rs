@@ -192,7 +192,7 @@ impl Core {
             id,
             name: record.spec.name.clone(),
             state,
-            reason: self.reason(record, state),
+            reason: self.reason(id, record, state),
             tenant: record.spec.tenant.clone(),
             user: program.and_then(|program| program.user.as_ref()).map(show_user).unwrap_or_default(),
             tier: record.spec.tier,
@@ -231,7 +231,7 @@ impl Core {
         Some(StartEstimate { start_ms, basis: Basis::Kept, as_of_ms: now.as_millis() })
     }
 
-    fn reason(&self, record: &Record, state: JobState) -> Option<String> {
+    fn reason(&self, id: u64, record: &Record, state: JobState) -> Option<String> {
         let outcome = || record.current().and_then(|attempt| attempt.outcome.clone());
         match state {
             JobState::Finished => None,
@@ -261,7 +261,7 @@ impl Core {
                 }
                 .to_owned()
             }),
-            JobState::Starting | JobState::Running => None,
+            JobState::Starting | JobState::Running => self.how_throttled(id),
         }
     }
 
@@ -341,6 +341,7 @@ impl Core {
             isolation: known.map(|known| known.description.isolation.clone()),
             power_w,
             power_source,
+            not_throttled: self.why_not_limited(at),
         }
     }
 

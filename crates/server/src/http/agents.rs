@@ -110,6 +110,7 @@ async fn stand_still(server: &Server, report: &Report) -> Result<Response, Probl
         answers: report.version,
         lease_ms: u32::try_from(server.lease.as_millis()).unwrap_or(u32::MAX),
         tasks: tasks.collect(),
+        limits: None,
         logs: Vec::new(),
     }))
 }

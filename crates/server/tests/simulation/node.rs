@@ -479,6 +479,7 @@ impl World {
                 }
             }
             Action::Report => self.report_soon(node),
+            Action::Limit(_) => unreachable!("no agent here says that it can limit chips"),
             Action::StartLog(_) | Action::StopLog(_) | Action::Ignored(..) => {}
         }
     }

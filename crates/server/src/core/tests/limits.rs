@@ -1,0 +1,115 @@
+//! Throttling with agents that set power limits, or do not.
+
+use offtake_protocol::rest::GridEvent;
+
+use super::*;
+
+/// Three nodes of four chips: 900 W idle, 2,900 W at work, 1,900 W throttled, each; behind a connection of 9 kW.
+fn three_nodes(limiting: Limiting) -> World {
+    let cap = r#"caps.grid = { on = "here", watts = 9000, meter = "facility", kind = "contract" }"#;
+    let mut world = World::declared("nodes = { node = 3 }", cap);
+    world.limiting = limiting;
+    world.settle();
+    world
+}
+
+const TRAIN: &str = r#"{"tier":"TIER","duration":"1h","requeue":true,"command":["train"],
+    "gangs":[{"workers":1,"chips":4,"memory":"1 GiB"}]}"#;
+
+fn submit(world: &mut World, tier: &str) -> u64 {
+    let job = world.submit(&TRAIN.replace("TIER", tier));
+    world.settle();
+    job
+}
+
+/// The connection allows so much for half an hour, ten seconds from now.
+fn announce(world: &mut World, watts: u64) {
+    let hold = Duration::from_secs(1800);
+    let event = GridEvent { cap: "grid".to_owned(), watts: Some(watts), cut_ppm: None, at: None, hold };
+    let command = Command::Announce { name: "event".to_owned(), event: Box::new(event) };
+    world.ask(&operator(), command).expect("it is announced");
+    world.settle();
+}
+
+/// Time passes as the server asks for it, with agents that report in time.
+fn wait(world: &mut World, ms: i64) {
+    let at = world.now + ms;
+    while world.now < at {
+        let next = world.core.next_timer().map_or(at, Timestamp::as_millis);
+        world.now = next.clamp(world.now + 1, at.min(world.now + 10_000).max(world.now + 1));
+        world.settle();
+    }
+}
+
+fn reason(world: &World, job: u64) -> Option<String> {
+    world.core.job(&operator(), job).and_then(|detail| detail.job.reason)
+}
+
+fn limits_of(world: &World, job: u64) -> Vec<BTreeMap<u16, u32>> {
+    let nodes = world.core.job(&operator(), job).expect("a known job").job.nodes;
+    nodes.iter().map(|node| world.agents[node].limited.set.clone()).collect()
+}
+
+fn load(world: &World) -> i64 {
+    world.core.state().capacity().limits()[0].load().get()
+}
+
+#[test]
+fn agents_limit_the_chips_of_throttled_work_until_its_power_is_back() {
+    let mut world = three_nodes(Limiting::Obeys);
+    let [spot, reserved] = ["spot", "reserved"].map(|tier| submit(&mut world, tier));
+    announce(&mut world, 5900);
+    let low = BTreeMap::from([0, 1, 2, 3].map(|chip| (chip, 350)));
+    assert_eq!((limits_of(&world, spot), load(&world)), (vec![low.clone()], 5700));
+    assert_eq!(limits_of(&world, reserved), [BTreeMap::new()]);
+    let words = "throttled to low as power is short: 80 % of its speed";
+    assert_eq!((world.state(spot), reason(&world, spot).as_deref()), (JobState::Running, Some(words)));
+    world.restart();
+    world.settle();
+    wait(&mut world, 600_000);
+    assert_eq!((limits_of(&world, spot), world.state(spot)), (vec![low], JobState::Running));
+    wait(&mut world, 1_300_000);
+    assert_eq!((limits_of(&world, spot), reason(&world, spot)), (vec![BTreeMap::new()], None), "the event is over");
+    // Thirty minutes at four fifths of its speed took six minutes from it.
+    wait(&mut world, 3_600_000 - 1_900_000 + 300_000);
+    assert_eq!((world.state(spot), world.state(reserved)), (JobState::Running, JobState::Failed));
+    wait(&mut world, 120_000);
+    assert_eq!(world.state(spot), JobState::Failed, "its limit of time has moved, and holds");
+}
+
+#[test]
+fn work_whose_agents_do_not_limit_its_chips_in_time_is_stopped_in_time() {
+    let mut world = three_nodes(Limiting::IsDeaf);
+    let spot = submit(&mut world, "spot");
+    let node = world.core.job(&operator(), spot).expect("a known job").job.nodes[0].clone();
+    let why = |world: &World| world.core.node(&operator(), &node).expect("a known node").not_throttled;
+    announce(&mut world, 3700);
+    wait(&mut world, 4_000);
+    assert_eq!((world.state(spot), why(&world)), (JobState::Running, None));
+    wait(&mut world, 2_000);
+    assert_eq!(world.state(spot), JobState::Pending, "it was stopped before the event began");
+    assert_eq!(why(&world).as_deref(), Some("its agent did not limit them in time"));
+    assert_eq!(load(&world), 2700);
+    world.session += 1;
+    world.agents.values_mut().for_each(|agent| agent.version = 0);
+    world.settle();
+    assert_eq!(why(&world), None, "another run of the agent is another matter");
+}
+
+#[test]
+fn work_whose_chips_cannot_be_limited_after_all_is_stopped_at_once() {
+    let mut world = three_nodes(Limiting::Fails);
+    let spot = submit(&mut world, "spot");
+    let node = world.core.job(&operator(), spot).expect("a known job").job.nodes[0].clone();
+    announce(&mut world, 3700);
+    assert_eq!(world.state(spot), JobState::Pending);
+    let why = world.core.node(&operator(), &node).expect("a known node").not_throttled;
+    assert_eq!(why.as_deref(), Some("chip 0: no permission"));
+}
+
+#[test]
+fn nodes_that_cannot_limit_their_chips_say_so() {
+    let world = three_nodes(Limiting::Unable);
+    let nodes = world.core.nodes(&operator());
+    assert!(nodes.iter().all(|node| node.not_throttled.as_deref() == Some("its agent cannot limit them")));
+}
