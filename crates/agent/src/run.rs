@@ -16,7 +16,7 @@ use std::time::Duration;
 use nvml_wrapper::Nvml;
 use offtake_client::{Client, ClientError, Fingerprint, Server, Trust};
 use offtake_protocol::agent::{
-    Condition, EnergySource, Join, Joined, NodeDescription, Orders, TaskId, TaskSpec, VERSION,
+    Condition, EnergySource, Join, Joined, Limited, NodeDescription, Orders, TaskId, TaskSpec, VERSION,
 };
 use offtake_units::Mebibytes;
 use tokio::sync::{mpsc, watch};
@@ -157,6 +157,8 @@ const LONGEST_WAIT_MS: u32 = 30_000;
 const EXCHANGES: usize = 2;
 /// Requests for output that are answered at one time; further ones wait.
 const LOGS: usize = 64;
+/// How long a driver may take to limit the chips: less than the server waits to hear of it.
+const DRIVER_LIMIT: Duration = Duration::from_secs(3);
 /// How long an agent that leaves tries to tell so.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -533,11 +535,15 @@ impl Agent {
             Action::Limit(wanted) => {
                 let Some(power) = self.node.chip_power.clone() else { return };
                 let inputs = self.inputs.0.clone();
-                // A driver takes its time, and may hang on a broken chip.
-                tokio::task::spawn_blocking(move || {
+                tokio::spawn(async move {
                     tracing::info!(?wanted, "chips are limited");
+                    let limit = tokio::task::spawn_blocking(move || power.limit(&wanted));
+                    // A driver may hang on a broken chip.
+                    let limited = tokio::time::timeout(DRIVER_LIMIT, limit).await.ok().and_then(Result::ok);
+                    let silent =
+                        || Limited { failed: Some("its driver does not answer".to_owned()), ..Limited::default() };
                     // The agent may have ended meanwhile.
-                    let _ = inputs.blocking_send(Input::Limited(power.limit(&wanted)));
+                    let _ = inputs.send(Input::Limited(limited.unwrap_or_else(silent))).await;
                 });
             }
             Action::StartLog(request) => {

@@ -26,6 +26,8 @@ pub enum Command {
     Lifecycle(live::lifecycle::Arguments),
     /// Let simulated agents report to one server
     Agents(live::agents::Arguments),
+    /// Announce a grid event without notice to simulated agents, and wait until all have obeyed
+    Obey(live::obey::Arguments),
     /// Place a backlog that may start at one instant
     Backlog(live::backlog::Arguments),
     /// Restart a server on a journal of many facts
@@ -65,6 +67,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
         Command::Submit(arguments) => live::submit::run(arguments),
         Command::Lifecycle(arguments) => live::lifecycle::run(arguments),
         Command::Agents(arguments) => live::agents::run(arguments),
+        Command::Obey(arguments) => live::obey::run(arguments),
         Command::Backlog(arguments) => live::backlog::run(arguments),
         Command::Restart(arguments) => live::restart::run(arguments),
     }

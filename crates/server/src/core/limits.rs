@@ -84,9 +84,11 @@ impl Core {
     // What is reported.
 
     /// A node whose chips can be limited is throttled from now on, and another no more.
-    pub(super) fn take_limits(&mut self, name: &str, session: u64, said: Option<Limited>) {
+    pub(super) fn take_limits(&mut self, name: &str, said: Option<Limited>) {
+        let ordered = self.limits_of(name);
         let Some(node) = self.nodes.get_mut(name) else { return };
-        if node.now.distrusted.as_ref().is_some_and(|(of, _)| *of != session) {
+        // An agent that was silent and now has what is ordered is as good as any.
+        if said.as_ref().is_some_and(|limited| limited.failed.is_none() && limited.set == ordered) {
             node.now.distrusted = None;
         }
         let failed = said.as_ref().and_then(|limited| limited.failed.clone());
@@ -97,11 +99,10 @@ impl Core {
         }
     }
 
-    /// The node's agent did not do what it was told, and nothing more is built on it until it starts anew.
+    /// The node's agent did not do what it was told, and nothing more is built on it until it does.
     fn distrust(&mut self, name: &str, reason: String) {
         let Some(node) = self.nodes.get_mut(name) else { return };
-        let session = node.now.session;
-        node.now.distrusted.get_or_insert((session, reason));
+        node.now.distrusted.get_or_insert(reason);
         self.follow_limits(name);
         let has_it = |attempt: &Attempt| attempt.shares.iter().any(|share| *share.node == *name);
         let is_there = |job: &&JobId| self.records.get(&job.0).and_then(|record| record.live()).is_some_and(has_it);
@@ -154,7 +155,6 @@ impl Core {
         if !self.state.unthrottled_nodes().contains(&at) {
             return None;
         }
-        let reason = node.now.distrusted.as_ref().map(|(_, reason)| reason.clone());
-        Some(reason.unwrap_or_else(|| "its agent cannot limit them".to_owned()))
+        Some(node.now.distrusted.clone().unwrap_or_else(|| "its agent cannot limit them".to_owned()))
     }
 }

@@ -55,8 +55,8 @@ pub(crate) struct NodeNow {
     pub condition: Condition,
     /// How its chips are limited, where they can be.
     pub limited: Option<Limited>,
-    /// Why nothing is built on its limits, by the session of its agent in which it went wrong.
-    pub distrusted: Option<(u64, String)>,
+    /// Why nothing is built on its limits, if something went wrong with them.
+    pub distrusted: Option<String>,
     pub logs: Vec<LogRequest>,
     /// Whoever waits for news with a report.
     pub poll: Option<Poll>,
@@ -319,7 +319,7 @@ impl Core {
             node.now.condition = condition;
             self.follow_health(name, unhealthy, is_news);
         }
-        self.take_limits(name, report.session, report.limits);
+        self.take_limits(name, report.limits);
         if report.leaves && !knows_all {
             return;
         }

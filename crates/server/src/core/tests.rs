@@ -56,8 +56,8 @@ struct Agent {
 enum Limiting {
     Unable,
     Obeys,
-    /// They hear nothing of limits.
-    IsDeaf,
+    /// They do not report at all.
+    AreSilent,
     /// Their drivers refuse.
     Fails,
 }
@@ -76,8 +76,6 @@ struct World {
     /// Workers that are asked to stop go on until they are killed.
     stubborn: bool,
     limiting: Limiting,
-    /// Of the agents.
-    session: u64,
 }
 
 fn operator() -> Caller {
@@ -112,7 +110,6 @@ impl World {
             exit: None,
             stubborn: false,
             limiting: Limiting::Unable,
-            session: 1,
         };
         world.core.open(Timestamp::from_millis(world.now), 1, world.declared.clone());
         world.flush();
@@ -211,7 +208,7 @@ impl World {
         agent.version += 1;
         let tasks = agent.tasks.iter().map(|(task, (phase, _))| TaskReport { task: *task, phase: phase.clone() });
         let report = Report {
-            session: self.session,
+            session: 1,
             version: agent.version,
             seen: agent.seen,
             wait_ms: 0,
@@ -255,6 +252,11 @@ impl World {
 
     /// Lets all agents report until nothing more comes of it.
     fn settle(&mut self) {
+        if self.limiting == Limiting::AreSilent {
+            self.core.pass(Timestamp::from_millis(self.now));
+            self.flush();
+            return;
+        }
         for _ in 0..6 {
             let nodes: Vec<String> = self.agents.keys().cloned().collect();
             nodes.iter().for_each(|node| drop(self.exchange(node)));

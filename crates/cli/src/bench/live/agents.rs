@@ -65,7 +65,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let key = identity(bed.folder())?;
     let tally = Arc::new(Tally::default());
     for number in 0..arguments.count {
-        let agent = Agent::join(bed.client()?, Arc::clone(&key), number, super::node_name(number)).await?;
+        let agent = Agent::join(bed.client()?, Arc::clone(&key), number, super::node_name(number), None).await?;
         tokio::spawn(agent.run(Arc::clone(&tally)));
         if (number + 1) % 1_000 == 0 {
             say(&format!("{} of {} agents have joined", number + 1, arguments.count));

@@ -151,7 +151,7 @@ async fn measure(fleet: &Fleet, text: &str, jobs: u32, arguments: &Arguments) ->
     let client = bed.client()?;
     for number in 0..fleet.nodes.len() as u32 {
         let name = fleet.node_name(NodeIx(number));
-        let mut agent = Agent::join(bed.client()?, Arc::clone(&key), number, name).await?;
+        let mut agent = Agent::join(bed.client()?, Arc::clone(&key), number, name, None).await?;
         agent.report_once().await?;
         if (number + 1) % 1_000 == 0 {
             say(&format!("{} of {} nodes have joined", number + 1, fleet.nodes.len()));

@@ -69,7 +69,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let key = identity(bed.folder())?;
     let tally = Arc::new(Tally::default());
     for number in 0..arguments.agents {
-        let agent = Agent::join(bed.client()?, Arc::clone(&key), number, super::node_name(number)).await?;
+        let agent = Agent::join(bed.client()?, Arc::clone(&key), number, super::node_name(number), None).await?;
         tokio::spawn(agent.run(Arc::clone(&tally)));
     }
     let client = bed.client()?;

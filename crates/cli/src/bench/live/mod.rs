@@ -1,10 +1,11 @@
-//! `offtake bench submit|lifecycle|agents|backlog|restart`: the live control plane measured, against a server of its own in a
+//! `offtake bench submit|lifecycle|agents|obey|backlog|restart`: the live control plane measured, against a server of its own in a
 //! folder that is removed afterwards. Server and load are two processes, so both share the machine's cores; ratios
 //! between runs on one machine are what counts.
 
 pub mod agents;
 pub mod backlog;
 pub mod lifecycle;
+pub mod obey;
 pub mod restart;
 mod simulated;
 pub mod submit;

@@ -33,7 +33,8 @@ pub struct Tally {
 /// A node that joins and reports like any other.
 pub struct Agent {
     name: String,
-    core: Core,
+    /// What it decides by.
+    pub core: Core,
     identity: Arc<Identity>,
     client: Client,
     begin: Instant,
@@ -48,11 +49,17 @@ pub fn identity(folder: &Path) -> anyhow::Result<Arc<Identity>> {
 }
 
 impl Agent {
-    /// Joins the server as one of the fleet's nodes; the number sets its session.
+    /// Joins the server as one of the fleet's nodes, with so many chips of a kind; the number sets its session.
     ///
     /// # Errors
     /// When the server refuses.
-    pub async fn join(client: Client, identity: Arc<Identity>, number: u32, name: String) -> anyhow::Result<Self> {
+    pub async fn join(
+        client: Client,
+        identity: Arc<Identity>,
+        number: u32,
+        name: String,
+        chips: Option<(&str, u16)>,
+    ) -> anyhow::Result<Self> {
         let request = JoinTokenRequest { node: Some(name.clone()), valid_ms: None };
         let token: JoinTokenMade = client.post("/v1/join-tokens", None, &request).await?;
         let token = token.token.split('.').next().unwrap_or_default().to_owned();
@@ -62,8 +69,8 @@ impl Agent {
             address: "127.0.0.1".to_owned(),
             cpus: CORES,
             memory: Mebibytes::new(256 << 10),
-            accelerator: None,
-            chips: 0,
+            accelerator: chips.map(|(kind, _)| kind.to_owned()),
+            chips: chips.map_or(0, |(_, count)| count),
             chip_memory: None,
             chip_watts: None,
             attributes: std::collections::BTreeMap::new(),
@@ -118,7 +125,11 @@ impl Agent {
         }
     }
 
-    async fn exchange(&self, report: &offtake_protocol::agent::Report) -> Result<Orders, ClientError> {
+    /// Sends a report.
+    ///
+    /// # Errors
+    /// When the server does not answer it with orders.
+    pub async fn exchange(&self, report: &offtake_protocol::agent::Report) -> Result<Orders, ClientError> {
         const PATH: &str = "/v1/agents/exchange";
         let body = serde_json::to_vec(report).map_err(|error| ClientError::Answer(error.to_string()))?;
         let time_ms = unix_ms();
@@ -162,12 +173,14 @@ impl Agent {
         }
     }
 
-    fn now_ms(&self) -> u64 {
+    /// Milliseconds of its own clock.
+    pub fn now_ms(&self) -> u64 {
         self.begin.elapsed().as_millis() as u64
     }
 }
 
-fn ended(ranks: &[u32]) -> TaskEnd {
+/// The end of a task whose workers, of these ranks, end well.
+pub fn ended(ranks: &[u32]) -> TaskEnd {
     let now = unix_ms();
     let worker = |rank: &u32| WorkerEnd { rank: *rank, exit: Exit::Status(0), started_ms: now, ended_ms: now };
     TaskEnd {
@@ -180,6 +193,7 @@ fn ended(ranks: &[u32]) -> TaskEnd {
     }
 }
 
-fn unix_ms() -> i64 {
+/// Milliseconds since 1970.
+pub fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -78,22 +78,23 @@ fn agents_limit_the_chips_of_throttled_work_until_its_power_is_back() {
 }
 
 #[test]
-fn work_whose_agents_do_not_limit_its_chips_in_time_is_stopped_in_time() {
-    let mut world = three_nodes(Limiting::IsDeaf);
+fn nothing_is_built_on_agents_that_do_not_say_in_time_that_chips_are_limited() {
+    let mut world = three_nodes(Limiting::Obeys);
     let spot = submit(&mut world, "spot");
     let node = world.core.job(&operator(), spot).expect("a known job").job.nodes[0].clone();
     let why = |world: &World| world.core.node(&operator(), &node).expect("a known node").not_throttled;
+    world.limiting = Limiting::AreSilent;
     announce(&mut world, 3700);
     wait(&mut world, 4_000);
-    assert_eq!((world.state(spot), why(&world)), (JobState::Running, None));
+    assert_eq!((world.state(spot), why(&world), load(&world)), (JobState::Running, None, 3700));
     wait(&mut world, 2_000);
-    assert_eq!(world.state(spot), JobState::Pending, "it was stopped before the event began");
+    assert_eq!((world.state(spot), load(&world)), (JobState::Stopping, 4700), "it counts at full power again");
     assert_eq!(why(&world).as_deref(), Some("its agent did not limit them in time"));
-    assert_eq!(load(&world), 2700);
-    world.session += 1;
-    world.agents.values_mut().for_each(|agent| agent.version = 0);
+    wait(&mut world, 30_000);
+    assert_eq!((world.state(spot), load(&world)), (JobState::Pending, 2700), "its lease is over");
+    world.limiting = Limiting::Obeys;
     world.settle();
-    assert_eq!(why(&world), None, "another run of the agent is another matter");
+    assert_eq!(why(&world), None, "who does as is ordered is trusted again");
 }
 
 #[test]
