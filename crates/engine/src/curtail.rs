@@ -156,9 +156,12 @@ enum Loses {
     All,
 }
 
-/// Curtailments begin and are over. What cannot be had is declared at once.
+/// Curtailments begin and are over, and caps rise again. What cannot be had is declared at once.
 pub fn keep_curtailments(state: &mut State, facts: &mut Vec<Fact>) {
     let now = state.now();
+    for (cap, watts) in state.risen() {
+        propose(state, facts, Event::CapRose { cap, watts });
+    }
     let ids: Vec<CurtailmentId> = state.curtailments.keys().copied().collect();
     for curtailment in ids {
         let Some(announced) = state.curtailments.get(&curtailment) else { continue };

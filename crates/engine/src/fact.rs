@@ -407,6 +407,13 @@ pub enum Event {
         /// The curtailment.
         curtailment: CurtailmentId,
     },
+    /// A cap that allowed less allows more again, step by step as its site stands it, and more than that later.
+    CapRose {
+        /// The cap.
+        cap: LimitIx,
+        /// What it allows.
+        watts: Watts,
+    },
     /// A cap was lowered, or is to be lowered, so far that it is exceeded with all work under it stopped.
     CurtailmentUnmet {
         /// The cap.

@@ -241,6 +241,9 @@ pub struct Cap {
     /// How it falls as the air gets hotter and more humid, the coolest first; empty where it never does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub derating: Vec<Derating>,
+    /// How much more it allows with each minute once it allowed less; none where all of it is there at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rise: Option<Watts>,
 }
 
 /// What is left of a cap at a wet-bulb temperature.

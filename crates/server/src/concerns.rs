@@ -72,6 +72,7 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::NodeShared { .. }
         | EngineEvent::NodeThrottles { .. }
         | EngineEvent::CapSet { .. }
+        | EngineEvent::CapRose { .. }
         | EngineEvent::CurtailmentAnnounced { .. }
         | EngineEvent::CurtailmentBegan { .. }
         | EngineEvent::CurtailmentEnded { .. }

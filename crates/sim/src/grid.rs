@@ -142,6 +142,7 @@ pub(crate) fn add_cap(fleet: &mut Fleet, domain: DomainIx, meter: Meter, name: &
         meter,
         kind: CapKind::Contract,
         derating: Vec::new(),
+        rise: None,
     });
     LimitIx(fleet.caps.len() as u32 - 1)
 }

@@ -101,7 +101,7 @@ pub(crate) fn stands_in(fleet: &Fleet, circuit: CircuitIx, lost: CircuitIx) -> b
 fn account(fleet: &mut Fleet, target: CapTarget, meter: Place) -> LimitIx {
     let name = format!("meter {}", fleet.caps.len());
     let watts = Watts::new(i64::MAX / 1_000_000);
-    fleet.caps.push(Cap { name, target, watts, meter, kind: CapKind::Contract, derating: Vec::new() });
+    fleet.caps.push(Cap { name, target, watts, meter, kind: CapKind::Contract, derating: Vec::new(), rise: None });
     LimitIx(fleet.caps.len() as u32 - 1)
 }
 

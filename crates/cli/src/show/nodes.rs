@@ -60,6 +60,7 @@ fn remark(node: &NodeView, now_ms: i64) -> String {
         }
         jobs => parts.push(format!("{} jobs", jobs.len())),
     }
+    parts.extend(node.not_throttled.as_ref().map(|why| format!("not throttled: {why}")));
     parts.push(node.domain.clone());
     parts.retain(|part| !part.is_empty());
     parts.join("; ")

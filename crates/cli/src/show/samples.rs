@@ -184,6 +184,7 @@ pub fn node(name: &str, state: NodeState) -> NodeView {
         isolation: None,
         power_w: 2_140,
         power_source: EnergySource::ChipCounter,
+        not_throttled: None,
     }
 }
 

@@ -36,8 +36,7 @@ impl State {
             truth.withhold(NodeIx(node), Withheld::Held);
         }
         self.conditions.keys().for_each(|node| truth.withhold(*node, Withheld::Out));
-        let curtailed = self.curtailments.values().map(|announced| announced.spec.cap);
-        for cap in self.caps.keys().copied().chain(curtailed) {
+        for cap in self.changed_caps() {
             truth.set_cap(cap, self.allowed(cap));
             truth.foresee_cap(cap, self.lowest(cap));
         }
@@ -214,7 +213,7 @@ impl State {
                 &self.conditions,
                 &self.faults,
                 &self.proving,
-                (&self.caps, curtailments, &self.unthrottled),
+                (&self.caps, curtailments, &self.rising, &self.unthrottled),
                 self.tenancy.image(),
                 self.tenants.image(self.fleet()),
             ),

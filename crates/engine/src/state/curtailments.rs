@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use offtake_units::{Timestamp, Watts};
+use offtake_units::{Duration, Timestamp, Watts};
 use serde::{Deserialize, Serialize};
 
 use super::{Phase, State};
@@ -24,6 +24,18 @@ pub struct Announced {
     pub(crate) look_at: Option<Timestamp>,
 }
 
+/// A cap that allowed less, and allows more with each minute until it allows all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rising {
+    /// What it allows now.
+    watts: Watts,
+    /// When it allows more.
+    next: Timestamp,
+}
+
+/// The time from one step of a rising cap to the next.
+const STEP: Duration = Duration::MINUTE;
+
 impl State {
     /// Curtailments that are not over.
     pub const fn curtailments(&self) -> &BTreeMap<CurtailmentId, Announced> {
@@ -37,7 +49,9 @@ impl State {
             let ahead = [announced.look_at.filter(|_| !announced.begun), Some(spec.from), Some(spec.until)];
             ahead.into_iter().flatten().filter(|at| *at > self.now).min()
         };
-        self.curtailments.values().filter_map(due).min()
+        let rise =
+            self.rising.values().map(|rising| rising.next.max(self.now.saturating_add(Duration::from_millis(1))));
+        self.curtailments.values().filter_map(due).chain(rise).min()
     }
 
     pub(super) fn announce(&mut self, id: CurtailmentId, spec: &Curtailment) {
@@ -108,15 +122,66 @@ impl State {
 
     /// What a cap allows now: what it was set to, or less while it is curtailed.
     pub(crate) fn allowed(&self, cap: LimitIx) -> Watts {
+        let goal = self.goal(cap);
+        self.rising.get(&cap).map_or(goal, |rising| rising.watts.min(goal))
+    }
+
+    /// What it would allow if it rose at once.
+    fn goal(&self, cap: LimitIx) -> Watts {
         let set = self.caps.get(&cap).copied().unwrap_or_else(|| self.fleet().caps[cap.ix()].watts);
         let begun = self.curtailments.values().filter(|announced| announced.begun && announced.spec.cap == cap);
         begun.map(|announced| announced.spec.watts).fold(set, Watts::min)
     }
 
-    /// The least that curtailments are known to leave of a cap.
+    /// Caps that may allow something else than the fleet file says.
+    pub(super) fn changed_caps(&self) -> impl Iterator<Item = LimitIx> {
+        let curtailed = self.curtailments.values().map(|announced| announced.spec.cap);
+        self.caps.keys().copied().chain(curtailed).chain(self.rising.keys().copied())
+    }
+
+    /// The least that is known to be left of a cap, by curtailments or while it rises.
     pub(super) fn lowest(&self, cap: LimitIx) -> Option<Watts> {
         let on_cap = self.curtailments.values().filter(|announced| announced.spec.cap == cap);
-        on_cap.map(|announced| announced.spec.watts).min()
+        let rising = self.rising.get(&cap).map(|rising| rising.watts);
+        on_cap.map(|announced| announced.spec.watts).chain(rising).min()
+    }
+
+    /// A cap is to allow something else: more only step by step, where its site stands no more.
+    pub(super) fn let_rise(&mut self, cap: LimitIx) {
+        if self.fleet().caps.get(cap.ix()).is_none_or(|cap| cap.rise.is_none()) {
+            return;
+        }
+        let before = self.capacity.limits()[cap.ix()].capacity();
+        if self.goal(cap) > before {
+            let next = self.now.saturating_add(STEP);
+            self.rising.entry(cap).or_insert(Rising { watts: before, next });
+        } else {
+            self.rising.remove(&cap);
+        }
+        self.capacity.foresee_cap(cap, self.lowest(cap));
+    }
+
+    /// What rising caps allow by now, of those that are to allow more.
+    pub(crate) fn risen(&self) -> Vec<(LimitIx, Watts)> {
+        let more = |(cap, rising): (&LimitIx, &Rising)| {
+            let rise = self.fleet().caps[cap.ix()].rise?;
+            let steps = (self.now - rising.next).as_millis().div_euclid(STEP.as_millis()) + 1;
+            let risen = rise.get().saturating_mul(steps).saturating_add(rising.watts.get());
+            (steps > 0).then(|| (*cap, Watts::new(risen).min(self.goal(*cap))))
+        };
+        self.rising.iter().filter_map(more).collect()
+    }
+
+    pub(super) fn raise_cap(&mut self, cap: LimitIx, watts: Watts) {
+        let now = self.now;
+        let Some(rising) = self.rising.get_mut(&cap) else { return };
+        let late = (now - rising.next).as_millis().rem_euclid(STEP.as_millis());
+        *rising = Rising { watts, next: now.saturating_add(STEP - Duration::from_millis(late)) };
+        if watts >= self.goal(cap) {
+            self.rising.remove(&cap);
+        }
+        self.capacity.foresee_cap(cap, self.lowest(cap));
+        self.settle_cap(cap);
     }
 
     /// Caps as they were set, and curtailments, of a state that has none yet.
@@ -124,10 +189,10 @@ impl State {
         &mut self,
         caps: BTreeMap<LimitIx, Watts>,
         curtailments: BTreeMap<CurtailmentId, Announced>,
+        rising: BTreeMap<LimitIx, Rising>,
     ) {
-        (self.caps, self.curtailments) = (caps, curtailments);
-        let curtailed = self.curtailments.values().map(|announced| announced.spec.cap);
-        let changed: Vec<LimitIx> = self.caps.keys().copied().chain(curtailed).collect();
+        (self.caps, self.curtailments, self.rising) = (caps, curtailments, rising);
+        let changed: Vec<LimitIx> = self.changed_caps().collect();
         for cap in changed {
             self.capacity.set_cap(cap, self.allowed(cap));
             self.capacity.foresee_cap(cap, self.lowest(cap));

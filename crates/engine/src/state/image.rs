@@ -12,6 +12,7 @@ use offtake_workload::{Gang, Job, Tier};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
+use super::curtailments::Rising;
 use super::health::Faults;
 use super::jobs::{Entry, length};
 use super::reservations::{Reservations, Reserved};
@@ -48,6 +49,8 @@ pub struct Image {
     caps: BTreeMap<LimitIx, Watts>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     curtailments: BTreeMap<CurtailmentId, Announced>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rising: BTreeMap<LimitIx, Rising>,
     #[serde(default, skip_serializing_if = "TenancyImage::is_empty")]
     tenancy: TenancyImage,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -196,6 +199,7 @@ impl State {
             faults: self.faults.clone(),
             caps: self.caps.clone(),
             curtailments: self.curtailments.clone(),
+            rising: self.rising.clone(),
             tenancy: self.tenancy.image(),
             unthrottled: self.unthrottled.clone(),
             tenants: self.tenants.image(self.fleet()),
@@ -299,7 +303,7 @@ impl State {
         let mut state = Self { policy: image.policy.clone(), ..Self::default() };
         state.tenants.meet(&image.tenants);
         state.load(fleet);
-        state.take_in_caps(image.caps.clone(), image.curtailments.clone());
+        state.take_in_caps(image.caps.clone(), image.curtailments.clone(), image.rising.clone());
         // Shapes that can no longer run are forgotten, and who asks for one is refused; two may have become one.
         let mut counts: Vec<Counts> = Vec::new();
         for known in &image.shapes {
@@ -340,7 +344,7 @@ impl State {
         if let Some(node) = self.tenancy.fault() {
             return Err(Unfit(format!("who works on the single-tenant node {} is not clear", node.0)));
         }
-        self.take_in_caps(image.caps, image.curtailments);
+        self.take_in_caps(image.caps, image.curtailments, image.rising);
         self.capacity.accept(0);
         for node in image.conditions.keys() {
             self.has_node(*node)?;
@@ -507,6 +511,13 @@ impl Image {
                 true
             })
         });
+        let rises = |place: &usize| fleet.caps[*place].rise.is_some();
+        let rising = std::mem::take(&mut self.rising).into_iter();
+        let renumbered = rising.filter_map(|(cap, rising)| {
+            let place = cap_named(&before.caps[cap.ix()].name).filter(rises)?;
+            Some((LimitIx(place as u32), rising))
+        });
+        self.rising = renumbered.collect();
         self.conditions = std::mem::take(&mut self.conditions)
             .into_iter()
             .filter_map(|(node, condition)| Some((nodes[node.ix()]?, condition)))

@@ -38,6 +38,7 @@ use crate::request::{Needs, Refusal, Shape};
 use crate::tenants::{Headroom, Tenancy, TenantIx, Tenants};
 
 pub use curtailments::Announced;
+use curtailments::Rising;
 use health::Faults;
 pub use holds::Hold;
 pub use image::{Image, Unfit};
@@ -211,6 +212,8 @@ pub struct State {
     faults: Faults,
     /// Curtailments that are not over.
     pub(crate) curtailments: BTreeMap<CurtailmentId, Announced>,
+    /// Caps that allowed less, and rise.
+    rising: BTreeMap<LimitIx, Rising>,
     /// Caps that are set to another draw than the fleet declares.
     caps: BTreeMap<LimitIx, Watts>,
     /// Nodes that run work of one tenant at a time, and whose.
@@ -270,6 +273,7 @@ impl Default for State {
             proving: BTreeSet::new(),
             faults: Faults::default(),
             curtailments: BTreeMap::new(),
+            rising: BTreeMap::new(),
             caps: BTreeMap::new(),
             tenancy: Tenancy::default(),
             tenants: Tenants::default(),
@@ -503,6 +507,7 @@ impl State {
             Event::CurtailmentAnnounced { curtailment, spec } => self.announce(*curtailment, spec),
             Event::CurtailmentBegan { curtailment } => self.begin_curtailment(*curtailment),
             Event::CurtailmentEnded { curtailment } => self.end_curtailment(*curtailment),
+            Event::CapRose { cap, watts } => self.raise_cap(*cap, *watts),
             Event::CurtailmentUnmet { least, curtailment: Some(curtailment), .. } => self.declare(*curtailment, *least),
             Event::CurtailmentUnmet { cap, .. } => _ = self.lowered.remove(cap),
             Event::PricePublished { zone, price } => self.ledger.set_price(self.capacity.fleet(), zone, *price),

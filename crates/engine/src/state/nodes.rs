@@ -91,10 +91,14 @@ impl State {
         self.heed_cap(cap);
     }
 
-    /// A cap allows what it was set to, or less while it is curtailed.
+    /// A cap allows what it was set to, or less while it is curtailed, or has been.
     pub(super) fn heed_cap(&mut self, cap: LimitIx) {
-        let limit = &self.capacity.limits()[cap.ix()];
-        let (before, watts) = (limit.capacity(), self.allowed(cap));
+        self.let_rise(cap);
+        self.settle_cap(cap);
+    }
+
+    pub(super) fn settle_cap(&mut self, cap: LimitIx) {
+        let (before, watts) = (self.capacity.limits()[cap.ix()].capacity(), self.allowed(cap));
         if watts == before {
             return;
         }

@@ -55,7 +55,8 @@ enum Step {
     Swap(u64, u32),
 }
 
-/// [`MIXED`] with chips that can be throttled: the large ones at two power levels, the small ones at one.
+/// [`MIXED`] with chips that can be throttled, the large ones at two power levels, the small ones at one; and with caps
+/// that rise again slowly.
 fn throttled() -> String {
     let level = |name: &str, power: f64, speed: f64| {
         format!("{{ name = \"{name}\", power = {power}, speed = {speed}, basis = \"assumed\", source = \"a test\" }}")
@@ -63,7 +64,9 @@ fn throttled() -> String {
     let (eco, low) = (level("eco", 0.7, 0.93), level("low", 0.5, 0.77));
     let large = format!("peak_watts = 700\npower_levels = [{eco}, {low}]");
     let small = format!("peak_watts = 150\npower_levels = [{eco}]");
-    MIXED.replace("peak_watts = 700", &large).replace("peak_watts = 150", &small)
+    let slow = "kind = \"contract\"\nrise_watts_per_minute = 700";
+    let text = MIXED.replace("peak_watts = 700", &large).replace("peak_watts = 150", &small);
+    text.replace("kind = \"contract\"", slow)
 }
 
 /// The fleet with so many racks in the north and so many small nodes and hosts in the south.

@@ -24,14 +24,19 @@ fn engine() -> Engine {
 }
 
 fn engine_under(policy: Policy) -> Engine {
+    engine_with("", policy)
+}
+
+/// The same with more said of the cap.
+fn engine_with(more: &str, policy: Policy) -> Engine {
     let levels = r#"peak_watts = 600
 power_levels = [
   { name = "eco", power = 0.666666, speed = 0.9, basis = "assumed", source = "a test" },
   { name = "low", power = 0.5, speed = 0.7, basis = "assumed", source = "a test" },
 ]"#;
     let text = PLAIN.replace("node = 4 }", "node = 16 }").replace("peak_watts = 600", levels);
-    let cap = "[caps.grid]\non = \"here\"\nwatts = 60000\nmeter = \"it\"\nkind = \"contract\"\n";
-    Engine::under(fleet(&format!("{text}\n{cap}")), policy)
+    let cap = "[caps.grid]\non = \"here\"\nwatts = 60000\nmeter = \"it\"\nkind = \"contract\"";
+    Engine::under(fleet(&format!("{text}\n{cap}\n{more}\n")), policy)
 }
 
 /// The cap leaves so much to chips at work.
@@ -200,6 +205,47 @@ fn an_announced_curtailment_throttles_at_the_last_moment_and_for_as_long_as_it_l
     assert_eq!(throttle(&engine, job), Some(2));
     engine.pass(1);
     assert_eq!(throttle(&engine, job), Some(0));
+}
+
+#[test]
+fn a_cap_that_was_lowered_rises_as_fast_as_its_site_stands_it() {
+    let mut engine = engine_with("rise_watts_per_minute = 1000", Policy::named("backfill", 7).expect("it has a name"));
+    let allowed = |engine: &Engine| engine.state.capacity().limits()[GRID.ix()].capacity().get();
+    let [first, second] = [8, 4].map(|nodes| engine.submit(of(Tier::Standard, nodes, 100_000)));
+    engine.pass(0);
+    let low = IDLE + 48 * CHIP[2];
+    let (from, until) = (Timestamp::from_secs(100), Timestamp::from_secs(1000));
+    let spec = Curtailment { name: "cut".to_owned(), cap: GRID, watts: Watts::new(low), from, until };
+    engine.tell(Event::CurtailmentAnnounced { curtailment: CurtailmentId(1), spec });
+    engine.decide();
+    engine.pass(90);
+    engine.pass(10);
+    assert_eq!((throttle(&engine, first), throttle(&engine, second), allowed(&engine)), (Some(2), Some(2), low));
+    engine.pass(900);
+    assert!(engine.state.curtailments().is_empty());
+    assert_eq!((throttle(&engine, first), allowed(&engine)), (Some(2), low), "it is over, and nothing has risen");
+    assert_eq!(engine.state.next_curtailment(), Some(Timestamp::from_secs(1060)));
+    let mut before = low;
+    for minute in 1..=10 {
+        engine.pass(60);
+        let now = allowed(&engine);
+        assert_eq!(now, low + 1000 * minute);
+        let drawn = engine.state.capacity().limits()[GRID.ix()].load().get();
+        assert!(drawn <= now && drawn > before - 32 * 100, "{drawn} of {now} W are used");
+        before = now;
+    }
+    assert_eq!((throttle(&engine, first), throttle(&engine, second)), (Some(0), Some(0)));
+    engine.restore();
+    // A minute that nobody looked at is made up for, and a cap that is lowered meanwhile is lowered at once.
+    engine.pass(125);
+    assert_eq!(allowed(&engine), low + 12_000);
+    leave(&mut engine, 48 * CHIP[0]);
+    assert_eq!(allowed(&engine), IDLE + 48 * CHIP[0]);
+    engine.tell(Event::CapSet { cap: GRID, watts: Watts::new(60_000) });
+    engine.decide();
+    assert_eq!(allowed(&engine), IDLE + 48 * CHIP[0]);
+    engine.pass(3600);
+    assert_eq!((allowed(&engine), engine.state.next_curtailment()), (60_000, None));
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
         let (watts, span) = limit(name, entry, values)?;
         let targets = targets(fleet, name, entry)?;
         let derating = derating(entry, values)?;
+        let rise = entry.rise_watts_per_minute.as_ref().map(|rise| rise_of(rise, values)).transpose()?;
         for target in targets.list {
             let suffix = match target {
                 _ if !targets.by_pattern => String::new(),
@@ -46,7 +47,7 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
             };
             let name = format!("{}{suffix}", name.get_ref());
             let derating = derating.clone();
-            caps.push(Cap { name, target, watts, meter: entry.meter, kind: entry.kind, derating }, span.clone())?;
+            caps.push(Cap { name, target, watts, meter: entry.meter, kind: entry.kind, derating, rise }, span.clone())?;
         }
     }
     fleet.caps = caps.list;
@@ -58,8 +59,15 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
 fn ratings(fleet: &Fleet, ix: CircuitIx) -> Vec<Cap> {
     let circuit = &fleet.circuits[ix.ix()];
     let watts = circuit.rating.continuous_watts(circuit.power_factor, circuit.continuous_load_factor);
-    let rated =
-        |name, target| Cap { name, target, watts, meter: Meter::It, kind: CapKind::Breaker, derating: Vec::new() };
+    let rated = |name, target| Cap {
+        name,
+        target,
+        watts,
+        meter: Meter::It,
+        kind: CapKind::Breaker,
+        derating: Vec::new(),
+        rise: None,
+    };
     let stands_in = |(place, other): (usize, &Circuit)| {
         let is_of_group = place != ix.ix() && circuit.redundancy_group.is_some();
         (is_of_group && other.redundancy_group == circuit.redundancy_group)
@@ -209,6 +217,12 @@ pub(super) fn power(
             Err(at(number, format!("a second {thing}: write one of `watts`, `kilowatts` and `megawatts`")))
         }
     }
+}
+
+/// How much more a cap allows with each minute.
+fn rise_of(number: &Spanned<syntax::Number>, values: &Values) -> Checked<Watts> {
+    let most = MAX_WATTS as f64;
+    Ok(Watts::new(values.real(number, 1.0..=most, "a rise in watts a minute")?.round() as i64))
 }
 
 /// How a cap falls as it gets hot.

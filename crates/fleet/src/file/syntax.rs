@@ -172,6 +172,7 @@ pub(super) struct Cap {
     pub kind: CapKind,
     #[serde(default)]
     pub derating: Vec<Derating>,
+    pub rise_watts_per_minute: Option<Spanned<Number>>,
 }
 
 #[derive(Deserialize)]

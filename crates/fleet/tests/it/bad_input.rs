@@ -405,6 +405,11 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     (
         "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nrise_watts_per_minute = 0",
+        "fleet.toml:62:25: caps.grid.rise_watts_per_minute: 0 is not allowed: a rise in watts a minute is a number from 1 to 1,000,000,000,000",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
         "meter = \"facility\"\nkind = \"contract\"\nderating = [{ wet_bulb_c = 124, share = 0.9 }]",
         "fleet.toml:62:28: caps.grid.derating[0].wet_bulb_c: 124 is not allowed: a wet-bulb temperature in degrees Celsius is a number from -60 to 60",
     ),

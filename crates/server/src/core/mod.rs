@@ -586,6 +586,7 @@ impl Core {
             | EngineEvent::NodeShared { .. }
             | EngineEvent::NodeThrottles { .. }
             | EngineEvent::CapSet { .. }
+            | EngineEvent::CapRose { .. }
             | EngineEvent::CurtailmentBegan { .. }
             | EngineEvent::CurtailmentEnded { .. }
             | EngineEvent::CurtailmentUnmet { .. } => {}
