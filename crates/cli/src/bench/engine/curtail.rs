@@ -41,15 +41,24 @@ struct Report {
     running: u64,
     /// From the new caps to the decision who gives way.
     decision_ms: Spread,
-    /// By cut in percent, how many jobs give way.
+    /// By cut in percent, how many jobs go on slower, and how many give way.
+    throttled: BTreeMap<u32, u64>,
     stopped: BTreeMap<u32, u64>,
 }
+
+/// The chips of the synthetic fleet with two power levels, as those of `fleets/colossus-hall.toml`.
+const LEVELS: &str = r#"peak_watts = 600
+power_levels = [
+    { name = "eco", power = 0.8, speed = 0.95, basis = "assumed", source = "for a measurement" },
+    { name = "low", power = 0.6, speed = 0.85, basis = "assumed", source = "for a measurement" },
+]
+"#;
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !(mix::FEWEST_CHIPS..=64_000_000).contains(&arguments.accelerators) {
         return Err(BadInput("--accelerators: allowed is 8192 to 64000000".to_owned()).into());
     }
-    let text = mix::fleet_text(arguments.accelerators, false);
+    let text = mix::fleet_text(arguments.accelerators, false).replace("peak_watts = 600\n", LEVELS);
     let mut fleet = Arc::new(offtake_fleet::parse(&text, "synthetic fleet", Path::new(""), &BTreeMap::new())?);
     let sites = fleet.sites.len() as u32;
     for site in 0..sites {
@@ -63,7 +72,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let at = backlog.state.now() + Duration::from_secs(1);
         backlog.state.apply(&Fact { at, event: Event::JobStarted { job: *job } });
     }
-    let (mut decisions, mut stopped) = (Vec::new(), BTreeMap::new());
+    let (mut decisions, mut throttled, mut stopped) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for cut in CUTS {
         for _ in 0..ROUNDS {
             let (mut state, mut facts) = (backlog.state.clone(), Vec::new());
@@ -79,6 +88,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let gives_way =
                 |fact: &&Fact| matches!(fact.event, Event::JobStopping { reason: StopReason::Curtailed, .. });
             stopped.insert(cut, facts.iter().filter(gives_way).count() as u64);
+            let slower = |fact: &&Fact| matches!(fact.event, Event::JobThrottled { .. });
+            throttled.insert(cut, facts.iter().filter(slower).count() as u64);
         }
     }
     let report = Report {
@@ -87,6 +98,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         sites: u64::from(sites),
         running: backlog.running.len() as u64,
         decision_ms: Spread::of_millis(decisions),
+        throttled,
         stopped,
     };
     if arguments.json { print_json(&report) } else { print(&report.text()) }
@@ -96,15 +108,18 @@ impl Report {
     fn text(&self) -> String {
         let Spread { p50, p99, max } = &self.decision_ms;
         let row = ["a decision, ms".to_owned(), format!("{p50:.2}"), format!("{p99:.2}"), format!("{max:.2}")];
-        let stopped: Vec<String> =
-            self.stopped.iter().map(|(cut, jobs)| format!("{} at {cut} %", grouped(*jobs))).collect();
+        let by_cut = |jobs: &BTreeMap<u32, u64>| {
+            let each = jobs.iter().map(|(cut, jobs)| format!("{} at {cut} %", grouped(*jobs)));
+            each.collect::<Vec<_>>().join(", ")
+        };
         format!(
-            "{} chips on {} nodes at {} sites, {} jobs run; all sites draw less from one instant on\ngive way: {}\n\n{}",
+            "{} chips on {} nodes at {} sites, {} jobs run; all sites draw less from one instant on\ngo on slower: {}\ngive way: {}\n\n{}",
             grouped(self.accelerators),
             grouped(self.nodes),
             grouped(self.sites),
             grouped(self.running),
-            stopped.join(", "),
+            by_cut(&self.throttled),
+            by_cut(&self.stopped),
             table(&["", "p50", "p99", "max"], &[row.to_vec()])
         )
     }
