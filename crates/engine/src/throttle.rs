@@ -1,10 +1,10 @@
 //! Throttling: work goes on at a lower power level of its chips, slower, rather than be stopped.
 
-use offtake_fleet::{Fleet, PowerLevel};
+use offtake_fleet::{Fleet, NodeKindIx, PowerLevel};
 use offtake_units::{Duration, Ppm, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::fact::Placement;
+use crate::fact::{Placement, Slot};
 
 /// How far down the curves of its chips work goes: the place of a power level among those of each chip, of which the first
 /// is full power, or the last of a chip that has fewer. A chip without any other is never throttled.
@@ -41,13 +41,14 @@ impl Placement {
 
     /// The curves of its chips, each with its power levels; one may come up several times.
     pub(crate) fn curves<'a>(&self, fleet: &'a Fleet) -> Vec<&'a [PowerLevel]> {
-        let mut before = None;
-        let new = |node: u32| {
-            let kind = fleet.nodes[node as usize].kind;
-            (before.replace(kind) != Some(kind)).then_some(kind)
-        };
-        let kinds = self.slots().flat_map(|slot| slot.nodes.numbers()).filter_map(new);
-        let chips = kinds.filter_map(|kind| fleet.accelerator(&fleet.node_kinds[kind.ix()]));
+        let nodes = |slot: Slot| &fleet.nodes[slot.nodes.first.ix()..][..slot.nodes.count as usize];
+        let mut kinds: Vec<NodeKindIx> = Vec::new();
+        for run in self.slots().flat_map(|slot| nodes(slot).chunk_by(|a, b| a.kind == b.kind)) {
+            if kinds.last() != Some(&run[0].kind) {
+                kinds.push(run[0].kind);
+            }
+        }
+        let chips = kinds.into_iter().filter_map(|kind| fleet.accelerator(&fleet.node_kinds[kind.ix()]));
         chips.map(|chip| &chip.power_levels[..]).collect()
     }
 

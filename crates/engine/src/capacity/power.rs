@@ -53,6 +53,16 @@ impl Capacity {
     /// The same under one limit.
     pub fn draw_under(&self, limit: LimitIx, nodes: Range<u32>, take: &Take) -> i64 {
         let of = &self.limits[limit.ix()];
+        // Over all nodes of one kind in the one domain of a limit the account is short.
+        if let ([(domain, factor)], None) = (of.domains.as_slice(), take.share)
+            && let [cell] = self.cells_in(*domain)
+        {
+            let under = &self.fleet.domains[domain.ix()].nodes;
+            let count = nodes.end.min(under.end).saturating_sub(nodes.start.max(under.start));
+            let chip = self.chip_draw_at(self.cells[cell.ix()].kind, take.throttle);
+            let chips = i64::from(count) * i64::from(take.whole());
+            return of.counted(chip).get() * i64::from(factor.parts()) * chips;
+        }
         let drawn = |run: Range<u32>| {
             let feeds = self.around[self.fleet.nodes[run.start as usize].domain.ix()].iter();
             let factors: i64 =
