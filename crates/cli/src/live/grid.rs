@@ -5,7 +5,7 @@ use offtake_protocol::rest::{CapView, FleetView, GridEvent, GridEventView, SetCa
 use offtake_units::{Duration, Ppm, Timestamp};
 
 use super::what_if::watts;
-use super::{Common, instants};
+use super::{Common, instants, openadr};
 use crate::connection::segment;
 use crate::grid_report;
 use crate::show::figures::now_ms;
@@ -37,6 +37,8 @@ enum Command {
     Withdraw(WithdrawArguments),
     /// Settle grid programmes: what events delivered against their baselines, and what that pays
     Report(grid_report::Arguments),
+    /// Follow a utility's OpenADR 3.1 server: announce what its events ask for, and report what was drawn
+    Follow(openadr::Arguments),
 }
 
 #[derive(Args)]
@@ -135,6 +137,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(Command::Simulate(event)) => simulate(event).await,
         Some(Command::Withdraw(event)) => withdraw(event).await,
         Some(Command::Report(report)) => grid_report::run(report),
+        Some(Command::Follow(follow)) => openadr::run(follow).await,
         Some(Command::Reset(reset)) => put(&reset.common, &reset.cap, None).await,
     }
 }
@@ -156,7 +159,7 @@ fn power(text: &str) -> Result<u64, BadInput> {
 }
 
 /// A share in millionths.
-fn share(text: &str) -> Result<u32, BadInput> {
+pub(super) fn share(text: &str) -> Result<u32, BadInput> {
     let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     let share = percent.filter(|percent| *percent > 0.0).and_then(|percent| Ppm::from_ratio(percent / 100.0));
     let share = share.map(Ppm::parts).filter(|parts| *parts <= Ppm::ONE.parts());

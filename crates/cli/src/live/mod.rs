@@ -11,6 +11,7 @@ mod jobs;
 pub mod launch;
 mod logs;
 mod nodes;
+mod openadr;
 pub mod orders;
 pub mod output;
 mod policy;

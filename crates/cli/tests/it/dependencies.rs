@@ -46,6 +46,8 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("offtake-protocol", &["offtake-units", "offtake-workload"]),
     ("offtake-client", &["offtake-protocol"]),
     ("offtake-journal", &[]),
+    // What a utility says is one adapter's business: no other crate of ours knows OpenADR.
+    ("offtake-openadr", &["offtake-units"]),
     ("offtake-agent", &["offtake-units", "offtake-workload", "offtake-protocol", "offtake-client"]),
     // In its tests the server meets real agents.
     (
@@ -75,6 +77,7 @@ const EDGES: [(&str, &[&str]); 13] = [
             "offtake-protocol",
             "offtake-journal",
             "offtake-client",
+            "offtake-openadr",
             "offtake-server",
             "offtake-agent",
         ],

@@ -1,0 +1,248 @@
+//! Speaks to a VTN: its programmes, events and reports over HTTP, with a token by OAuth 2.0 client credentials.
+//!
+//! Everything that comes back is bounded, in bytes, pages and time.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+
+/// A whole call.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of one answer.
+const MOST_BYTES: usize = 4 << 20;
+/// Objects of one page; OpenADR allows no more.
+const PAGE: usize = 50;
+/// Pages of one list.
+const MOST_PAGES: usize = 40;
+/// Characters of an answer that an error repeats.
+const MOST_SAID: usize = 200;
+
+/// Who asks a VTN.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The client that the VTN's authorisation server knows.
+    pub client: String,
+    /// Its secret.
+    pub secret: String,
+    /// Where tokens are given; `/auth/token` of the VTN when nothing is said.
+    pub token_url: Option<String>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("client", &self.client)
+            .field("token_url", &self.token_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a VTN gave no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// It cannot be reached, or the connection broke.
+    #[error("{url} cannot be reached: {reason}")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// The innermost cause.
+        reason: String,
+    },
+    /// It says no.
+    #[error("{url} says {status}: {said}")]
+    Refused {
+        /// The address.
+        url: String,
+        /// The status.
+        status: u16,
+        /// The beginning of what it said.
+        said: String,
+    },
+    /// What it says makes no sense.
+    #[error("what {url} says is not understood: {reason}")]
+    Garbage {
+        /// The address.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// It has no programme of this name, for this client.
+    #[error("it has no programme `{name}` for this client; it has {known}")]
+    NoProgram {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+}
+
+impl Trouble {
+    /// Whether asking again would give the same answer.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { status: 400..=407 | 409..=428, .. })
+    }
+}
+
+/// A connection to a VTN.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    credentials: Credentials,
+    token: Option<String>,
+}
+
+impl Client {
+    /// A client of the VTN at `base`, through `http`, which says whom to trust and follows no redirection.
+    pub fn new(http: reqwest::Client, base: &str, credentials: Credentials) -> Self {
+        Self { http, base: base.trim_end_matches('/').to_owned(), credentials, token: None }
+    }
+
+    /// The identity of a programme.
+    ///
+    /// # Errors
+    /// When the VTN does not answer, or has none of that name.
+    pub async fn program(&mut self, name: &str) -> Result<String, Trouble> {
+        let programs = self.list("/programs", &[]).await?;
+        let field = |program: &Value, field: &str| program.get(field).and_then(Value::as_str).map(str::to_owned);
+        let found = programs.iter().find(|program| field(program, "programName").as_deref() == Some(name));
+        found.and_then(|program| field(program, "id")).ok_or_else(|| {
+            let names: Vec<String> =
+                programs.iter().filter_map(|program| field(program, "programName")).take(10).collect();
+            let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            Trouble::NoProgram { name: name.to_owned(), known }
+        })
+    }
+
+    /// The events of a programme, as they are; [`crate::listing`] reads them.
+    ///
+    /// # Errors
+    /// When the VTN does not answer, or with something else than a list.
+    pub async fn events(&mut self, program: &str) -> Result<Vec<Value>, Trouble> {
+        self.list("/events", &[("programID", program)]).await
+    }
+
+    /// Whether the VTN says that there is no such event.
+    ///
+    /// # Errors
+    /// When the VTN does not answer.
+    pub async fn is_gone(&mut self, event: &str) -> Result<bool, Trouble> {
+        match self.call(Method::GET, &format!("/events/{event}"), &[], None).await {
+            Ok(_) => Ok(false),
+            Err(Trouble::Refused { status: 404, .. }) => Ok(true),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// Sends a report.
+    ///
+    /// # Errors
+    /// When the VTN does not answer, or does not take it.
+    pub async fn report(&mut self, body: &Value) -> Result<(), Trouble> {
+        self.call(Method::POST, "/reports", &[], Some(body)).await.map(drop)
+    }
+
+    async fn list(&mut self, path: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, Trouble> {
+        let mut all = Vec::new();
+        for page in 0..MOST_PAGES {
+            let (skip, limit) = ((page * PAGE).to_string(), PAGE.to_string());
+            let query: Vec<(&str, &str)> =
+                query.iter().copied().chain([("skip", skip.as_str()), ("limit", &limit)]).collect();
+            let Value::Array(items) = self.call(Method::GET, path, &query, None).await? else {
+                return Err(self.garbage(path, "it is no list"));
+            };
+            let is_last = items.len() < PAGE;
+            all.extend(items);
+            if is_last {
+                return Ok(all);
+            }
+        }
+        Err(self.garbage(path, &format!("it lists more than {} objects", MOST_PAGES * PAGE)))
+    }
+
+    /// Calls once, and once more with a new token where the old one is no longer good.
+    async fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value, Trouble> {
+        let url = format!("{}{path}", self.base);
+        let had_token = self.token.is_some();
+        loop {
+            let token = match &self.token {
+                Some(token) => token.clone(),
+                None => self.new_token().await?,
+            };
+            let mut request = self.http.request(method.clone(), &url).query(query).bearer_auth(&token);
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let answer = send(&url, request).await;
+            match answer {
+                Err(Trouble::Refused { status: 401, .. }) if had_token && self.token.is_some() => self.token = None,
+                Err(trouble @ Trouble::Refused { status: 401, .. }) => {
+                    self.token = None;
+                    return Err(trouble);
+                }
+                other => {
+                    self.token = Some(token);
+                    return other;
+                }
+            }
+        }
+    }
+
+    async fn new_token(&self) -> Result<String, Trouble> {
+        let url = self.credentials.token_url.clone().unwrap_or_else(|| format!("{}/auth/token", self.base));
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", self.credentials.client.as_str()),
+            ("client_secret", self.credentials.secret.as_str()),
+        ];
+        let answer = send(&url, self.http.post(&url).form(&form)).await?;
+        let token = answer.get("access_token").and_then(Value::as_str).filter(|token| !token.is_empty());
+        token.map(str::to_owned).ok_or_else(|| Trouble::Garbage { url, reason: "it has no `access_token`".to_owned() })
+    }
+
+    fn garbage(&self, path: &str, reason: &str) -> Trouble {
+        Trouble::Garbage { url: format!("{}{path}", self.base), reason: reason.to_owned() }
+    }
+}
+
+async fn send(url: &str, request: RequestBuilder) -> Result<Value, Trouble> {
+    let unreachable = |error: reqwest::Error| {
+        let mut innermost: &dyn std::error::Error = &error;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        Trouble::Unreachable { url: url.to_owned(), reason: innermost.to_string() }
+    };
+    let response = request.timeout(TIMEOUT).send().await.map_err(unreachable)?;
+    let status = response.status();
+    let body = read(response).await.map_err(unreachable)?;
+    if status != StatusCode::OK && status != StatusCode::CREATED {
+        let said: String = String::from_utf8_lossy(&body).chars().take(MOST_SAID).collect();
+        return Err(Trouble::Refused { url: url.to_owned(), status: status.as_u16(), said });
+    }
+    if body.len() > MOST_BYTES {
+        let reason = format!("it is longer than {MOST_BYTES} bytes");
+        return Err(Trouble::Garbage { url: url.to_owned(), reason });
+    }
+    serde_json::from_slice(&body).map_err(|error| Trouble::Garbage { url: url.to_owned(), reason: error.to_string() })
+}
+
+/// Reads a body until it is over, or longer than it may be.
+async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await? {
+        body.extend_from_slice(&piece);
+        if body.len() > MOST_BYTES {
+            break;
+        }
+    }
+    Ok(body)
+}
