@@ -162,7 +162,7 @@ impl Client {
         Err(self.garbage(path, &format!("it lists more than {} objects", MOST_PAGES * PAGE)))
     }
 
-    /// Calls once, and once more with a new token where the old one is no longer good.
+    /// Calls once, and once more with a new token where the old one may no longer be good.
     async fn call(
         &mut self,
         method: Method,
@@ -171,27 +171,23 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Value, Trouble> {
         let url = format!("{}{path}", self.base);
-        let had_token = self.token.is_some();
         loop {
-            let token = match &self.token {
-                Some(token) => token.clone(),
-                None => self.new_token().await?,
+            let (token, is_new) = match self.token.take() {
+                Some(token) => (token, false),
+                None => (self.new_token().await?, true),
             };
             let mut request = self.http.request(method.clone(), &url).query(query).bearer_auth(&token);
             if let Some(body) = body {
                 request = request.json(body);
             }
             let answer = send(&url, request).await;
-            match answer {
-                Err(Trouble::Refused { status: 401, .. }) if had_token && self.token.is_some() => self.token = None,
-                Err(trouble @ Trouble::Refused { status: 401, .. }) => {
-                    self.token = None;
-                    return Err(trouble);
-                }
-                other => {
-                    self.token = Some(token);
-                    return other;
-                }
+            // A token that has run out is 401; there are VTNs that say 403.
+            let is_refused = matches!(answer, Err(Trouble::Refused { status: 401 | 403, .. }));
+            if !is_refused {
+                self.token = Some(token);
+            }
+            if !is_refused || is_new {
+                return answer;
             }
         }
     }
@@ -225,14 +221,22 @@ async fn send(url: &str, request: RequestBuilder) -> Result<Value, Trouble> {
     let status = response.status();
     let body = read(response).await.map_err(unreachable)?;
     if status != StatusCode::OK && status != StatusCode::CREATED {
-        let said: String = String::from_utf8_lossy(&body).chars().take(MOST_SAID).collect();
-        return Err(Trouble::Refused { url: url.to_owned(), status: status.as_u16(), said });
+        return Err(Trouble::Refused { url: url.to_owned(), status: status.as_u16(), said: problem(&body) });
     }
     if body.len() > MOST_BYTES {
         let reason = format!("it is longer than {MOST_BYTES} bytes");
         return Err(Trouble::Garbage { url: url.to_owned(), reason });
     }
     serde_json::from_slice(&body).map_err(|error| Trouble::Garbage { url: url.to_owned(), reason: error.to_string() })
+}
+
+/// What a refusal says. The rest of it may differ each time, such as an identity of the occurrence.
+fn problem(body: &[u8]) -> String {
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    let detail =
+        ["detail", "error_description", "title", "error"].iter().find_map(|field| problem.get(field)?.as_str());
+    let said = detail.map_or_else(|| String::from_utf8_lossy(body), Into::into);
+    said.chars().take(MOST_SAID).collect()
 }
 
 /// Reads a body until it is over, or longer than it may be.
