@@ -10,6 +10,7 @@ mod fleets;
 mod help;
 mod interrupted;
 mod live;
+mod openadr;
 mod programmes;
 mod shims;
 mod simulate;
