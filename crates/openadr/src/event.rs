@@ -52,15 +52,6 @@ pub enum Payload {
     Setpoint(Watts),
     /// `ALERT_GRID_EMERGENCY`, with its message: as little is to be drawn as can be.
     Emergency(String),
-    /// `PRICE` of a kilowatt-hour.
-    Price {
-        /// In millionths of the currency per MWh.
-        per_mwh: i64,
-        /// As in ISO 4217.
-        currency: String,
-    },
-    /// `GHG`, in milligrams of CO2-equivalent per kWh.
-    Intensity(i64),
 }
 
 /// A report that an event asks for: of the power or the energy that was drawn, interval by interval.
@@ -301,34 +292,25 @@ fn read_span(at: &At<'_>) -> Result<jiff::Span, Nonsense> {
     at.text(period::DURATION).ok().and_then(period::span).ok_or_else(|| at.wrong(period::DURATION))
 }
 
-/// The units and currencies that an event names for its payloads.
-struct Units<'a>(BTreeMap<&'a str, (Option<At<'a>>, Option<At<'a>>)>);
+/// The units that an event names for its payloads.
+struct Units<'a>(BTreeMap<&'a str, At<'a>>);
 
 impl<'a> Units<'a> {
     fn of(event: &At<'a>) -> Result<Self, Nonsense> {
         let mut units = BTreeMap::new();
         for at in event.field("payloadDescriptors").map_or(Ok(Vec::new()), |at| at.items(MOST_INTERVALS))? {
             let kind = at.needed("payloadType", "a text")?.text("a text")?;
-            units.insert(kind, (at.field("units"), at.field("currency")));
+            units.extend(at.field("units").map(|unit| (kind, unit)));
         }
         Ok(Self(units))
     }
 
     /// Whether a payload is in `unit`, which is also meant where none is named.
     fn are(&self, kind: &str, unit: &str) -> Result<(), Nonsense> {
-        match self.0.get(kind).and_then(|(units, _)| units.as_ref()) {
+        match self.0.get(kind) {
             Some(at) if at.value != unit => Err(at.wrong(&format!("`{unit}`, for {kind}"))),
             _ => Ok(()),
         }
-    }
-
-    fn currency(&self, kind: &str) -> Result<String, Nonsense> {
-        const ALLOWED: &str = "three capital letters as in ISO 4217";
-        let Some(at) = self.0.get(kind).and_then(|(_, currency)| currency.as_ref()) else {
-            return Ok("USD".to_owned());
-        };
-        let is_code = |text: &&str| text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase());
-        at.text(ALLOWED).ok().filter(is_code).map(str::to_owned).ok_or_else(|| at.wrong(ALLOWED))
     }
 
     fn payload(&self, at: &At<'a>, untaken: &mut Vec<String>) -> Result<Option<Payload>, Nonsense> {
@@ -344,15 +326,6 @@ impl<'a> Units<'a> {
             "ALERT_GRID_EMERGENCY" => {
                 let message = at.field("values").and_then(|values| values.value.get(0)).and_then(Value::as_str);
                 Payload::Emergency(message.unwrap_or_default().chars().take(MOST_GIVEN).collect())
-            }
-            "PRICE" => {
-                self.are(kind, "KWH")?;
-                let price = one(at)?.number(-1e6..=1e6, "for a kWh")?;
-                Payload::Price { per_mwh: (price * 1e9).round() as i64, currency: self.currency(kind)? }
-            }
-            "GHG" => {
-                self.are(kind, "GHG")?;
-                Payload::Intensity((one(at)?.number(0.0..=1e6, "g/kWh")? * 1000.0).round() as i64)
             }
             other => {
                 untaken.push(format!("payload {}", other.chars().take(MOST_GIVEN).collect::<String>()));
@@ -507,16 +480,14 @@ mod tests {
         let event = reads(value);
         assert_eq!(
             event.intervals[0].payloads,
-            [
-                Payload::Setpoint(Watts::new(250_000)),
-                Payload::Emergency("shed now".to_owned()),
-                Payload::Price { per_mwh: 170_000_000, currency: "EUR".to_owned() },
-                Payload::Intensity(381_500),
-            ]
+            [Payload::Setpoint(Watts::new(250_000)), Payload::Emergency("shed now".to_owned()),]
         );
         let asked = |is_energy, intervals, repeat| AskedReport { is_energy, intervals, repeat };
         assert_eq!(event.reports, [asked(true, None, Some(1)), asked(false, Some(1), None)]);
-        assert_eq!(event.untaken, ["a forecast of DEMAND", "a report of BASELINE", "payload CURVE"]);
+        assert_eq!(
+            event.untaken,
+            ["a forecast of DEMAND", "a report of BASELINE", "payload CURVE", "payload GHG", "payload PRICE"]
+        );
     }
 
     #[test]

@@ -80,7 +80,6 @@ pub fn wanted(events: &[Event], emergency: Option<Watts>, declared: Watts, scope
             let asked = interval.payloads.iter().filter_map(|payload| match payload {
                 Payload::ImportLimit(watts) | Payload::Setpoint(watts) => Some(*watts),
                 Payload::Emergency(_) => emergency,
-                Payload::Price { .. } | Payload::Intensity(_) => None,
             });
             let Some(watts) = asked.min() else { continue };
             place += 1;
