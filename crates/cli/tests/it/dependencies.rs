@@ -23,7 +23,7 @@ const ALLOWED_LICENCES: [(&str, &str); 11] = [
 ];
 
 /// Each of our crates and what it may stand on; `cli` stands on all.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("offtake-units", &[]),
     ("offtake-programmes", &["offtake-units"]),
     // A fleet file says which grid programmes its caps are enrolled in.
