@@ -61,7 +61,7 @@ pub struct Node {
     /// Time between two health checks [default: 1m]
     #[arg(long, value_name = "TIME", help_heading = "Node")]
     health_interval: Option<Duration>,
-    /// What each chip may draw at most once the server is not heard of for a whole lease [default: as it was]
+    /// Most that a chip may draw once the server is gone for a lease [default: as before]
     #[arg(long, value_name = "WATTS", help_heading = "Node", value_parser = clap::value_parser!(u32).range(1..))]
     default_power_limit: Option<u32>,
 }
