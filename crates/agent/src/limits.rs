@@ -6,30 +6,49 @@
 //! The limits that chips had before the first of ours are written down until all of them are back, so that neither a
 //! crash of the agent nor its next version takes a limit of ours for one of the operator's.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nvml_wrapper::Nvml;
 use offtake_protocol::agent::{ChipLimits, Limited};
+use serde::{Deserialize, Serialize};
 
-use crate::discover::{Chips, entries, word};
+use crate::discover::{Chips, Roots, entries, word};
 use crate::environment::Vendor;
 use crate::store;
 
-/// Microwatts, as hwmon has them, and milliwatts, as NVML has them, of a watt.
-const MICRO: u64 = 1_000_000;
+/// Milliwatts of a watt, and microwatts, as hwmon has them, of a milliwatt.
 const MILLI: u32 = 1000;
+const MICRO_OF_MILLI: u64 = 1000;
 
 /// The chips of a node whose power can be limited.
 #[derive(Debug)]
 pub(crate) struct ChipPower {
     chips: Vec<Control>,
-    /// What each chip may draw, in watts, while the server says nothing of it.
-    own: Vec<u32>,
-    /// Where that is written down while it differs from what is in force.
     file: PathBuf,
+    /// Names this boot of the host: what a driver was told before is forgotten.
+    boot: String,
+    /// Held while chips are limited: a driver that hung must not undo what was set after it.
+    known: Mutex<Known>,
+}
+
+/// What is known of the chips' limits.
+#[derive(Debug)]
+struct Known {
+    /// What each chip may draw, in milliwatts, while the server says nothing of it.
+    own_mw: Vec<u32>,
+    /// Chips that are limited for the server.
+    limited: BTreeSet<u16>,
+}
+
+/// What is written down while chips are limited.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    boot: String,
+    own_mw: Vec<u32>,
 }
 
 /// Who keeps a chip to its limit.
@@ -45,7 +64,8 @@ impl ChipPower {
     ///
     /// # Errors
     /// Why not, where there are chips that have limits.
-    pub fn find(sys: &Path, nvml: Option<&Arc<Nvml>>, chips: &Chips, data: &Path) -> Result<Option<Self>, String> {
+    pub fn find(roots: &Roots, nvml: Option<&Arc<Nvml>>, chips: &Chips, data: &Path) -> Result<Option<Self>, String> {
+        let Roots { sys, proc, .. } = roots;
         let controls: Vec<Control> = match chips.vendor {
             Vendor::Nvidia => {
                 let Some(nvml) = nvml else { return Ok(None) };
@@ -59,97 +79,127 @@ impl ChipPower {
         }
         let mut found = Vec::new();
         for (chip, control) in controls.iter().enumerate() {
-            let watts = control.watts().map_err(|reason| format!("chip {chip}: {reason}"))?;
-            control.may_set(watts).map_err(|reason| format!("chip {chip}: {reason}"))?;
-            found.push(watts);
+            let now_mw = control.milliwatts().map_err(|reason| format!("chip {chip}: {reason}"))?;
+            control.may_set(now_mw).map_err(|reason| format!("chip {chip}: {reason}"))?;
+            found.push(now_mw);
         }
         let file = data.join("limits.json");
-        let own = store::read(&file).filter(|own: &Vec<u32>| own.len() == found.len()).unwrap_or(found);
-        Ok(Some(Self { chips: controls, own, file }))
+        let boot = word(&proc.join("sys/kernel/random/boot_id")).unwrap_or_default();
+        let written = store::read(&file).filter(|written: &Written| written.boot == boot);
+        let own_mw = written.map(|written| written.own_mw).filter(|own| own.len() == found.len());
+        let own_mw = own_mw.unwrap_or_else(|| found.clone());
+        let differs = |(chip, (now, own)): (u16, (&u32, &u32))| (now != own).then_some(chip);
+        let limited = (0..).zip(found.iter().zip(&own_mw)).filter_map(differs).collect();
+        Ok(Some(Self { chips: controls, file, boot, known: Mutex::new(Known { own_mw, limited }) }))
     }
 
     /// What a chip may draw without the server's limits, in watts.
     pub fn own(&self) -> u32 {
-        self.own.first().copied().unwrap_or_default()
+        self.known().own_mw.first().map_or(0, |own| own / MILLI)
     }
 
     /// The limits that keep each chip to so much.
     pub fn all_at(&self, watts: u32) -> ChipLimits {
-        (0..).zip(&self.own).filter(|(_, own)| watts < **own).map(|(chip, _)| (chip, watts)).collect()
+        let lower = |own: &u32| u64::from(watts) * u64::from(MILLI) < u64::from(*own);
+        (0..).zip(&self.known().own_mw).filter(|(_, own)| lower(own)).map(|(chip, _)| (chip, watts)).collect()
     }
 
-    /// The limits in force, but for the chips' own.
+    /// The server's limits that are in force.
     pub fn set(&self) -> ChipLimits {
-        let now = self.chips.iter().map(Control::watts);
-        let limited = (0..).zip(now.zip(&self.own)).filter_map(|(chip, (now, own))| Some((chip, now.ok()?, *own)));
-        limited.filter(|(_, now, own)| now != own).map(|(chip, now, _)| (chip, now)).collect()
+        self.in_force(self.known().limited.iter())
     }
 
-    /// Sets limits; chips that are not named get back their own.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_force<'a>(&self, chips: impl Iterator<Item = &'a u16>) -> ChipLimits {
+        let now = |chip: &u16| Some((*chip, self.chips.get(usize::from(*chip))?.milliwatts().ok()?.div_ceil(MILLI)));
+        chips.filter_map(now).collect()
+    }
+
+    /// Sets limits; chips that were limited and are not named get back their own, and all others are left alone.
     pub fn limit(&self, wanted: &ChipLimits) -> Limited {
+        let mut known = self.known();
         let mut failed = None;
         let mut note = |reason: String| {
             tracing::error!(reason, "a chip is not limited as it was ordered");
             failed.get_or_insert(reason);
         };
+        if known.limited.is_empty() {
+            // The operator may have set others since.
+            for (own, control) in known.own_mw.iter_mut().zip(&self.chips) {
+                *own = control.milliwatts().unwrap_or(*own);
+            }
+        }
         // A chip that the agent forgot to have limited would stay so for ever.
-        let written = if wanted.is_empty() { Ok(()) } else { store::write(&self.file, &self.own) };
+        let written = Written { boot: self.boot.clone(), own_mw: known.own_mw.clone() };
+        let written = if wanted.is_empty() { Ok(()) } else { store::write(&self.file, &written) };
         if let Err(error) = &written {
             note(format!("cannot write down what its chips may draw in {}: {error}", self.file.display()));
         }
         if let Some(chip) = wanted.keys().find(|chip| usize::from(**chip) >= self.chips.len()) {
             note(format!("there is no chip {chip}"));
         }
-        for (chip, (control, own)) in (0..).zip(self.chips.iter().zip(&self.own)) {
-            // No order lifts a limit of the operator's.
-            let watts = wanted.get(&chip).filter(|_| written.is_ok()).map_or(*own, |wanted| *own.min(wanted));
-            if let Err(reason) = control.limit(watts) {
-                note(format!("chip {chip} cannot be kept to {watts} W: {reason}"));
-            }
+        for (chip, control) in (0..).zip(&self.chips) {
+            let own_mw = known.own_mw[usize::from(chip)];
+            let result = match wanted.get(&chip).filter(|_| written.is_ok()) {
+                Some(watts) => {
+                    known.limited.insert(chip);
+                    // No order lifts a limit of the operator's.
+                    let least = watts.saturating_mul(MILLI).min(own_mw);
+                    control.limit(least).map_err(|reason| format!("chip {chip} cannot be kept to {watts} W: {reason}"))
+                }
+                None if known.limited.contains(&chip) => {
+                    let restored = control.set(own_mw);
+                    if restored.is_ok() {
+                        known.limited.remove(&chip);
+                    }
+                    let watts = own_mw / MILLI;
+                    restored.map_err(|reason| format!("chip {chip} does not get its own {watts} W back: {reason}"))
+                }
+                None => Ok(()),
+            };
+            result.unwrap_or_else(&mut note);
         }
-        let mut set = self.set();
-        if set.is_empty()
+        if known.limited.is_empty()
             && let Err(error) = fs::remove_file(&self.file)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, "{} cannot be removed", self.file.display());
         }
-        // Also where a chip's own limit is as low.
-        let now = |chip: &u16| Some((*chip, self.chips.get(usize::from(*chip))?.watts().ok()?));
-        set.extend(wanted.keys().filter_map(now));
-        Limited { set, failed }
+        Limited { set: self.in_force(known.limited.iter()), failed }
     }
 }
 
 impl Control {
     /// The limit in force.
-    fn watts(&self) -> Result<u32, String> {
+    fn milliwatts(&self) -> Result<u32, String> {
         match self {
             Self::Nvml(nvml, chip) => {
                 let limit = nvml.device_by_index(*chip).and_then(|device| device.power_management_limit());
-                limit.map(|milliwatts| milliwatts / MILLI).map_err(|error| error.to_string())
+                limit.map_err(|error| error.to_string())
             }
             Self::Hwmon(folder) => cap(folder, "power1_cap"),
         }
     }
 
-    /// The least and the most that can be set.
+    /// The least and the most that can be set, in milliwatts.
     fn range(&self) -> Result<(u32, u32), String> {
         match self {
             Self::Nvml(nvml, chip) => {
                 let device = nvml.device_by_index(*chip);
                 let range = device.and_then(|device| device.power_management_limit_constraints());
-                let range = range.map_err(|error| error.to_string())?;
-                Ok((range.min_limit.div_ceil(MILLI), range.max_limit / MILLI))
+                range.map(|range| (range.min_limit, range.max_limit)).map_err(|error| error.to_string())
             }
             Self::Hwmon(folder) => Ok((cap(folder, "power1_cap_min")?, cap(folder, "power1_cap_max")?)),
         }
     }
 
     /// Whether this process may set a limit, tried with the one that is in force.
-    fn may_set(&self, now: u32) -> Result<(), String> {
+    fn may_set(&self, now_mw: u32) -> Result<(), String> {
         match self {
-            Self::Nvml(..) => self.write(now),
+            Self::Nvml(..) => self.write(now_mw),
             Self::Hwmon(folder) => {
                 let file = OpenOptions::new().write(true).open(folder.join("power1_cap"));
                 file.map(drop).map_err(|error| error.to_string())
@@ -157,33 +207,41 @@ impl Control {
         }
     }
 
-    fn write(&self, watts: u32) -> Result<(), String> {
+    fn write(&self, milliwatts: u32) -> Result<(), String> {
         match self {
             Self::Nvml(nvml, chip) => {
                 let device = nvml.device_by_index(*chip);
-                let set = device.and_then(|mut device| device.set_power_management_limit(watts.saturating_mul(MILLI)));
+                let set = device.and_then(|mut device| device.set_power_management_limit(milliwatts));
                 set.map_err(|error| error.to_string())
             }
             Self::Hwmon(folder) => {
-                let text = (u64::from(watts) * MICRO).to_string();
-                fs::write(folder.join("power1_cap"), text).map_err(|error| error.to_string())
+                let microwatts = (u64::from(milliwatts) * MICRO_OF_MILLI).to_string();
+                fs::write(folder.join("power1_cap"), microwatts).map_err(|error| error.to_string())
             }
         }
     }
 
-    /// Sets a limit, and sees to it that it is in force.
-    fn limit(&self, watts: u32) -> Result<(), String> {
-        if self.watts()? == watts {
+    /// Sets a limit that its driver says it allows.
+    fn limit(&self, milliwatts: u32) -> Result<(), String> {
+        if self.milliwatts()? == milliwatts {
             return Ok(());
         }
         let (least, most) = self.range()?;
-        if watts < least || watts > most {
-            return Err(format!("its driver allows {least} to {most} W"));
+        if milliwatts < least || milliwatts > most {
+            return Err(format!("its driver allows {} to {} W", least.div_ceil(MILLI), most / MILLI));
         }
-        self.write(watts)?;
-        match self.watts()? {
-            now if now == watts => Ok(()),
-            now => Err(format!("its driver took that, and keeps it to {now} W")),
+        self.set(milliwatts)
+    }
+
+    /// Sets a limit, and sees to it that it is in force.
+    fn set(&self, milliwatts: u32) -> Result<(), String> {
+        if self.milliwatts()? == milliwatts {
+            return Ok(());
+        }
+        self.write(milliwatts)?;
+        match self.milliwatts()? {
+            now if now == milliwatts => Ok(()),
+            now => Err(format!("its driver took that, and keeps it to {} W", now / MILLI)),
         }
     }
 }
@@ -194,11 +252,11 @@ fn hwmon(sys: &Path, device: &Path) -> Option<PathBuf> {
     entries(&folder).into_iter().find(|entry| entry.join("power1_cap").exists())
 }
 
-/// A file of hwmon, in watts.
+/// A file of hwmon, in milliwatts.
 fn cap(folder: &Path, name: &str) -> Result<u32, String> {
     let microwatts = word(&folder.join(name)).and_then(|text| text.parse::<u64>().ok());
-    let watts = microwatts.and_then(|microwatts| u32::try_from(microwatts / MICRO).ok());
-    watts.ok_or_else(|| format!("{} tells no power", folder.join(name).display()))
+    let milliwatts = microwatts.and_then(|microwatts| u32::try_from(microwatts / MICRO_OF_MILLI).ok());
+    milliwatts.ok_or_else(|| format!("{} tells no power", folder.join(name).display()))
 }
 
 #[cfg(test)]
@@ -206,22 +264,29 @@ mod tests {
     use super::*;
     use crate::testing::Folder;
 
-    /// A node with two chips of AMD at 750 W, that may be kept to 200 W.
-    fn two_chips(folder: &Folder) -> Chips {
-        let devices: Vec<PathBuf> =
-            [128, 129].map(|minor| folder.path().join(format!("dev/dri/renderD{minor}"))).into();
-        for device in &devices {
-            let name = device.file_name().and_then(|name| name.to_str()).expect("a name");
-            for (file, watts) in [("power1_cap", 750), ("power1_cap_min", 200), ("power1_cap_max", 750)] {
-                let path = format!("sys/class/drm/{name}/device/hwmon/hwmon3/{file}");
-                folder.write(&path, &format!("{}\n", watts * MICRO));
-            }
-        }
+    fn two_chips_as_they_are(folder: &Folder) -> Chips {
+        let devices = [128, 129].map(|minor| folder.path().join(format!("dev/dri/renderD{minor}"))).into();
         Chips { vendor: Vendor::Amd, kind: "mi300x".to_owned(), count: 2, memory: None, watts: None, devices }
     }
 
+    /// A node with two chips of AMD at 750 W, that may be kept to 200 W.
+    fn two_chips(folder: &Folder) -> Chips {
+        for minor in [128, 129] {
+            for (file, watts) in [("power1_cap", 750), ("power1_cap_min", 200), ("power1_cap_max", 750)] {
+                let path = format!("sys/class/drm/renderD{minor}/device/hwmon/hwmon3/{file}");
+                folder.write(&path, &format!("{}\n", watts * 1_000_000));
+            }
+        }
+        two_chips_as_they_are(folder)
+    }
+
+    fn roots(folder: &Folder) -> Roots {
+        let root = |name: &str| folder.path().join(name);
+        Roots { dev: root("dev"), etc: root("etc"), proc: root("proc"), sys: root("sys") }
+    }
+
     fn found(folder: &Folder, chips: &Chips) -> ChipPower {
-        let found = ChipPower::find(&folder.path().join("sys"), None, chips, folder.path());
+        let found = ChipPower::find(&roots(folder), None, chips, folder.path());
         found.expect("they may be set").expect("they have limits")
     }
 
@@ -247,6 +312,28 @@ mod tests {
     }
 
     #[test]
+    fn what_the_operator_sets_meanwhile_is_kept() {
+        let folder = Folder::new("limits of the operator");
+        let power = found(&folder, &two_chips(&folder));
+        let file = |minor: u32| format!("sys/class/drm/renderD{minor}/device/hwmon/hwmon3/power1_cap");
+        let now = |minor| fs::read_to_string(folder.path().join(file(minor))).expect("it is there");
+        folder.write(&file(128), "500500000");
+        power.limit(&limits(&[(1, 450)]));
+        folder.write(&file(128), "400000000");
+        power.limit(&limits(&[]));
+        assert_eq!((now(128).as_str(), now(129).as_str()), ("400000000", "750000000"), "it was never ours");
+        assert_eq!(power.limit(&limits(&[(0, 600)])).set, limits(&[(0, 400)]), "no order lifts it");
+        power.limit(&limits(&[(0, 300)]));
+        power.limit(&limits(&[]));
+        assert_eq!(now(128), "400000000");
+        // After the host has started anew its drivers know nothing of what was written down.
+        power.limit(&limits(&[(0, 300)]));
+        folder.write("proc/sys/kernel/random/boot_id", "another");
+        folder.write(&file(128), "350000000");
+        assert_eq!(found(&folder, &two_chips_as_they_are(&folder)).set(), limits(&[]));
+    }
+
+    #[test]
     fn a_limit_that_a_driver_does_not_allow_is_told() {
         let folder = Folder::new("limits refused");
         let power = found(&folder, &two_chips(&folder));
@@ -265,7 +352,7 @@ mod tests {
     fn chips_without_limits_are_told_from_those_whose_limits_are_garbage() {
         let folder = Folder::new("limits missing");
         let chips = two_chips(&folder);
-        let find = || ChipPower::find(&folder.path().join("sys"), None, &chips, folder.path());
+        let find = || ChipPower::find(&roots(&folder), None, &chips, folder.path());
         folder.write("sys/class/drm/renderD128/device/hwmon/hwmon3/power1_cap", "lots");
         assert!(find().expect_err("garbage").ends_with("hwmon3/power1_cap tells no power"));
         fs::remove_dir_all(folder.path().join("sys/class/drm/renderD128")).expect("removed");

@@ -16,7 +16,7 @@ use std::time::Duration;
 use nvml_wrapper::Nvml;
 use offtake_client::{Client, ClientError, Fingerprint, Server, Trust};
 use offtake_protocol::agent::{
-    Condition, EnergySource, Join, Joined, Limited, NodeDescription, Orders, TaskId, TaskSpec, VERSION,
+    Condition, EnergySource, Join, Joined, NodeDescription, Orders, TaskId, TaskSpec, VERSION,
 };
 use offtake_units::Mebibytes;
 use tokio::sync::{mpsc, watch};
@@ -157,8 +157,8 @@ const LONGEST_WAIT_MS: u32 = 30_000;
 const EXCHANGES: usize = 2;
 /// Requests for output that are answered at one time; further ones wait.
 const LOGS: usize = 64;
-/// How long a driver may take to limit the chips: less than the server waits to hear of it.
-const DRIVER_LIMIT: Duration = Duration::from_secs(3);
+/// How long an agent that leaves waits until its chips have their own limits back.
+const RESTORE_LIMIT: Duration = Duration::from_secs(3);
 /// How long an agent that leaves tries to tell so.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -230,7 +230,7 @@ async fn begin(mut configuration: Configuration) -> Result<(Link, Node, Lock), A
 /// The limits of the node's chips, where they can be set.
 fn find_limits(roots: &Roots, nvml: Option<&Arc<Nvml>>, found: &mut Found, data: &Path) -> Option<ChipPower> {
     let chips = found.chips.as_mut()?;
-    match ChipPower::find(&roots.sys, nvml, chips, data) {
+    match ChipPower::find(roots, nvml, chips, data) {
         Ok(power) => {
             // A limit of the server's from before a restart says nothing of the chip.
             if let (Some(watts), Some(power)) = (&mut chips.watts, &power) {
@@ -495,6 +495,11 @@ impl Agent {
         self.exchanges.values().chain(self.logs.values()).for_each(AbortHandle::abort);
         // The workers stay with their supervisors.
         self.followers.shutdown().await;
+        if let Some(power) = self.node.chip_power.clone().filter(|_| farewell.is_some()) {
+            // What comes after us here is not the server's.
+            let restored = tokio::task::spawn_blocking(move || power.limit(&BTreeMap::new()));
+            let _ = tokio::time::timeout(RESTORE_LIMIT, restored).await;
+        }
     }
 
     fn take_condition(&mut self, condition: Condition) {
@@ -503,6 +508,8 @@ impl Agent {
             self.news = true;
         }
         self.condition = Some(condition);
+        // Somebody else may have set other limits, or a driver was loaded anew.
+        self.handle(Input::KeepLimits);
     }
 
     fn handle(&mut self, input: Input) {
@@ -535,15 +542,11 @@ impl Agent {
             Action::Limit(wanted) => {
                 let Some(power) = self.node.chip_power.clone() else { return };
                 let inputs = self.inputs.0.clone();
-                tokio::spawn(async move {
-                    tracing::info!(?wanted, "chips are limited");
-                    let limit = tokio::task::spawn_blocking(move || power.limit(&wanted));
-                    // A driver may hang on a broken chip.
-                    let limited = tokio::time::timeout(DRIVER_LIMIT, limit).await.ok().and_then(Result::ok);
-                    let silent =
-                        || Limited { failed: Some("its driver does not answer".to_owned()), ..Limited::default() };
+                // A driver takes its time, and hangs on a broken chip: then the server hears of no limit in time.
+                tokio::task::spawn_blocking(move || {
+                    tracing::debug!(?wanted, "chips are limited");
                     // The agent may have ended meanwhile.
-                    let _ = inputs.send(Input::Limited(limited.unwrap_or_else(silent))).await;
+                    let _ = inputs.blocking_send(Input::Limited(power.limit(&wanted)));
                 });
             }
             Action::StartLog(request) => {

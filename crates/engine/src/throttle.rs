@@ -52,6 +52,11 @@ impl Placement {
         chips.map(|chip| &chip.power_levels[..]).collect()
     }
 
+    /// The share of its speed that a power level leaves it: that of the slowest chip.
+    pub fn speed_at(&self, fleet: &Fleet, throttle: Throttle) -> Ppm {
+        self.throttled(throttle).throttled_speed(fleet)
+    }
+
     /// The speed that its power level leaves: that of the slowest chip.
     pub(crate) fn throttled_speed(&self, fleet: &Fleet) -> Ppm {
         if self.throttle.is_none() { Ppm::ONE } else { self.throttle.speed(&self.curves(fleet)) }

@@ -73,6 +73,8 @@ pub enum Input {
     },
     /// What became of limits that were to be set.
     Limited(Limited),
+    /// Time to see to it that limits are still in force.
+    KeepLimits,
     /// The server has answered a report.
     Orders {
         /// The answer.
@@ -207,10 +209,20 @@ impl Limits {
     fn limited(&mut self, now: Limited, actions: &mut Vec<Action>) {
         self.is_setting = false;
         // One failure is enough: whoever relies on limits has to know for sure.
-        let failed = self.now.failed.take().or(now.failed);
-        self.now = Limited { set: now.set, failed };
-        actions.push(Action::Report);
+        let now = Limited { set: now.set, failed: self.now.failed.clone().or(now.failed) };
+        if self.now != now {
+            self.now = now;
+            actions.push(Action::Report);
+        }
         self.advance(actions);
+    }
+
+    /// Sets anew what is in force, where that limits anything.
+    fn keep(&mut self, actions: &mut Vec<Action>) {
+        if !self.is_setting && !self.wanted.is_empty() {
+            self.is_setting = true;
+            actions.push(Action::Limit(self.wanted.clone()));
+        }
     }
 }
 
@@ -392,6 +404,11 @@ impl Core {
                     limits.limited(now, actions);
                 }
             }
+            Input::KeepLimits => {
+                if let Some(limits) = &mut self.limits {
+                    limits.keep(actions);
+                }
+            }
             Input::Orders { orders, asked_at_ms } => self.take_orders(orders, asked_at_ms.min(now_ms), now_ms, actions),
             Input::Prepared(id) => self.prepared(id, actions),
             Input::Running { task, since_ms } => self.running(task, since_ms, actions),
@@ -521,7 +538,7 @@ impl Core {
         let (newer, new_epoch) = (edition > self.seen, edition.epoch > self.seen.epoch);
         self.seen = edition;
         self.round += 1;
-        // Before anything new is started.
+        // First, as what is started next may be started on chips that are to be limited.
         if let (Some(limits), Some(wanted)) = (&mut self.limits, orders.limits) {
             limits.want(wanted, actions);
         }

@@ -277,7 +277,7 @@ fn with_limits(version: u64, of: &[(u16, u32)], tasks: Vec<Order>) -> Orders {
 }
 
 #[test]
-fn limits_are_set_before_anything_starts_and_what_is_in_force_is_reported() {
+fn limits_are_ordered_first_and_what_is_in_force_is_reported() {
     let mut node = limiting(None);
     assert_eq!(node.core.report().limits, Some(Limited { set: limits(&[(3, 300)]), failed: None }));
     assert_eq!(node.take(orders(1, 0, Vec::new())), [], "nothing is said of limits: they stay");
@@ -287,6 +287,10 @@ fn limits_are_set_before_anything_starts_and_what_is_in_force_is_reported() {
     let done = Limited { set: limits(&[(0, 400)]), failed: None };
     assert_eq!(node.handle(Input::Limited(done.clone())), [Action::Report, Action::Limit(limits(&[(0, 300)]))]);
     assert_eq!(node.core.report().limits, Some(done), "not what is wanted: what is in force");
+    let lower = Limited { set: limits(&[(0, 300)]), failed: None };
+    assert_eq!(node.handle(Input::Limited(lower.clone())), [Action::Report]);
+    assert_eq!(node.handle(Input::KeepLimits), [Action::Limit(limits(&[(0, 300)]))]);
+    assert_eq!(node.handle(Input::Limited(lower)), [], "nothing new");
     assert_eq!(node.take(with_limits(2, &[(0, 400)], Vec::new())), [], "told late");
     let mut other = Node::new();
     assert_eq!(other.take(with_limits(1, &[(0, 400)], Vec::new())), [], "its chips cannot be limited");
@@ -301,6 +305,7 @@ fn a_limit_that_failed_is_told_for_as_long_as_the_agent_runs() {
     assert_eq!(node.handle(Input::Limited(failed)), [Action::Report], "it is not tried again and again");
     assert_eq!(node.take(with_limits(2, &[], Vec::new())), [Action::Limit(limits(&[]))]);
     node.handle(Input::Limited(Limited::default()));
+    assert_eq!(node.handle(Input::KeepLimits), [], "there is none to keep");
     assert_eq!(node.core.report().limits.and_then(|limited| limited.failed).as_deref(), Some("no permission"));
 }
 

@@ -154,7 +154,7 @@ impl State {
         let before = self.capacity.limits()[cap.ix()].capacity();
         if self.goal(cap) > before {
             let next = self.now.saturating_add(STEP);
-            self.rising.entry(cap).or_insert(Rising { watts: before, next });
+            self.rising.entry(cap).or_insert(Rising { watts: before, next }).watts = before;
         } else {
             self.rising.remove(&cap);
         }

@@ -97,6 +97,7 @@ impl State {
         self.settle_cap(cap);
     }
 
+    /// What a cap allows is what it was found to allow.
     pub(super) fn settle_cap(&mut self, cap: LimitIx) {
         let (before, watts) = (self.capacity.limits()[cap.ix()].capacity(), self.allowed(cap));
         if watts == before {

@@ -49,15 +49,19 @@ impl State {
         let fleet = Arc::clone(self.fleet());
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Running { shape, placement, ends, stage, .. } = &mut work.phase else { return };
-        if stage.is_stopping() || placement.throttle == to {
+        // Chips that turn out not to be throttled draw more also while their work is being stopped.
+        if placement.throttle == to || (stage.is_stopping() && to > placement.throttle) {
             return;
         }
         let (shape, before, ended) = (*shape, Arc::clone(placement), *ends);
         let after = Arc::new(before.throttled(to));
         *placement = Arc::clone(&after);
-        *ends = ends_at(now, ended, before.throttled_speed(&fleet), after.throttled_speed(&fleet));
+        if !stage.is_stopping() {
+            *ends = ends_at(now, ended, before.throttled_speed(&fleet), after.throttled_speed(&fleet));
+        }
         let ends = *ends;
         self.outlast(shape, &before, |start| ended > start, false);
+        let breaches = self.capacity.breaches();
         let request = Arc::clone(&self.shapes[shape.ix()]);
         for (gang, slots) in request.gangs.iter().zip(&before.gangs) {
             for slot in slots {
@@ -78,6 +82,10 @@ impl State {
         self.look_again();
         if to > before.throttle {
             self.wake_on(&after);
+        } else if after.slots().any(|slot| slot.nodes.numbers().any(|node| self.unthrottled.contains(&NodeIx(node)))) {
+            // Nobody decided that it draws more: its chips cannot be kept to what was decided. Somebody gives way for it.
+            self.capacity.accept(breaches);
+            self.draw_of(shape, &after).into_keys().for_each(|limit| self.note_lowered(limit));
         }
     }
 

@@ -44,6 +44,7 @@ impl Core {
             limit_at: None,
             speed: None,
             obey_by: None,
+            warned: false,
             stop: None,
             stop_by: None,
             exit_code: None,
@@ -99,10 +100,11 @@ impl Core {
     pub(super) fn note_attempt_ended(&mut self, at: Timestamp, job: u64, number: u32, event: &Event) {
         let Event::AttemptEnded { exit_code, outcome, failures, energy_mj, energy_source, .. } = event else { return };
         self.unlist_tasks(job);
-        let Some(attempt) = self.records.get_mut(&job).and_then(|record| record.live_mut()) else { return };
-        if attempt.number != number {
+        if self.records.get(&job).and_then(|record| record.live()).is_none_or(|attempt| attempt.number != number) {
             return;
         }
+        self.order_limits(job, false);
+        let Some(attempt) = self.records.get_mut(&job).and_then(|record| record.live_mut()) else { return };
         attempt.ended = Some(at);
         attempt.exit_code = *exit_code;
         attempt.outcome = Some(outcome.clone());
@@ -132,6 +134,10 @@ impl Core {
         let placement = Arc::clone(placement);
         self.note_requeued(at, job, saved_until, false);
         self.note_placed(at, job, &placement);
+        // Its other nodes go on as they were, and those that it has now have to follow.
+        if !placement.throttle.is_none() {
+            self.note_throttled(at, job, placement.throttle);
+        }
     }
 
     pub(super) fn note_end(&mut self, at: Timestamp, job: JobId, state: JobState, reason: Option<String>) {

@@ -11,26 +11,58 @@ use offtake_protocol::agent::{ChipLimits, Limited};
 use offtake_units::{Duration, Ppm, Timestamp};
 
 use super::Core;
-use super::records::Attempt;
-use super::timers::Timer;
+use super::timers::{Timer, limit_of};
 
 /// How long agents have to limit the chips of a job that is throttled. Half of the notice of an event that has none
 /// remains for its stop.
 const OBEY_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a node whose agent did not do as it was told is not relied on, unless the agent starts anew.
+const DISTRUSTED_FOR: Duration = Duration::from_secs(600);
+
+const UNABLE: &str = "its agent cannot limit them";
+
+/// Why nothing is built on the limits of a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Distrusted {
+    /// The run of its agent in which something went wrong.
+    session: u64,
+    until: Timestamp,
+    reason: String,
+}
 
 impl Core {
     // The fold.
 
     /// A job goes at another speed: its limit of time moves, and its agents get other orders.
     pub(super) fn note_throttled(&mut self, at: Timestamp, job: JobId, to: Throttle) {
-        let speed = self.state.throttled_speed(job);
-        let Some(attempt) = self.records.get_mut(&job.0).and_then(|record| record.live_mut()) else { return };
+        let fleet = Arc::clone(self.state.fleet());
+        let Some(record) = self.records.get_mut(&job.0) else { return };
+        let limit = record.live().and_then(|attempt| limit_of(record, attempt));
+        let Some(attempt) = record.live_mut() else { return };
+        // The state may be ahead of this fact, by others of its pass.
+        let speed = attempt.placement.speed_at(&fleet, to);
         let before = attempt.speed.replace(speed).unwrap_or(Ppm::ONE);
-        attempt.limit_at = attempt.limit_at.map(|limit| ends_at(at, limit, before, speed));
+        attempt.limit_at = limit.map(|limit| ends_at(at, limit, before, speed));
         attempt.obey_by = (!to.is_none()).then(|| at.saturating_add(OBEY_WITHIN));
         self.arm_limit(job.0);
         self.arm_obedience(job.0);
-        self.touch_nodes_of(job.0);
+        self.order_limits(job.0, !to.is_none());
+    }
+
+    /// Its nodes are ordered to limit the chips of a job, or to limit them no more: all of its nodes, whether or not they
+    /// have a task of it just now.
+    pub(super) fn order_limits(&mut self, job: u64, limited: bool) {
+        let Some(attempt) = self.records.get(&job).and_then(|record| record.live()) else { return };
+        let names: Vec<Arc<str>> = attempt.shares.iter().map(|share| Arc::clone(&share.node)).collect();
+        for name in names {
+            if let Some(node) = self.nodes.get_mut(&name) {
+                let changed = if limited { node.now.throttled.insert(job) } else { node.now.throttled.remove(&job) };
+                if limited || changed {
+                    self.touch_node(&name);
+                }
+            }
+        }
     }
 
     /// Agents of throttled work have a whole lease after a restart of the server, as for anything else.
@@ -40,6 +72,9 @@ impl Core {
         let Some(attempt) = self.records.get_mut(&job).and_then(|record| record.live_mut()) else { return };
         attempt.obey_by = (!throttle.is_none()).then_some(by);
         self.arm_obedience(job);
+        if !throttle.is_none() {
+            self.order_limits(job, true);
+        }
     }
 
     fn arm_obedience(&mut self, job: u64) {
@@ -61,9 +96,7 @@ impl Core {
     /// The limits of a node's chips: those of the throttled work that has them.
     pub(super) fn limits_of(&self, node: &str) -> ChipLimits {
         let Some(known) = self.nodes.get(node) else { return ChipLimits::new() };
-        let mut jobs: Vec<u64> = known.now.tasks.keys().map(|task| task.job).collect();
-        jobs.dedup();
-        jobs.into_iter().filter_map(|job| self.limits_for(node, job)).flatten().collect()
+        known.now.throttled.iter().filter_map(|job| self.limits_for(node, *job)).flatten().collect()
     }
 
     /// The limits of a job's chips on a node; none where it is not throttled.
@@ -84,43 +117,50 @@ impl Core {
     // What is reported.
 
     /// A node whose chips can be limited is throttled from now on, and another no more.
-    pub(super) fn take_limits(&mut self, name: &str, said: Option<Limited>) {
-        let ordered = self.limits_of(name);
+    pub(super) fn take_limits(&mut self, name: &str, session: u64, said: Option<Limited>) {
+        let now = self.state.now();
         let Some(node) = self.nodes.get_mut(name) else { return };
-        // An agent that was silent and now has what is ordered is as good as any.
-        if said.as_ref().is_some_and(|limited| limited.failed.is_none() && limited.set == ordered) {
-            node.now.distrusted = None;
-        }
-        let failed = said.as_ref().and_then(|limited| limited.failed.clone());
+        node.now.distrusted.take_if(|distrusted| distrusted.session != session || distrusted.until <= now);
+        let fault = match &said {
+            Some(limited) => limited.failed.clone(),
+            // It could before, or nothing of it would be throttled.
+            None => (!node.now.throttled.is_empty()).then(|| UNABLE.to_owned()),
+        };
         node.now.limited = said;
-        match failed {
+        match fault {
             Some(reason) => self.distrust(name, reason),
             None => self.follow_limits(name),
         }
     }
 
-    /// The node's agent did not do what it was told, and nothing more is built on it until it does.
+    /// The node's agent did not do what it was told, and nothing more is built on it for a while.
     fn distrust(&mut self, name: &str, reason: String) {
+        let until = self.state.now().saturating_add(DISTRUSTED_FOR);
         let Some(node) = self.nodes.get_mut(name) else { return };
-        node.now.distrusted.get_or_insert(reason);
+        let session = node.now.session;
+        node.now.distrusted = Some(Distrusted { session, until, reason });
+        let there: Vec<u64> = node.now.throttled.iter().copied().collect();
         self.follow_limits(name);
-        let has_it = |attempt: &Attempt| attempt.shares.iter().any(|share| *share.node == *name);
-        let is_there = |job: &&JobId| self.records.get(&job.0).and_then(|record| record.live()).is_some_and(has_it);
-        let there: Vec<JobId> = self.state.throttled().iter().filter(is_there).copied().collect();
         for job in there {
-            self.emit_engine(EngineEvent::JobThrottled { job, to: Throttle::NONE });
+            if !self.throttle_of(job).is_none() {
+                self.emit_engine(EngineEvent::JobThrottled { job: JobId(job), to: Throttle::NONE });
+            }
         }
     }
 
     fn follow_limits(&mut self, name: &str) {
         let Some((at, node)) = self.node_ix(name).zip(self.nodes.get(name)) else { return };
         let able = node.now.limited.is_some() && node.now.distrusted.is_none();
-        let fleet = self.state.fleet();
-        let chip = fleet.accelerator(fleet.kind(fleet.nodes[at.ix()]));
-        let has_levels = chip.is_some_and(|chip| !chip.power_levels.is_empty());
-        if has_levels && able == self.state.unthrottled_nodes().contains(&at) {
+        if self.has_levels(at) && able == self.state.unthrottled_nodes().contains(&at) {
             self.emit_engine(EngineEvent::NodeThrottles { node: at, able });
         }
+    }
+
+    /// Whether the chips of a node have power levels at all.
+    fn has_levels(&self, at: NodeIx) -> bool {
+        let fleet = self.state.fleet();
+        let chip = fleet.accelerator(fleet.kind(fleet.nodes[at.ix()]));
+        chip.is_some_and(|chip| !chip.power_levels.is_empty())
     }
 
     /// By now all agents of a job that was throttled should have said so.
@@ -152,9 +192,10 @@ impl Core {
     /// Why the power of a node's chips is not limited; none where it is, or there is nothing to limit.
     pub(super) fn why_not_limited(&self, at: NodeIx) -> Option<String> {
         let node = self.nodes.get(&self.names[at.ix()])?;
-        if !self.state.unthrottled_nodes().contains(&at) {
+        if !self.has_levels(at) || !self.state.unthrottled_nodes().contains(&at) {
             return None;
         }
-        Some(node.now.distrusted.clone().unwrap_or_else(|| "its agent cannot limit them".to_owned()))
+        let distrusted = node.now.distrusted.as_ref().map(|distrusted| distrusted.reason.clone());
+        Some(distrusted.unwrap_or_else(|| UNABLE.to_owned()))
     }
 }

@@ -15,6 +15,7 @@ use offtake_workload::{Start, User};
 use serde::{Deserialize, Serialize};
 
 use super::access::{problem, sha256_hex};
+use super::limits::Distrusted;
 use super::records::{Attempt, Record, Seen};
 use super::{Answer, Core, Ticket};
 use crate::fact::Event;
@@ -56,7 +57,9 @@ pub(crate) struct NodeNow {
     /// How its chips are limited, where they can be.
     pub limited: Option<Limited>,
     /// Why nothing is built on its limits, if something went wrong with them.
-    pub distrusted: Option<String>,
+    pub distrusted: Option<Distrusted>,
+    /// Throttled jobs that have chips of it.
+    pub throttled: BTreeSet<u64>,
     pub logs: Vec<LogRequest>,
     /// Whoever waits for news with a report.
     pub poll: Option<Poll>,
@@ -319,7 +322,7 @@ impl Core {
             node.now.condition = condition;
             self.follow_health(name, unhealthy, is_news);
         }
-        self.take_limits(name, report.limits);
+        self.take_limits(name, report.session, report.limits);
         if report.leaves && !knows_all {
             return;
         }

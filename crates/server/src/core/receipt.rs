@@ -53,6 +53,17 @@ fn stretches<T: Copy>(values: Option<&Vec<(Timestamp, T)>>, from: Timestamp, to:
 }
 
 /// Millijoules are watt-milliseconds.
+/// A meter that tells more than this many times what the fleet file makes of it is broken, or its counter has jumped.
+const MOST_TIMES: u64 = 10;
+
+/// What a short task may be charged beyond that, in millijoules: meters are read some tenths of a second late.
+const SHORT_MJ: u64 = 1_000_000;
+
+/// Whether a reading can be meant, by what is expected.
+pub(super) const fn is_plausible(read: u64, expected: u64) -> bool {
+    read <= expected.saturating_mul(MOST_TIMES)
+}
+
 const fn energy(mj: u64) -> Energy {
     Energy::from_watt_millis(mj as i128)
 }
@@ -63,10 +74,11 @@ impl Core {
     pub(super) fn energy_of(&self, record: &Record, attempt: &Attempt) -> (u64, EnergySource) {
         let ends = attempt.steps.values().flat_map(|step| &step.tasks).filter_map(|task| task.end.as_ref());
         let measured: Vec<_> = ends.filter(|end| end.energy_source != EnergySource::Model).collect();
-        if let Some(source) = measured.iter().map(|end| end.energy_source).max() {
-            return (measured.iter().map(|end| end.energy_mj).sum(), source);
-        }
-        (self.modelled(record, attempt, self.state.now()), EnergySource::Model)
+        let sum = measured.iter().map(|end| end.energy_mj).fold(0, u64::saturating_add);
+        let modelled = self.modelled(record, attempt, self.state.now());
+        let source = measured.iter().map(|end| end.energy_source).max();
+        let source = source.filter(|_| modelled == 0 || is_plausible(sum, modelled.saturating_add(SHORT_MJ)));
+        source.map_or((modelled, EnergySource::Model), |source| (sum, source))
     }
 
     /// Energy by the fleet's figures: chips at work at their operating draw, hosts by the share of them that was taken.

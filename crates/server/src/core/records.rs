@@ -104,6 +104,9 @@ pub struct Attempt {
     /// By when its agents have to have limited its chips.
     #[serde(skip)]
     pub obey_by: Option<Timestamp>,
+    /// It got its signal before the limit of time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warned: bool,
     /// Why it is being ended.
     pub stop: Option<StopReason>,
     /// When it has to have ended, whatever it has saved.

@@ -285,6 +285,39 @@ impl World {
     }
 }
 
+#[test]
+fn readings_that_cannot_be_meant_are_not_taken() {
+    let mut world = World::declared("nodes = { node = 1 }", "");
+    let job = world.submit(r#"{"command":["train"],"gangs":[{"workers":1,"chips":4,"memory":"1 GiB"}]}"#);
+    world.settle();
+    world.now += 3_600_000;
+    // An hour of 2.9 kW is 10.4 MJ; the counter has jumped.
+    for (read_mj, told) in [(11_000_000_000, EnergySource::ChipCounter), (11_000_000_000_000, EnergySource::Model)] {
+        let mut core = Core::restore(world.core.image(), world.core.settings.clone()).expect("an image holds together");
+        core.open(Timestamp::from_millis(world.now), 2, world.declared.clone());
+        let record = core.records.get_mut(&job).expect("a known job");
+        let task = &mut record.live_mut().expect("it runs").steps.get_mut(&0).expect("its step").tasks[0];
+        task.end = Some(TaskEnd {
+            energy_mj: read_mj,
+            energy_source: EnergySource::ChipCounter,
+            ..end(&[0], &Exit::Status(0))
+        });
+        let record = &core.records[&job];
+        assert_eq!(core.energy_of(record, record.live().expect("it runs")).1, told);
+    }
+    let power = |world: &World| {
+        let node = world.core.node(&operator(), "here/n0").expect("a known node");
+        (node.power_w, node.power_source)
+    };
+    for (read_mw, told) in [(3_100_000, (3_100, EnergySource::Node)), (3_100_000_000, (2_000, EnergySource::Model))] {
+        let name = world.core.names[0].clone();
+        let condition =
+            Condition { power_mw: Some(read_mw), power_source: Some(EnergySource::Node), ..Condition::default() };
+        world.core.nodes.get_mut(&name).expect("it has joined").now.condition = condition;
+        assert_eq!(power(&world), told);
+    }
+}
+
 fn end(ranks: &[u32], exit: &Exit) -> TaskEnd {
     let worker = |rank: &u32| WorkerEnd { rank: *rank, exit: exit.clone(), started_ms: 0, ended_ms: 0 };
     TaskEnd {

@@ -149,6 +149,11 @@ impl Core {
         if limit.is_some_and(|at| at - warning.before > self.state.now()) {
             return;
         }
+        // A limit that moves comes near more than once.
+        let attempt = self.records.get_mut(&job).and_then(|record| record.live_mut());
+        if attempt.is_none_or(|attempt| std::mem::replace(&mut attempt.warned, true)) {
+            return;
+        }
         self.signal(job, warning.signal, warning.script_only);
     }
 
@@ -173,7 +178,7 @@ impl Core {
 }
 
 /// When an attempt that has started reaches its limit of time.
-fn limit_of(record: &Record, attempt: &Attempt) -> Option<Timestamp> {
+pub(super) fn limit_of(record: &Record, attempt: &Attempt) -> Option<Timestamp> {
     // One that an older server has started knows only when that was.
     attempt.limit_at.or_else(|| Some(attempt.started?.saturating_add(record.spec.duration?)))
 }

@@ -14,6 +14,7 @@ use offtake_units::{Duration, Timestamp, Watts};
 use offtake_workload::{Gang, Start};
 
 use super::access::{problem, show_user, unknown_job};
+use super::receipt::is_plausible;
 use super::records::{Attempt, Record};
 use super::{Caller, Core};
 
@@ -318,7 +319,12 @@ impl Core {
         };
         let measured = known.and_then(|known| {
             let condition = &known.now.condition;
-            Some((condition.power_mw? / 1000, condition.power_source?))
+            let most =
+                kind.base + fleet.accelerator(kind).map_or(Watts::ZERO, |chip| chip.peak).times(kind.chips.into());
+            let read = condition.power_mw.map(|power_mw| power_mw / 1000);
+            // Without chips what a host draws at work is not known.
+            let read = read.filter(|read| kind.chips == 0 || is_plausible(*read, whole(most)));
+            Some((read?, condition.power_source?))
         });
         let (power_w, power_source) = measured.unwrap_or((use_.watts, EnergySource::Model));
         NodeView {

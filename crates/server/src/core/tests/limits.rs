@@ -16,6 +16,10 @@ fn three_nodes(limiting: Limiting) -> World {
 const TRAIN: &str = r#"{"tier":"TIER","duration":"1h","requeue":true,"command":["train"],
     "gangs":[{"workers":1,"chips":4,"memory":"1 GiB"}]}"#;
 
+/// On two nodes.
+const SCRIPT: &str = r##"{"tier":"spot","duration":"DURATION","requeue":false,"script":"#!/bin/sh\nsleep 1000\n",
+    "gangs":[{"workers":2,"chips":4,"memory":"1 GiB"}]}"##;
+
 fn submit(world: &mut World, tier: &str) -> u64 {
     let job = world.submit(&TRAIN.replace("TIER", tier));
     world.settle();
@@ -94,7 +98,9 @@ fn nothing_is_built_on_agents_that_do_not_say_in_time_that_chips_are_limited() {
     assert_eq!((world.state(spot), load(&world)), (JobState::Pending, 2700), "its lease is over");
     world.limiting = Limiting::Obeys;
     world.settle();
-    assert_eq!(why(&world), None, "who does as is ordered is trusted again");
+    assert!(why(&world).is_some(), "that it is there again is no proof");
+    wait(&mut world, 600_000);
+    assert_eq!(why(&world), None, "after a while it is tried again");
 }
 
 #[test]
@@ -106,6 +112,44 @@ fn work_whose_chips_cannot_be_limited_after_all_is_stopped_at_once() {
     assert_eq!(world.state(spot), JobState::Pending);
     let why = world.core.node(&operator(), &node).expect("a known node").not_throttled;
     assert_eq!(why.as_deref(), Some("chip 0: no permission"));
+}
+
+#[test]
+fn a_cap_that_is_in_force_is_kept_when_drivers_refuse() {
+    let mut world = three_nodes(Limiting::Fails);
+    let [spot, reserved] = ["spot", "reserved"].map(|tier| submit(&mut world, tier));
+    let set = Command::SetCap { cap: "grid".to_owned(), watts: Some(5900) };
+    world.ask(&operator(), set).expect("the cap is set");
+    world.settle();
+    assert_eq!((world.state(spot), world.state(reserved), load(&world)), (JobState::Pending, JobState::Running, 4700));
+}
+
+#[test]
+fn an_agent_that_comes_back_and_cannot_limit_its_chips_is_not_counted_on() {
+    let mut world = three_nodes(Limiting::Obeys);
+    let spot = submit(&mut world, "spot");
+    announce(&mut world, 3700);
+    wait(&mut world, 60_000);
+    assert_eq!((world.state(spot), load(&world)), (JobState::Running, 3700));
+    world.limiting = Limiting::Unable;
+    world.settle();
+    assert_eq!((world.state(spot), load(&world)), (JobState::Pending, 2700));
+}
+
+#[test]
+fn a_script_is_limited_on_all_its_nodes_whether_or_not_they_run_a_step() {
+    let mut world = three_nodes(Limiting::Obeys);
+    let job = world.submit(&SCRIPT.replace("DURATION", "1h"));
+    world.settle();
+    announce(&mut world, 4700);
+    let low = BTreeMap::from([0, 1, 2, 3].map(|chip| (chip, 350)));
+    assert_eq!(limits_of(&world, job), [low.clone(), low]);
+    wait(&mut world, 20_000);
+    assert_eq!((world.state(job), load(&world)), (JobState::Running, 4700));
+    wait(&mut world, 3_600_000 + 360_000);
+    assert_eq!(world.state(job), JobState::Failed, "its time is over");
+    let limited = |agent: &Agent| !agent.limited.set.is_empty();
+    assert!(!world.agents.values().any(limited), "its chips are nobody's");
 }
 
 #[test]
