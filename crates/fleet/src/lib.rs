@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod joined;
 mod model;
+mod racks;
 pub mod show;
 mod torus;
 
@@ -20,4 +21,5 @@ pub use model::{
     AcceleratorKind, AcceleratorKindIx, Basis, Cap, CapKind, CapTarget, Circuit, CircuitIx, Derating, Domain, DomainIx,
     Feed, Fleet, LevelIx, Meter, Node, NodeIx, NodeKind, NodeKindIx, PowerLevel, Site, SiteIx,
 };
+pub use racks::{Rack, racks, with_racks};
 pub use torus::{Sides, Torus};

@@ -15,7 +15,7 @@ mod suggest;
 mod syntax;
 mod templates;
 mod tori;
-mod tree;
+pub(crate) mod tree;
 pub(crate) mod values;
 
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use crate::{Domain, DomainIx, LevelIx, Node, NodeKindIx, SiteIx};
 
 /// Domains and nodes so far. Each level has its own list, so that the children of a domain, which are pushed one
 /// after the other, stay together; the lists are joined at the end.
-pub(super) struct Tree {
+pub(crate) struct Tree {
     levels: Vec<Vec<Domain>>,
     nodes: Vec<NodeKindIx>,
     /// How many levels each [`Tree::open`] went down: more than one where it skipped some.
@@ -13,12 +13,12 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn new(levels: usize) -> Self {
+    pub(crate) fn new(levels: usize) -> Self {
         Self { levels: vec![Vec::new(); levels], nodes: Vec::new(), steps: Vec::new(), depth: 0 }
     }
 
     /// Goes down into a new domain at this level, which must be below the open one.
-    pub(super) fn open(&mut self, level: usize, name: &str) {
+    pub(crate) fn open(&mut self, level: usize, name: &str) {
         let first = self.depth;
         while self.depth <= level {
             let depth = self.depth;
@@ -40,7 +40,7 @@ impl Tree {
     }
 
     /// Goes back up from the domain that was opened last.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         for _ in 0..self.steps.pop().unwrap_or_default() {
             self.depth -= 1;
             let children = self.levels.get(self.depth + 1).map_or(0, Vec::len) as u32;
@@ -53,17 +53,17 @@ impl Tree {
     }
 
     /// Puts nodes directly into the open domain.
-    pub(super) fn nodes(&mut self, kind: NodeKindIx, count: u32) {
+    pub(crate) fn nodes(&mut self, kind: NodeKindIx, count: u32) {
         self.nodes.extend(std::iter::repeat_n(kind, count as usize));
     }
 
     /// The number that the next node will have.
-    pub(super) fn next_node(&self) -> u32 {
+    pub(crate) fn next_node(&self) -> u32 {
         self.nodes.len() as u32
     }
 
     /// All domains and nodes, numbered as the model says.
-    pub(super) fn finish(self) -> (Vec<Domain>, Vec<Node>) {
+    pub(crate) fn finish(self) -> (Vec<Domain>, Vec<Node>) {
         let mut starts = vec![0];
         for level in &self.levels {
             starts.push(starts[starts.len() - 1] + level.len() as u32);

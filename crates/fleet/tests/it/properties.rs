@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use offtake_fleet::{SiteIx, account, racks, with_racks};
 use proptest::prelude::*;
 
 use super::{check_structure, example, parse};
@@ -55,6 +56,29 @@ proptest! {
         match parse(&text) {
             Ok(fleet) => check_structure(&fleet),
             Err(error) => prop_assert!(error.message.contains("can never be kept"), "{}\n{}", error, text),
+        }
+    }
+
+    #[test]
+    fn a_site_with_other_counts_of_its_racks_keeps_them_too(
+        text in fleet_text(),
+        counts in prop::collection::vec(0u32..4, 1..40),
+    ) {
+        let Ok(fleet) = parse(&text) else { return Ok(()) };
+        for site in (0..fleet.sites.len() as u32).map(SiteIx) {
+            let racks = racks(&fleet, site);
+            let counts: Vec<u32> = counts.iter().copied().cycle().take(racks.len()).collect();
+            let grown = with_racks(&fleet, site, &counts);
+            let wanted = racks.iter().zip(&counts).map(|(rack, count)| rack.nodes.len() * *count as usize);
+            prop_assert_eq!(grown.nodes.len(), wanted.sum::<usize>());
+            if !grown.nodes.is_empty() {
+                check_structure(&grown);
+            }
+            let same = with_racks(&fleet, site, &vec![1; racks.len()]);
+            let (before, after) = (account(&fleet), account(&same));
+            prop_assert_eq!(&before.sites[site.ix()], &after.sites[0]);
+            let of_site = fleet.caps.iter().filter(|cap| fleet.site_of(cap.target) == Some(&fleet.sites[site.ix()]));
+            prop_assert!(of_site.map(|cap| &cap.name).eq(same.caps.iter().map(|cap| &cap.name)));
         }
     }
 }
