@@ -10,6 +10,7 @@ mod identity;
 mod journal;
 mod live;
 mod logging;
+mod plan;
 mod shims;
 mod show;
 mod simulate;
@@ -61,6 +62,9 @@ enum Command {
     /// Check a fleet file, or show what it holds
     #[command(subcommand)]
     Fleet(fleet::Command),
+    /// Look at what a site can hold
+    #[command(subcommand)]
+    Plan(plan::Command),
     /// Convert traces of work
     #[command(subcommand)]
     Trace(trace::Command),
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
         Command::Journal(command) => done(journal::run(&command)),
         Command::Simulate(arguments) => done(simulate::run(&arguments)),
         Command::Fleet(command) => done(fleet::run(&command)),
+        Command::Plan(command) => done(plan::run(&command)),
         Command::Trace(command) => done(trace::run(&command)),
         Command::Bench(command) => done(bench::run(&command)),
         Command::Completions { shell } => done(completions(shell)),

@@ -23,7 +23,7 @@ const ALLOWED_LICENCES: [(&str, &str); 11] = [
 ];
 
 /// Each of our crates and what it may stand on; `cli` stands on all.
-const EDGES: [(&str, &[&str]); 14] = [
+const EDGES: [(&str, &[&str]); 15] = [
     ("offtake-units", &[]),
     ("offtake-programmes", &["offtake-units"]),
     // A fleet file says which grid programmes its caps are enrolled in.
@@ -32,6 +32,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("offtake-engine", &["offtake-units", "offtake-fleet", "offtake-workload"]),
     // The bounded reader of text files is `workload`'s.
     ("offtake-signals", &["offtake-units", "offtake-workload"]),
+    ("offtake-planner", &["offtake-units", "offtake-fleet", "offtake-workload", "offtake-engine"]),
     (
         "offtake-sim",
         &[
@@ -73,6 +74,7 @@ const EDGES: [(&str, &[&str]); 14] = [
             "offtake-fleet",
             "offtake-workload",
             "offtake-engine",
+            "offtake-planner",
             "offtake-sim",
             "offtake-protocol",
             "offtake-journal",

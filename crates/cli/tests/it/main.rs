@@ -11,6 +11,7 @@ mod help;
 mod interrupted;
 mod live;
 mod openadr;
+mod plan;
 mod programmes;
 mod shims;
 mod simulate;

@@ -1,0 +1,3 @@
+//! The planner's answers against what the engine really places.
+
+mod size;
