@@ -18,6 +18,8 @@ pub enum Command {
     Engine(engine::Arguments),
     /// Fill a synthetic fleet, and tell all its sites to draw less
     Curtail(engine::curtail::Arguments),
+    /// Fill a fleet under caps that bind, and tell what share of the megawatts is used
+    Fill(engine::fill::Arguments),
     /// Fill a cluster of the openb format, one pod at a time, under each packing
     Packing(PackingArguments),
     /// Submit jobs to a server of its own, as fast as it takes them
@@ -63,6 +65,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Engine(arguments) => engine::run(arguments),
         Command::Curtail(arguments) => engine::curtail::run(arguments),
+        Command::Fill(arguments) => engine::fill::run(arguments),
         Command::Packing(arguments) => pack(arguments),
         Command::Submit(arguments) => live::submit::run(arguments),
         Command::Lifecycle(arguments) => live::lifecycle::run(arguments),

@@ -56,6 +56,22 @@ fn engine(more: &str) -> Value {
 }
 
 #[test]
+fn a_hall_under_a_cap_is_filled_further_than_by_nameplates() {
+    let hall = repository().join("fleets/colossus-hall.toml");
+    let folder = Folder::new("bench-fill");
+    let fill = || folder.offtake(&format!("bench fill --fleet {} --days 1 --json", hall.display())).succeeds().json();
+    let report = fill();
+    let count = |of: &Value, key: &str| of[key].as_u64().expect("a count");
+    let (engine, rule) = (&report["engine"], &report["rule_of_thumb"]);
+    assert_eq!((count(engine, "breaches"), count(rule, "breaches")), (0, 0));
+    assert!(count(engine, "used_ppm") > 950_000, "{engine}");
+    // A chip at work is expected to draw 565 W (H100) or 560 W (H200) above idle, and 625 or 620 by its plate.
+    assert!(count(rule, "most_used_ppm") <= 1_000_000 * 565 / 625, "{rule}");
+    assert!(count(engine, "most_used_ppm") <= 1_000_000);
+    assert_eq!(report, fill(), "the same seed fills alike");
+}
+
+#[test]
 fn packings_are_compared_on_the_published_cluster() {
     let folder = Folder::new("bench-packing");
     let (nodes, pods) = lists();
@@ -77,11 +93,15 @@ fn packings_are_compared_on_the_published_cluster() {
 #[test]
 fn what_cannot_be_measured_is_refused() {
     let folder = Folder::with_scenario("bench-refused");
+    let hall = repository().join("fleets/colossus-hall.toml").display().to_string();
     let (nodes, pods) = lists();
     for (arguments, said) in [
         ("bench engine --accelerators 100".to_owned(), "allowed is 8192 to 64000000"),
         ("bench engine --accelerators 99999999999".to_owned(), "allowed is 8192 to 64000000"),
         ("bench engine --steps 0".to_owned(), "--steps at least 1"),
+        (format!("bench fill --fleet {hall} --cap 30"), "allowed is more than 47"),
+        (format!("bench fill --fleet {hall} --cap 101"), "up to 100"),
+        ("bench fill --fleet no.toml".to_owned(), "no.toml"),
         (format!("bench packing --nodes no.csv --pods {pods}"), "no.csv"),
         (format!("bench packing --nodes {nodes} --pods no.csv"), "no.csv"),
         (format!("bench packing --nodes jobs.csv --pods {pods}"), "model"),

@@ -2,6 +2,7 @@
 
 mod backlog;
 pub mod curtail;
+pub mod fill;
 mod mix;
 mod steps;
 
