@@ -23,7 +23,7 @@ const ADJUSTED_UNTIL: Duration = Duration::from_secs(3600);
 /// A same-day adjustment of CAISO is between four fifths and six fifths.
 const LEAST_RATIO: Ppm = Ppm::new(800_000);
 const MOST_RATIO: Ppm = Ppm::new(1_200_000);
-/// A day on which less than this share of the others' mean is drawn is none of PJM's.
+/// A day on which less than this share of the mean of all days of its window, itself among them, is drawn is none of PJM's.
 const LOW_USE: (i64, i64) = (1, 4);
 
 /// What a baseline rests on.
@@ -167,8 +167,9 @@ fn ratio(metered: Energy, mean: Energy) -> Ppm {
 /// PJM's standard customer baseline load for economic load response, "3 day types with symmetric additive adjustment"
 /// (Operating Agreement, Schedule 1, section 3.3A.2; Manual 11, section 10): of the five last weekdays without an event
 /// the four on which most was drawn in the hours of the event, of the three last Saturdays two, of the three last Sundays
-/// and holidays two; all in the 45 days before. A day on which less than a quarter of their mean was drawn gives its place
-/// to the next. What was metered above the mean in the fourth to second hour before the event is added, or taken off.
+/// and holidays two; all in the 45 days before. A day on which less was drawn in those hours than a quarter of the mean of
+/// all five (or three), itself among them, gives its place to the one before. What was metered above the mean in the fourth
+/// to second hour before the event is added, or taken off.
 ///
 /// Where there are too few days PJM also takes days with events; that is not done here.
 fn pjm(history: &History<'_>) -> Result<(Vec<Hour>, Basis), Lack> {

@@ -198,8 +198,10 @@ pub fn settle(programme: &Programme, series: &Series, events: &[Event]) -> Settl
             let parts = parts(programme, series, &event, &hours)?;
             let depth = |part: &Part| programme.depth.of(part.baseline, part.span.length());
             let is_deeper = match (event.asked, programme.depth) {
-                (Asked::Watts(asked), Depth::Watts(depth)) => asked > depth,
+                (Asked::Depth, _) => false,
                 (Asked::Share(asked), Depth::Share(depth)) => asked > depth,
+                // Both in whole watts: the energy of a share is not rounded as its watts are.
+                (Asked::Watts(asked), _) if programme.committed().is_some() => Some(asked) > programme.committed(),
                 _ => {
                     let asked: Energy = parts.iter().map(|part| part.asked).sum();
                     asked > parts.iter().map(depth).sum()

@@ -87,6 +87,23 @@ fn pjm_takes_the_highest_four_of_five_and_adds() {
 }
 
 #[test]
+fn pjm_leaves_a_day_out_below_a_quarter_of_the_mean_of_all_five() {
+    // A quarter of the mean of four days of 19 MW and one of 4 is 4 MW.
+    for (low, expected) in [
+        (4 * MW, ["2025-06-23", "2025-06-19", "2025-06-18", "2025-06-17"]),
+        (4 * MW - 1, ["2025-06-23", "2025-06-19", "2025-06-18", "2025-06-16"]),
+    ] {
+        let series = metered(30, |day, _| match day {
+            18 => Some(low),
+            14 => Some(20 * MW),
+            _ => Some(19 * MW),
+        });
+        let delivered = of_day(&programme(Baseline::PjmCbl), &series, 22, &[]).expect("there are enough days");
+        assert_eq!(days(&delivered).0, expected, "{low}");
+    }
+}
+
+#[test]
 fn pjm_knows_saturdays_from_sundays() {
     let series = metered(40, |day, _| Some(20 * MW + day * MW / 10));
     let saturday = of_day(&programme(Baseline::PjmCbl), &series, 33, &[]).expect("there are enough days");

@@ -1,6 +1,6 @@
 //! What is paid.
 
-use offtake_programmes::{Asked, Baseline, Departure, Depth, Programme, Series, Statement, settle};
+use offtake_programmes::{Asked, Baseline, Departure, Depth, Event, Programme, Series, Statement, settle};
 use offtake_units::{Currency, Duration, Money, Ppm, Watts};
 use proptest::prelude::*;
 
@@ -42,6 +42,21 @@ fn what_is_short_is_paid_back_and_costs_its_share_of_the_month() {
         (24.0, 23.0, 1.0, 6.0)
     );
     assert_eq!(statement.events[0].at, "2025-06-10T22:00:00Z", "five in the afternoon of Chicago");
+}
+
+#[test]
+fn a_share_in_whole_watts_is_no_deeper_than_agreed() {
+    // 0.333 of 24,000,001 W is 7,992,000.333 W: in whole watts, and so over two hours, more than as energy.
+    let contracted = Watts::new(24 * MW + 1);
+    let third =
+        Programme { depth: Depth::Share(Ppm::new(333_000)), ..programme(Baseline::FirmServiceLevel { contracted }) };
+    let committed = third.committed().expect("the baseline is agreed");
+    for (watts, departures) in [(committed, &[][..]), (committed + Watts::new(1), &[Departure::Depth][..])] {
+        let event = Event { asked: Asked::Watts(watts), ..event(8, 17, 2) };
+        let settlement = settle(&third, &june(23 * MW), &[event]);
+        assert_eq!(settlement.events[0].departures, departures, "{watts:?}");
+        assert_eq!(settlement.penalties().as_units() > 0.0, departures.is_empty());
+    }
 }
 
 #[test]
