@@ -12,20 +12,21 @@ const INTERVAL: Duration = Duration::from_secs(300);
 /// counts, whatever happens within an interval.
 #[derive(Debug)]
 pub(crate) struct EnergyMeters {
-    /// The caps, whose account of expected draw is what is drawn.
-    limits: Vec<LimitIx>,
+    /// The cap of each programme, whose account of expected draw is what is drawn; none where the fleet has no such cap,
+    /// so that each programme keeps its place.
+    limits: Vec<Option<LimitIx>>,
     start: Timestamp,
     /// Since when what is drawn is as it is.
     since: Timestamp,
-    /// For each cap, interval by interval.
+    /// For each programme, interval by interval; nothing for one without a cap.
     counted: Vec<Vec<Energy>>,
 }
 
 impl EnergyMeters {
     /// One for each grid programme of a fleet.
     pub fn of_programmes(fleet: &Fleet, start: Timestamp) -> Self {
-        let limits = fleet.programmes.iter().filter_map(|programme| fleet.cap_of(programme));
-        let limits: Vec<LimitIx> = limits.map(|cap| LimitIx(cap as u32)).collect();
+        let cap = |programme| fleet.cap_of(programme).map(|cap| LimitIx(cap as u32));
+        let limits: Vec<Option<LimitIx>> = fleet.programmes.iter().map(cap).collect();
         Self { counted: vec![Vec::new(); limits.len()], limits, start, since: start }
     }
 
@@ -33,6 +34,7 @@ impl EnergyMeters {
     pub fn read(&mut self, now: Timestamp, state: &State) {
         let since = std::mem::replace(&mut self.since, now);
         for (limit, counted) in self.limits.iter().zip(&mut self.counted) {
+            let Some(limit) = limit else { continue };
             let load = state.capacity().limits()[limit.ix()].load();
             let mut at = since;
             while at < now {

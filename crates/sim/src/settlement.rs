@@ -84,11 +84,13 @@ fn called(setup: &Setup, outcome: &Outcome, programme: usize) -> Vec<Event> {
 }
 
 /// An event that says what it allows asks for what lies between that and the contracted baseline, or, where the baseline is
-/// found from the meter, what is drawn when it is announced.
+/// found from the meter, what is drawn when it is announced. One that allows the firm service level asks for the depth
+/// itself, so that no rounding makes it deeper than agreed.
 fn asked(programme: &Programme, event: &GridEvent, came: &GridOutcome) -> Asked {
     match event.cut {
         Cut::By(share) => Asked::Share(share),
         Cut::Less(watts) => Asked::Watts(watts),
+        Cut::To(watts) if programme.firm_level() == Some(watts) => Asked::Depth,
         Cut::To(watts) => {
             let contracted = programme.firm_level().zip(programme.committed()).map(|(firm, depth)| firm + depth);
             Asked::Watts((contracted.unwrap_or(came.before) - watts).max(Watts::ZERO))

@@ -116,6 +116,9 @@ fn of_run(folder: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     }
     let mut text = String::new();
     for Earned { policy, programmes } in &earned {
+        if !text.is_empty() {
+            text.push('\n');
+        }
         if earned.len() > 1 {
             text.push_str(&format!("Policy {policy}\n\n"));
         }

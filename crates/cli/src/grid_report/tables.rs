@@ -15,6 +15,8 @@ const PLACES: u32 = 6;
 const MOST_INTERVALS: usize = 2_000_000;
 /// More events than anybody calls.
 const MOST_EVENTS: usize = 10_000;
+/// No programme calls for longer: what lasts longer is a slip in a date, of which every hour would be settled.
+const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 /// A terawatt, in millionths of a megawatt.
 const MOST_WATTS: i64 = 1_000_000_000_000;
 
@@ -143,6 +145,9 @@ pub fn events(path: &Path) -> anyhow::Result<Vec<Event>> {
         let span = Span { from: instant(&row, at)?, until: instant(&row, until)? };
         if span.until <= span.from {
             return Err(row.wrong(until, "an instant after `at`").into());
+        }
+        if span.until - span.from > LONGEST {
+            return Err(row.wrong(until, "an instant at most 31 days after `at`").into());
         }
         let announced_at = instant(&row, announced)?;
         if announced_at > span.from {

@@ -112,6 +112,23 @@ fn a_run_is_settled_by_its_meter() {
 }
 
 #[test]
+fn a_share_of_a_firm_service_level_is_one_of_the_contract() {
+    let folder = folder("share-settled");
+    let event = "[[grid_programmes]]\nname = \"peak\"\nprogramme = \"evening\"\nevents = 1\nhold = [\"1h\"]\n\
+                 cut = [0.2]\n\n[signals]";
+    folder.write("scenario.toml", SCENARIO.replace("[signals]", event));
+    folder.offtake("simulate scenario.toml --out result").succeeds();
+    let grid = &folder.json("result/summary.json")["policies"]["fifo"]["grid"];
+    let (line, event) = (&grid["lines"][0], &grid["programmes"][0]["events"][0]);
+    assert_eq!(line["target_mw"], json!(1.2), "a fifth less than 1.5 MW");
+    assert_eq!((&event["outside_the_terms"], &event["figures"]["short_mwh"]), (&json!([]), &json!(0.0)));
+    let seconds = |key: &str| line[key].as_f64().expect("a number");
+    assert_eq!(seconds("at_s") - seconds("announced_s"), 600.0, "the programme's notice");
+    let text = folder.offtake("grid report result").succeeds().stdout;
+    assert!(text.contains("\n\nPolicy "), "policies stand apart: {text}");
+}
+
+#[test]
 fn what_cannot_be_settled_is_refused_with_its_line() {
     let folder = folder("unsettled");
     let cases = [
@@ -138,6 +155,11 @@ fn what_cannot_be_settled_is_refused_with_its_line() {
             "events.csv",
             "name,announced,at,until\na,2022-01-01T01:00:00Z,2022-01-01T01:00:00Z,2022-01-01T01:00:00Z\n",
             "events.csv:2: `until` is `2022-01-01T01:00:00Z`; allowed is an instant after `at`",
+        ),
+        (
+            "events.csv",
+            "name,announced,at,until\na,2022-01-01T01:00:00Z,2022-01-01T01:00:00Z,2202-01-01T02:00:00Z\n",
+            "events.csv:2: `until` is `2202-01-01T02:00:00Z`; allowed is an instant at most 31 days after `at`",
         ),
         (
             "events.csv",

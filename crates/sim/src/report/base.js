@@ -66,6 +66,8 @@ function percent(value, digits = 1) {
 }
 
 function megawatts(value) {
+  // The room under a cap may be a few hundred watts: no number of zeros tells that.
+  if (isNumber(value) && value !== 0 && Math.abs(value) < 0.001) return measured(value * 1e6) + THIN + 'W';
   return isNumber(value) ? measured(value) + THIN + 'MW' : '–';
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use offtake_engine::{LEAST_NOTICE, LimitIx};
 use offtake_fleet::{CapTarget, CircuitIx, DomainIx, Fleet, Meter as Place};
-use offtake_programmes::Depth;
+use offtake_programmes::{Baseline, Depth};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::rng::Rng;
 
@@ -34,8 +34,9 @@ impl Reader {
             let wrong = |(key, fault, allowed): Wrong| self.wrong("grid_events", &event.name, &key, &fault, &allowed);
             let place = [&event.on, &event.cap, &event.programme].map(Option::as_deref);
             let on = place_of(place, fleet, &mut of_domains).map_err(wrong)?;
-            let cut = cut(event, on.depth(fleet)).map_err(wrong)?;
-            let span = Span { notice: event.notice.map_or(Duration::ZERO, |notice| notice.0), hold: event.hold };
+            let cut = on.of_contract(cut(event, on.depth(fleet)).map_err(wrong)?, fleet);
+            let notice = event.notice.map_or(on.notice(fleet), |notice| notice.0);
+            let span = Span { notice, hold: event.hold };
             asked.push(Asked::Once(span.event(event.name.clone(), on, event.at, cut)));
         }
         for programme in programmes {
@@ -43,7 +44,7 @@ impl Reader {
                 |(key, fault, allowed): Wrong| self.wrong("grid_programmes", &programme.name, &key, &fault, &allowed);
             let place = [&programme.on, &programme.cap, &programme.programme].map(Option::as_deref);
             let on = place_of(place, fleet, &mut of_domains).map_err(wrong)?;
-            asked.push(Asked::Programme(Programme::read(programme, on, on.depth(fleet)).map_err(wrong)?));
+            asked.push(Asked::Programme(Programme::read(programme, on, fleet).map_err(wrong)?));
         }
         Ok(asked)
     }
@@ -189,7 +190,7 @@ pub(super) struct Programme {
 }
 
 impl Programme {
-    fn read(file: &ProgrammeFile, on: On, depth: Option<Cut>) -> Result<Self, Wrong> {
+    fn read(file: &ProgrammeFile, on: On, fleet: &Fleet) -> Result<Self, Wrong> {
         if !(1..=MOST_EVENTS).contains(&file.events) {
             return Err(("events".into(), format!("is {}", file.events).into(), "from 1 to 100000".into()));
         }
@@ -199,9 +200,9 @@ impl Programme {
         }
         let mut notice: Vec<Duration> = file.notice.iter().map(|time| time.0).collect();
         if notice.is_empty() {
-            notice.push(Duration::ZERO);
+            notice.push(on.notice(fleet));
         }
-        let cuts = match (file.cut.is_empty(), file.megawatts.is_empty()) {
+        let cuts: Vec<Cut> = match (file.cut.is_empty(), file.megawatts.is_empty()) {
             (false, true) => file.cut.iter().map(|share| by(*share)).collect::<Result<_, _>>()?,
             (true, false) => {
                 file.megawatts.iter().map(|power| to("megawatts", *power, 1.0)).collect::<Result<_, _>>()?
@@ -209,9 +210,10 @@ impl Programme {
             (false, false) => return Err(("cut".into(), "stands beside `megawatts`".into(), "one of the two".into())),
             (true, true) => {
                 let missing = || ("cut".into(), "is missing".into(), "`cut`, or `megawatts` in its place".into());
-                vec![depth.ok_or_else(missing)?]
+                vec![on.depth(fleet).ok_or_else(missing)?]
             }
         };
+        let cuts = cuts.into_iter().map(|cut| on.of_contract(cut, fleet)).collect();
         Ok(Self { name: file.name.clone(), on, events: file.events, notice, hold, cuts })
     }
 
@@ -244,6 +246,23 @@ struct On {
 }
 
 impl On {
+    /// How long before it an event is called that does not say: as the programme has agreed.
+    fn notice(self, fleet: &Fleet) -> Duration {
+        self.programme.map_or(Duration::ZERO, |programme| fleet.programmes[programme].notice)
+    }
+
+    /// A share under a firm service level is one of the contracted baseline, by which it is settled: of what happens to be
+    /// drawn it would be kept and yet be short.
+    fn of_contract(self, cut: Cut, fleet: &Fleet) -> Cut {
+        let baseline = self.programme.map(|programme| fleet.programmes[programme].baseline);
+        match (cut, baseline) {
+            (Cut::By(share), Some(Baseline::FirmServiceLevel { contracted })) => {
+                Cut::To(contracted - contracted.share_up(share))
+            }
+            _ => cut,
+        }
+    }
+
     /// What the programme asks for where an event does not say.
     fn depth(self, fleet: &Fleet) -> Option<Cut> {
         let programme = &fleet.programmes[self.programme?];

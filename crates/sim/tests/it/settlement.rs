@@ -101,7 +101,7 @@ fn a_firm_service_level_is_held_against_the_contract() {
     let setup = called(Baseline::FirmServiceLevel { contracted }, &[(5, Cut::To(contracted - Watts::new(8_000)))]);
     let outcome = under(&setup, "offtake");
     let [came] = settled(&setup, &outcome).events.try_into().expect("one event");
-    assert_eq!((came.event.asked, came.departures.as_slice()), (Asked::Watts(Watts::new(8_000)), &[][..]));
+    assert_eq!((came.event.asked, came.departures.as_slice()), (Asked::Depth, &[][..]));
     let delivered = came.delivered.expect("it needs no history");
     assert_eq!(delivered.sum(|part| part.short()), Energy::ZERO);
     assert!(delivered.sum(|part| part.metered) <= (contracted - Watts::new(8_000)).over(hours(3)));
