@@ -2,10 +2,11 @@
 //!
 //! Everything that comes back is bounded, in bytes, pages and time.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 
 /// A whole call.
@@ -68,6 +69,12 @@ pub enum Trouble {
         /// Why.
         reason: String,
     },
+    /// No token is given, so nothing was asked of the VTN itself.
+    #[error("no token is given: {reason}")]
+    NoToken {
+        /// Why.
+        reason: String,
+    },
     /// It has no programme of this name, for this client.
     #[error("it has no programme `{name}` for this client; it has {known}")]
     NoProgram {
@@ -79,9 +86,10 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// Whether asking again would give the same answer.
+    /// Whether asking again would give the same answer. Credentials may be mended at the VTN, so 401 is not final, and
+    /// neither is anything that the giver of tokens says.
     pub const fn is_final(&self) -> bool {
-        matches!(self, Self::Refused { status: 400..=407 | 409..=428, .. })
+        matches!(self, Self::Refused { status: 400 | 402..=407 | 409..=428, .. })
     }
 }
 
@@ -131,7 +139,7 @@ impl Client {
     pub async fn is_gone(&mut self, event: &str) -> Result<bool, Trouble> {
         match self.call(Method::GET, &format!("/events/{event}"), &[], None).await {
             Ok(_) => Ok(false),
-            Err(Trouble::Refused { status: 404, .. }) => Ok(true),
+            Err(Trouble::Refused { status: 404 | 410, .. }) => Ok(true),
             Err(trouble) => Err(trouble),
         }
     }
@@ -141,20 +149,39 @@ impl Client {
     /// # Errors
     /// When the VTN does not answer, or does not take it.
     pub async fn report(&mut self, body: &Value) -> Result<(), Trouble> {
-        self.call(Method::POST, "/reports", &[], Some(body)).await.map(drop)
+        let answer = self.call(Method::POST, "/reports", &[], Some(body)).await;
+        // It has taken it; what it says of it is of no use here.
+        if matches!(answer, Err(Trouble::Garbage { .. })) { Ok(()) } else { answer.map(drop) }
     }
 
     async fn list(&mut self, path: &str, query: &[(&str, &str)]) -> Result<Vec<Value>, Trouble> {
         let mut all = Vec::new();
-        for page in 0..MOST_PAGES {
+        let mut known = BTreeSet::new();
+        // One more page than may be full: it says whether that was all.
+        for page in 0..=MOST_PAGES {
             let (skip, limit) = ((page * PAGE).to_string(), PAGE.to_string());
             let query: Vec<(&str, &str)> =
                 query.iter().copied().chain([("skip", skip.as_str()), ("limit", &limit)]).collect();
             let Value::Array(items) = self.call(Method::GET, path, &query, None).await? else {
                 return Err(self.garbage(path, "it is no list"));
             };
+            if items.len() > PAGE {
+                return Err(
+                    self.garbage(path, &format!("a page has {} objects; at most {PAGE} were asked for", items.len()))
+                );
+            }
             let is_last = items.len() < PAGE;
+            // Pages overlap by a few where something was added meanwhile. Where all is known, `skip` is not honoured.
+            let ids: Vec<String> = items.iter().filter_map(|item| item.get("id")).map(Value::to_string).collect();
+            let is_repeated = !items.is_empty() && ids.len() == items.len() && ids.iter().all(|id| known.contains(id));
+            if is_repeated {
+                return Err(self.garbage(path, &format!("page {} repeats objects of the pages before it", page + 1)));
+            }
+            known.extend(ids);
             all.extend(items);
+            if all.len() > MOST_PAGES * PAGE {
+                break;
+            }
             if is_last {
                 return Ok(all);
             }
@@ -199,9 +226,13 @@ impl Client {
             ("client_id", self.credentials.client.as_str()),
             ("client_secret", self.credentials.secret.as_str()),
         ];
-        let answer = send(&url, self.http.post(&url).form(&form)).await?;
+        let answer = send(&url, self.http.post(&url).form(&form)).await;
+        // A refusal here says nothing about what the token was for, such as a report.
+        let answer = answer.map_err(|trouble| Trouble::NoToken { reason: trouble.to_string() })?;
         let token = answer.get("access_token").and_then(Value::as_str).filter(|token| !token.is_empty());
-        token.map(str::to_owned).ok_or_else(|| Trouble::Garbage { url, reason: "it has no `access_token`".to_owned() })
+        token
+            .map(str::to_owned)
+            .ok_or_else(|| Trouble::NoToken { reason: format!("{url} answers without `access_token`") })
     }
 
     fn garbage(&self, path: &str, reason: &str) -> Trouble {
@@ -220,7 +251,7 @@ async fn send(url: &str, request: RequestBuilder) -> Result<Value, Trouble> {
     let response = request.timeout(TIMEOUT).send().await.map_err(unreachable)?;
     let status = response.status();
     let body = read(response).await.map_err(unreachable)?;
-    if status != StatusCode::OK && status != StatusCode::CREATED {
+    if !status.is_success() {
         return Err(Trouble::Refused { url: url.to_owned(), status: status.as_u16(), said: problem(&body) });
     }
     if body.len() > MOST_BYTES {
@@ -249,4 +280,20 @@ async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
         }
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_vtn_itself_says_of_a_request_is_final() {
+        let refused = |status| Trouble::Refused { url: String::new(), status, said: String::new() };
+        for (status, is_final) in
+            [(400, true), (401, false), (403, true), (404, true), (408, false), (409, true), (429, false), (500, false)]
+        {
+            assert_eq!(refused(status).is_final(), is_final, "{status}");
+        }
+        assert!(!Trouble::NoToken { reason: refused(400).to_string() }.is_final());
+    }
 }

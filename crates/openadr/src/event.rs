@@ -12,6 +12,8 @@ use crate::period::{self, Start};
 const MOST_WATTS: f64 = 1e12;
 /// Intervals of one event.
 const MOST_INTERVALS: usize = 2000;
+/// Reports that one event may ask for: each is kept and sent.
+const MOST_REPORTS: usize = 16;
 /// Characters of what was given that an error repeats.
 const MOST_GIVEN: usize = 80;
 
@@ -28,6 +30,13 @@ pub struct Event {
     pub reports: Vec<AskedReport>,
     /// What it asks for beside, in words: nothing is done about it.
     pub untaken: Vec<String>,
+}
+
+impl Event {
+    /// Whether nothing of what it asks for is understood.
+    pub fn asks_nothing(&self) -> bool {
+        self.intervals.iter().all(|interval| interval.payloads.is_empty())
+    }
 }
 
 /// A time for which an event asks for something.
@@ -199,15 +208,25 @@ fn read(value: &Value, program: &str, client: &str) -> Result<Event, Nonsense> {
     let mut untaken = Vec::new();
     let mut intervals = Vec::new();
     let mut periods = Periods::of(&event, id, client)?;
-    let listed = event.field("intervals").map_or(Ok(Vec::new()), |at| at.items(MOST_INTERVALS))?;
-    for at in listed {
+    // An event that asks for nothing would take back what it asked for before: half an event must not.
+    const INTERVALS: &str = "a list of at least one interval; an event that is over is deleted";
+    let listed = event.needed("intervals", INTERVALS)?;
+    let at_most = listed.items(MOST_INTERVALS)?;
+    if at_most.is_empty() {
+        return Err(listed.wrong(INTERVALS));
+    }
+    for at in at_most {
         let id = at.needed("id", "a whole number")?.integer(i64::from(i32::MIN)..=i64::from(i32::MAX))?;
         let (from, until) = periods.next(&at)?;
         let mut payloads = Vec::new();
-        for payload in at.needed("payloads", "a list")?.items(MOST_INTERVALS)? {
+        let asked = at.needed("payloads", "a list")?;
+        for payload in asked.items(MOST_INTERVALS)? {
             payloads.extend(units.payload(&payload, &mut untaken)?);
         }
         intervals.push(Interval { id, from, until, payloads });
+    }
+    if intervals.iter().all(|interval| interval.payloads.is_empty()) && untaken.is_empty() {
+        return Err(listed.wrong("a list of intervals with payloads; an event that is over is deleted"));
     }
     let last = intervals.iter().map(|interval| interval.until).max();
     if let (Some(whole), Some(last)) = (event.field("duration"), last) {
@@ -347,7 +366,7 @@ fn one<'a>(payload: &At<'a>) -> Result<At<'a>, Nonsense> {
 
 fn reports(event: &At<'_>, untaken: &mut Vec<String>) -> Result<Vec<AskedReport>, Nonsense> {
     let mut reports = Vec::new();
-    for at in event.field("reportDescriptors").map_or(Ok(Vec::new()), |at| at.items(MOST_INTERVALS))? {
+    for at in event.field("reportDescriptors").map_or(Ok(Vec::new()), |at| at.items(MOST_REPORTS))? {
         let kind = at.needed("payloadType", "a text")?.text("a text")?;
         let is_energy = match kind {
             "DEMAND" => false,
@@ -514,6 +533,10 @@ mod tests {
             ),
             ("/intervalPeriod/duration", json!("PT0S"), "event e1: intervals[0] is {"),
             ("/intervals", json!("none"), "event e1: intervals is \"none\"; allowed is a list"),
+            ("/intervals", json!([]), "event e1: intervals is []; allowed is a list of at least one interval"),
+            ("/intervals", json!(null), "event e1: intervals is left out; allowed is a list of at least one interval"),
+            ("/intervals/1/payloads", json!(null), "event e1: intervals[1].payloads is left out"),
+            ("/intervals", json!([{ "id": 0, "payloads": [] }]), "allowed is a list of intervals with payloads"),
             ("/intervals/1/id", json!("x"), "event e1: intervals[1].id is \"x\""),
             (
                 "/intervals/1/payloads/0/values",
@@ -534,6 +557,9 @@ mod tests {
         let mut value = event();
         value["payloadDescriptors"] = json!([{ "payloadType": "IMPORT_CAPACITY_LIMIT", "units": "KVA" }]);
         assert!(refused(value).contains("payloadDescriptors[0].units is \"KVA\"; allowed is `KW`"));
+        let mut value = event();
+        value["reportDescriptors"] = json!(vec![json!({ "payloadType": "USAGE" }); 17]);
+        assert!(refused(value).contains("allowed is a list of at most 16"));
         let mut value = event();
         value["duration"] = json!("P1D");
         assert!(refused(value).contains("duration is \"P1D\""), "intervals are not repeated");

@@ -19,6 +19,12 @@ const LEAST_NOTICE: Duration = Duration::from_secs(10);
 const HORIZON: Duration = Duration::from_secs(7 * 86_400);
 /// Limits announced at one time; the server takes a thousand events from all.
 const MOST_LIMITS: usize = 200;
+/// Events that make no sense which are told in full.
+const MOST_TOLD: usize = 10;
+/// Subjects remembered for not being told twice: what the VTN names may be without end.
+const MOST_SUBJECTS: usize = 1000;
+/// Missing events asked for in one round, so that they do not delay limits for long.
+const MOST_ASKED: usize = 20;
 
 /// Whom to follow, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +42,8 @@ pub struct Settings {
 pub struct Standing {
     /// Its name.
     pub name: String,
+    /// From when it is in force.
+    pub from: Timestamp,
     /// Whether it has begun.
     pub has_begun: bool,
 }
@@ -74,22 +82,30 @@ pub struct Follower {
     settings: Settings,
     said: BTreeMap<String, String>,
     meter: Meter,
+    /// The missing event that was asked for last: the next round goes on after it.
+    asked: String,
 }
 
 impl Follower {
     /// One that has seen nothing yet.
     pub fn new(settings: Settings) -> Self {
         let meter = Meter::new(settings.client.clone(), settings.scope.cap.clone());
-        Self { settings, said: BTreeMap::new(), meter }
+        Self { settings, said: BTreeMap::new(), meter, asked: String::new() }
     }
 
-    /// Events with limits that stand, which the VTN no longer lists: whether they are gone has to be asked.
-    pub fn missing(&self, listing: &Listing, standing: &[Standing]) -> BTreeSet<String> {
+    /// Events with limits that stand, or that reports are owed of, which the VTN no longer lists: whether they are gone has
+    /// to be asked. Of many some, each time others.
+    pub fn missing(&mut self, listing: &Listing, standing: &[Standing]) -> BTreeSet<String> {
         if !listing.is_whole() {
             return BTreeSet::new();
         }
         let ours = standing.iter().filter_map(|standing| self.settings.scope.event(&standing.name));
-        ours.filter(|event| !listing.names(event)).map(str::to_owned).collect()
+        let mut all: BTreeSet<String> = ours.filter(|event| !listing.names(event)).map(str::to_owned).collect();
+        all.extend(self.meter.missing(listing).cloned());
+        let (before, after): (Vec<String>, Vec<String>) = all.into_iter().partition(|event| *event <= self.asked);
+        let now: Vec<String> = after.into_iter().chain(before).take(MOST_ASKED).collect();
+        self.asked = now.last().cloned().unwrap_or_default();
+        now.into_iter().collect()
     }
 
     /// What is to be done now.
@@ -103,6 +119,7 @@ impl Follower {
         if let Ok(listing) = &seen.vtn {
             self.tell_of_events(now, listing, &mut actions);
             self.meter.follow(listing);
+            self.meter.forget(now, &seen.gone);
         }
         if let Ok(standing) = &seen.standing {
             self.meter.read(now, seen.drawn);
@@ -135,6 +152,9 @@ impl Follower {
             Some(wrong) if self.said.get(subject) == Some(&wrong) => {}
             Some(wrong) => {
                 actions.push(Action::Say(format!("{subject}: {wrong}")));
+                if self.said.len() >= MOST_SUBJECTS {
+                    self.said.pop_first();
+                }
                 self.said.insert(subject.to_owned(), wrong);
             }
             None if self.said.remove(subject).is_some() => {
@@ -145,7 +165,11 @@ impl Follower {
     }
 
     fn tell_of_events(&mut self, now: Timestamp, listing: &Listing, actions: &mut Vec<Action>) {
-        let nonsense: Vec<String> = listing.refused.iter().map(ToString::to_string).collect();
+        let mut nonsense: Vec<String> = listing.refused.iter().take(MOST_TOLD).map(ToString::to_string).collect();
+        let others = listing.refused.len() - nonsense.len();
+        if others > 0 {
+            nonsense.push(format!("and {others} more"));
+        }
         let nonsense = Some(nonsense.join("; ")).filter(|text| !text.is_empty());
         self.note("not understood, what stands of it holds", nonsense, actions);
         let mut live = BTreeSet::new();
@@ -165,7 +189,12 @@ impl Follower {
                 told.push(format!("a grid emergency is announced, `{message}`{done}"));
             }
             if !event.untaken.is_empty() {
-                told.push(format!("it also asks for what is not taken here: {}", event.untaken.join(", ")));
+                let what = if event.asks_nothing() {
+                    "nothing that it asks for is taken here, what stands of it holds"
+                } else {
+                    "it also asks for what is not taken here"
+                };
+                told.push(format!("{what}: {}", event.untaken.join(", ")));
             }
             if !told.is_empty() {
                 self.note(&subject, Some(told.join("; ")), actions);
@@ -199,15 +228,22 @@ impl Follower {
             new.iter().map(|limit| Action::Announce(Limit { from: limit.from.max(earliest), ..(*limit).clone() })),
         );
 
+        // From when on there is a limit that has not begun yet, of those that should be in force by then.
+        let begins = |limit: &Limit| {
+            let stands = standing.iter().find(|standing| standing.name == limit.name);
+            stands.map_or(Timestamp::NEVER, |standing| standing.from)
+        };
         let is_missing =
-            |limit: &Limit| limit.from <= earliest && limit.until > earliest && !begun.contains(limit.name.as_str());
-        let is_uncovered = wanted.iter().any(is_missing);
+            |limit: &&Limit| limit.from <= earliest && limit.until > earliest && !begun.contains(limit.name.as_str());
+        let covered = wanted.iter().filter(is_missing).map(begins).max();
         let names: BTreeSet<&str> = wanted.iter().map(|limit| limit.name.as_str()).collect();
         for standing in standing.iter().filter(|standing| !names.contains(standing.name.as_str())) {
             let Some(event) = scope.event(&standing.name) else { continue };
-            let is_known = !listing.refuses(event) && (listing.names(event) || seen.gone.contains(event));
+            // An event that now says nothing understood has not taken back what it said before.
+            let is_silent = listing.events.iter().any(|known| known.id == event && known.asks_nothing());
+            let is_known = !listing.refuses(event) && !is_silent && (listing.names(event) || seen.gone.contains(event));
             // What replaces it has not begun yet.
-            let is_needed = standing.has_begun && is_uncovered;
+            let is_needed = covered.is_some_and(|covered| standing.has_begun || standing.from < covered);
             if listing.is_whole() && is_known && !is_needed {
                 actions.push(Action::Withdraw(standing.name.clone()));
             }
@@ -275,7 +311,7 @@ mod tests {
             let standing = self
                 .standing
                 .values()
-                .map(|limit| Standing { name: limit.name.clone(), has_begun: limit.from <= self.now })
+                .map(|limit| Standing { name: limit.name.clone(), from: limit.from, has_begun: limit.from <= self.now })
                 .collect();
             let (declared, drawn) = (Watts::new(1_000_000), Watts::new(600_000));
             let seen = Seen { vtn, gone: self.gone.clone(), standing: Ok(standing), declared, drawn };
@@ -350,7 +386,8 @@ mod tests {
         // A page shifted, or the list is a lie.
         assert_eq!(world.list(&[]).tick(), []);
         let listing = Listing::default();
-        let standing = [Standing { name: world.standing.keys().next().expect("it stands").clone(), has_begun: true }];
+        let name = world.standing.keys().next().expect("it stands").clone();
+        let standing = [Standing { name, from: NOW, has_begun: true }];
         assert_eq!(world.follower.missing(&listing, &standing), BTreeSet::from(["e1".to_owned()]));
         world.gone.insert("e1".to_owned());
         world.tick();
@@ -392,6 +429,96 @@ mod tests {
         world.list(&[event("e1", START, "PT1H", 400.0)]).tick();
         world.list(&[event("e1", START, "PT1H", 300.0)]).tick();
         assert_eq!(world.standing.values().map(|limit| limit.watts.get()).collect::<Vec<_>>(), [300_000]);
+    }
+
+    #[test]
+    fn what_changes_just_before_it_begins_leaves_no_gap() {
+        for before in 0..=12 {
+            let mut world = World::new();
+            world.list(&[event("e1", START, "PT1H", 400.0)]).tick();
+            world.later(3600 - before).list(&[event("e1", START, "PT1H", 300.0)]).tick();
+            for second in 1..=40 {
+                world.later(1);
+                assert!(second < before || world.allowed().is_some(), "changed {before} s before, gap at {second} s");
+                world.tick();
+            }
+            assert_eq!((world.standing.len(), world.allowed()), (1, Some(300_000)));
+        }
+    }
+
+    #[test]
+    fn half_an_event_takes_nothing_back() {
+        let mut world = World::new();
+        world.list(&[event("e1", START, "PT1H", 400.0)]).tick();
+        world.later(3600);
+        for given in
+            [json!(null), json!([]), json!([{ "id": 0, "payloads": [] }]), json!([{ "id": 0, "payloads": null }])]
+        {
+            let mut half = event("e1", START, "PT1H", 400.0);
+            half["intervals"] = given;
+            world.list(&[half]).tick();
+            assert_eq!(world.allowed(), Some(400_000));
+            assert!(world.said.last().is_some_and(|said| said.contains("event e1: intervals")), "{:?}", world.said);
+        }
+        let mut silent = event("e1", START, "PT1H", 400.0);
+        silent["intervals"][0]["payloads"] = json!([{ "type": "PRICE", "values": [0.17] }]);
+        world.list(&[silent]).tick();
+        assert_eq!(world.allowed(), Some(400_000));
+        assert!(
+            world.said.iter().any(|said| said.contains("what stands of it holds: payload PRICE")),
+            "{:?}",
+            world.said
+        );
+    }
+
+    #[test]
+    fn of_many_faults_the_first_are_told_and_a_count() {
+        let mut world = World::new();
+        let many: Vec<Value> = (0..25).map(|id| event(&format!("e{id}"), "soon", "PT1H", 400.0)).collect();
+        world.list(&many).tick();
+        let [said] = world.said.as_slice() else { unreachable!("{:?}", world.said) };
+        assert!(said.contains("event e9:") && !said.contains("event e10:") && said.ends_with("and 15 more"), "{said}");
+    }
+
+    #[test]
+    fn many_missing_events_are_asked_for_in_turn() {
+        let mut world = World::new();
+        let name = |id: i64| format!("{}e{id:02}/0/1", scope().prefix());
+        let standing: Vec<Standing> =
+            (0..50).map(|id| Standing { name: name(id), from: NOW, has_begun: true }).collect();
+        let mut asked = BTreeSet::new();
+        for _ in 0..3 {
+            let now = world.follower.missing(&Listing::default(), &standing);
+            assert!(now.len() <= MOST_ASKED);
+            asked.extend(now);
+        }
+        assert_eq!(asked.len(), 50);
+    }
+
+    #[test]
+    fn a_list_without_the_event_does_not_lose_what_was_drawn() {
+        let mut value = event("e1", START, "PT1M", 400.0);
+        value["reportDescriptors"] = json!([{ "payloadType": "USAGE" }]);
+        // A second interval of the same times is no more energy.
+        let mut second = value["intervals"][0].clone();
+        second["intervalPeriod"] = json!({ "start": START, "duration": "PT1M" });
+        value["intervals"].as_array_mut().expect("a list").push(second);
+        let mut world = World::new();
+        world.list(std::slice::from_ref(&value)).later(3590);
+        let mut reports = Vec::new();
+        for round in 0..20 {
+            world.list(if round % 5 == 3 { &[] } else { std::slice::from_ref(&value) });
+            let actions = world.later(10).tick();
+            reports.extend(actions.into_iter().filter_map(|action| match action {
+                Action::Report(report) => Some(report.body),
+                _ => None,
+            }));
+        }
+        let [body] = reports.as_slice() else { unreachable!("{reports:?}") };
+        let values = body["resources"][0]["intervals"].as_array().expect("a list").iter();
+        let values: Vec<&Value> = values.map(|interval| &interval["payloads"][0]["values"][0]).collect();
+        assert_eq!(values, [&json!(10.0), &json!(10.0)]);
+        assert_eq!(body["payloadDescriptors"][0]["confidence"], 100);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use offtake_units::{Timestamp, Watts};
 
 use crate::event::{Event, Payload};
 
-/// Bytes of a programme's name that limits are named by.
-const LONGEST_PROGRAM: usize = 40;
+/// Characters of a programme's name that limits are named by; names are at most 200 bytes long.
+const LONGEST_PROGRAM: usize = 32;
 
 /// Whose events are followed, and under which cap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +21,13 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// What the names of all limits of this programme begin with.
+    /// What the names of all limits of this programme of this VTN begin with. The programme alone does not tell whose a limit
+    /// is: two VTNs may have programmes of one name, and names that differ may look alike here.
     pub fn prefix(&self) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-        format!("openadr/{}/", self.program.chars().map(plain).take(LONGEST_PROGRAM).collect::<String>())
+        let program: String = self.program.chars().map(plain).take(LONGEST_PROGRAM).collect();
+        let owner = fingerprint(&[self.vtn.trim_end_matches('/'), &self.program]);
+        format!("openadr/{program}-{:06x}/", owner & 0xff_ffff)
     }
 
     /// The event that a limit of this name is of; none when it is not of this programme.
@@ -36,7 +39,7 @@ impl Scope {
     fn name(&self, claim: &Claim<'_>, from: Timestamp, until: Timestamp) -> String {
         let amounts = [from.as_millis(), until.as_millis(), claim.watts.get()].map(|amount| amount.to_string());
         let [from, until, watts] = &amounts;
-        let content = fingerprint(&[&self.vtn, &self.program, &self.cap, from, until, watts]);
+        let content = fingerprint(&[&self.cap, from, until, watts]);
         format!("{}{}/{}/{:08x}", self.prefix(), claim.event, claim.interval, content & 0xffff_ffff)
     }
 }
@@ -44,7 +47,8 @@ impl Scope {
 /// No more than this may be drawn for a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// `openadr/PROGRAMME/EVENT/INTERVAL/` and a fingerprint of the rest, at most 200 bytes.
+    /// `openadr/PROGRAMME-OWNER/EVENT/INTERVAL/` and a fingerprint of the rest, at most 200 bytes. OWNER is a fingerprint of
+    /// the VTN and the programme.
     pub name: String,
     /// The event that asks for it.
     pub event: String,
@@ -189,13 +193,23 @@ mod tests {
     fn names_say_what_is_asked() {
         let name = |event: Event| wanted(&[event], None, DECLARED, &scope()).remove(0).name;
         let before = name(import("a", None, 10, 20, 500));
-        assert!(before.starts_with("openadr/peak-days/a/0/"), "{before}");
+        assert!(before.starts_with("openadr/peak-days-") && before.contains("/a/0/"), "{before}");
         assert_eq!(before, name(import("a", Some(1), 10, 20, 500)), "the same is asked");
         for other in [import("a", None, 11, 20, 500), import("a", None, 10, 21, 500), import("a", None, 10, 20, 501)] {
             assert_ne!(before, name(other));
         }
         assert_eq!(scope().event(&before), Some("a"));
         assert_eq!((scope().event("openadr/other/a/0/1"), scope().event("mine")), (None, None));
+        // Neither the programme of that name at another VTN, nor one whose name looks alike, may withdraw it.
+        for other in [
+            Scope { vtn: "https://other".to_owned(), ..scope() },
+            Scope { program: "peak-days".to_owned(), ..scope() },
+            Scope { program: format!("peak days{}", "!".repeat(100)), ..scope() },
+        ] {
+            assert_eq!(other.event(&before), None, "{other:?}");
+        }
+        let same = Scope { vtn: "https://vtn/".to_owned(), ..scope() };
+        assert_eq!(same.event(&before), Some("a"), "a slash at the end is the same address");
         let mut long = import(&"x".repeat(128), None, 10, 20, 500);
         long.intervals[0].id = i64::from(i32::MIN);
         let scope = Scope { program: "p".repeat(128), ..scope() };

@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 use crate::event::{AskedReport, Event, Interval, Listing};
 use crate::period::{write_instant, write_span};
 
-/// A reading stands for no longer than this: after that nobody knows what was drawn.
+/// A reading stands for no longer than this: after that nobody knows what was drawn. Readings are two minutes and the calls
+/// of a round apart at most, see `--every`.
 const LONGEST_READING: Duration = Duration::from_secs(300);
+/// Reports sent in one round, so that they do not delay limits for long; the others follow.
+const MOST_AT_ONCE: usize = 20;
 /// Reports are tried for so long after their time.
 const PATIENCE: Duration = Duration::DAY;
 
@@ -56,7 +59,8 @@ pub struct Meter {
     cap: String,
     last: Option<(Timestamp, Watts)>,
     events: BTreeMap<String, Event>,
-    tallies: BTreeMap<(String, Timestamp, Timestamp), Tally>,
+    /// By the event and the interval's place in it: two intervals may have the same times, and the same identity.
+    tallies: BTreeMap<(String, usize), Tally>,
     sent: BTreeSet<ReportKey>,
 }
 
@@ -70,14 +74,29 @@ impl Meter {
     /// Follows the events that ask for reports.
     pub fn follow(&mut self, listing: &Listing) {
         for event in listing.events.iter().filter(|event| !event.reports.is_empty()) {
-            self.events.insert(event.id.clone(), event.clone());
+            let before = self.events.insert(event.id.clone(), event.clone());
+            // What was drawn in a time that is no longer asked of is no longer told.
+            let before = before.map(|event| event.intervals).unwrap_or_default();
+            let times = |intervals: &[Interval], place: usize| {
+                intervals.get(place).map(|interval| (interval.from, interval.until))
+            };
+            self.tallies
+                .retain(|(id, place), _| *id != event.id || times(&before, *place) == times(&event.intervals, *place));
         }
-        if listing.is_whole() {
-            let Self { events, tallies, sent, .. } = self;
-            events.retain(|id, _| listing.names(id));
-            tallies.retain(|(event, ..), _| events.contains_key(event));
-            sent.retain(|key| events.contains_key(&key.event));
-        }
+    }
+
+    /// Forgets events that are gone, and those that were over long ago. That one list lacks an event means neither.
+    pub fn forget(&mut self, now: Timestamp, gone: &BTreeSet<String>) {
+        let Self { events, tallies, sent, .. } = self;
+        let is_late = |event: &Event| event.intervals.iter().all(|interval| interval.until < now - PATIENCE);
+        events.retain(|id, event| !gone.contains(id) && !is_late(event));
+        tallies.retain(|(event, _), _| events.contains_key(event));
+        sent.retain(|key| events.contains_key(&key.event));
+    }
+
+    /// Events that are followed, which a list lacks.
+    pub fn missing<'a>(&'a self, listing: &'a Listing) -> impl Iterator<Item = &'a String> {
+        self.events.keys().filter(|id| !listing.names(id))
     }
 
     /// Takes a reading. The one before it held until now.
@@ -87,10 +106,10 @@ impl Meter {
             return;
         };
         for event in self.events.values() {
-            for interval in &event.intervals {
+            for (place, interval) in event.intervals.iter().enumerate() {
                 let (from, until) = (interval.from.max(since), interval.until.min(now));
                 if from < until {
-                    let tally = self.tallies.entry((event.id.clone(), interval.from, interval.until)).or_default();
+                    let tally = self.tallies.entry((event.id.clone(), place)).or_default();
                     tally.energy += drawn.over(until - from);
                     tally.seen += until - from;
                 }
@@ -102,7 +121,7 @@ impl Meter {
     pub fn due(&self, now: Timestamp) -> impl Iterator<Item = Report> {
         let asked =
             self.events.values().flat_map(|event| event.reports.iter().enumerate().map(move |asked| (event, asked)));
-        asked.flat_map(move |(event, (place, asked))| self.groups(event, place, *asked, now))
+        asked.flat_map(move |(event, (place, asked))| self.groups(event, place, *asked, now)).take(MOST_AT_ONCE)
     }
 
     fn groups(&self, event: &Event, place: usize, asked: AskedReport, now: Timestamp) -> Vec<Report> {
@@ -117,8 +136,9 @@ impl Meter {
             }
             let seen: Vec<(&Interval, Tally)> = intervals
                 .iter()
-                .filter_map(|interval| {
-                    Some((interval, *self.tallies.get(&(event.id.clone(), interval.from, interval.until))?))
+                .enumerate()
+                .filter_map(|(place, interval)| {
+                    Some((interval, *self.tallies.get(&(event.id.clone(), group * size + place))?))
                 })
                 .collect();
             if !seen.is_empty() {

@@ -49,13 +49,17 @@ pub struct Arguments {
     /// What a grid emergency leaves of what the cap allows, such as 40% [default: one is only told]
     #[arg(long, value_name = "SHARE")]
     emergency: Option<String>,
-    /// How often the VTN is asked, from 1s to 5m
+    /// How often the VTN is asked, from 1s to 2m
     #[arg(long, value_name = "TIME", default_value = "10s")]
     every: Duration,
     #[command(flatten)]
     common: Common,
 }
 
+/// The longest `--every`: reports are of readings at most five minutes apart, and a round has calls of its own.
+const LONGEST_ROUND: Duration = Duration::from_secs(120);
+/// The server's least notice, and a second in which an announcement reaches it.
+const NOTICE: Duration = Duration::from_secs(11);
 /// The longest pause where one side is away, or `--every` where that is longer.
 const LONGEST_PAUSE: Duration = Duration::MINUTE;
 /// A whole call to the server.
@@ -88,16 +92,22 @@ struct Adapter {
 impl Adapter {
     fn of(arguments: &Arguments) -> anyhow::Result<(Self, Settings)> {
         let Arguments { client_id, secret_file: file, token_url, program, cap, every, .. } = arguments;
-        if !(Duration::from_secs(1)..=Duration::from_secs(300)).contains(every) {
-            return Err(BadInput(format!("--every is {every}; allowed is from 1s to 5m")).into());
+        if !(Duration::from_secs(1)..=LONGEST_ROUND).contains(every) {
+            return Err(BadInput(format!("--every is {every}; allowed is from 1s to 2m")).into());
         }
         [Some(&arguments.vtn), token_url.as_ref()].into_iter().flatten().try_for_each(|url| keeps_secrets(url))?;
         let secret = std::fs::read_to_string(file).map_err(|error| {
             BadInput(format!("the client's secret cannot be read from {}: {error}", file.display()))
         })?;
+        if secret.trim().is_empty() {
+            let empty = format!("{} is empty; it is to hold the client's secret", file.display());
+            return Err(BadInput(empty).into());
+        }
         let trust = arguments.vtn_ca.clone().map_or(Trust::System, Trust::Authority);
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
+            // Plain HTTP to this machine would give a proxy the secret as it is.
+            .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(LONGEST_IDLE)
             .tls_backend_preconfigured(trust.configuration()?)
@@ -131,21 +141,27 @@ impl Adapter {
         }
     }
 
-    async fn look(&mut self, follower: &Follower) -> Seen {
-        let mut vtn = self.listing().await.map_err(|trouble| trouble.to_string());
+    async fn look(&mut self, follower: &mut Follower) -> Seen {
+        let vtn = self.listing().await.map_err(|trouble| trouble.to_string());
         let view = self.view().await;
         let mut gone = BTreeSet::new();
         if let (Ok(listing), Ok((standing, _))) = (&vtn, &view) {
+            let mut wrong = None;
             for event in follower.missing(listing, standing) {
                 match self.vtn.is_gone(&event).await {
                     Ok(true) => drop(gone.insert(event)),
                     Ok(false) => {}
+                    // The list is good all the same: what it asks for is announced, and what stands of this event holds.
                     Err(trouble) => {
-                        vtn = Err(trouble.to_string());
-                        break;
+                        let is_away = matches!(trouble, Trouble::Unreachable { .. });
+                        wrong.get_or_insert_with(|| format!("{trouble}; what stands of event {event} holds"));
+                        if is_away {
+                            break;
+                        }
                     }
                 }
             }
+            tell(follower, "whether an event is gone", wrong);
         }
         let watts = |watts: u64| Watts::new(i64::try_from(watts).unwrap_or(i64::MAX));
         let cap = view.as_ref().ok().map(|(_, cap)| (watts(cap.declared_w.unwrap_or(cap.watts)), watts(cap.used_w)));
@@ -166,10 +182,11 @@ impl Adapter {
         let cap = fleet.caps.into_iter().find(|cap| cap.name == self.cap);
         let cap =
             cap.ok_or_else(|| format!("its fleet has no cap `{}`; `offtake grid` lists those it has", self.cap))?;
-        let standing = events
-            .into_iter()
-            .filter(|event| event.cap == self.cap)
-            .map(|event| Standing { has_begun: event.state == GridEventState::Active, name: event.name });
+        let standing = events.into_iter().filter(|event| event.cap == self.cap).map(|event| Standing {
+            has_begun: event.state == GridEventState::Active,
+            from: Timestamp::from_millis(event.from_ms),
+            name: event.name,
+        });
         Ok((standing.collect(), cap))
     }
 
@@ -196,12 +213,17 @@ impl Adapter {
     }
 
     async fn announce(&self, follower: &mut Follower, limit: &Limit) -> anyhow::Result<bool> {
+        // The server holds a limit from when it begins: one that it had to put off would end later than was asked for.
+        let from = limit.from.max(Timestamp::from_millis(now_ms()).saturating_add(NOTICE));
+        if from >= limit.until {
+            return Ok(true);
+        }
         let event = GridEvent {
             cap: self.cap.clone(),
             watts: Some(limit.watts.get().unsigned_abs()),
             cut_ppm: None,
-            at: Some(limit.from),
-            hold: limit.until - limit.from,
+            at: Some(from),
+            hold: limit.until - from,
         };
         let request = self.server.request(Method::PUT, &path(&limit.name)).json(&event);
         let answer = self.ask(async { self.server.read(self.server.send(request).await?).await }).await;
@@ -261,9 +283,21 @@ fn say(text: &str) {
     eprintln!("{}", printable(text));
 }
 
-/// A secret goes over the wire as it is: it must be encrypted, or stay on this machine.
+/// A secret goes over the wire as it is: it must be encrypted, or stay on this machine. Addresses are shown in messages and
+/// begin those of calls, so they hold no password, and no query.
 fn keeps_secrets(url: &str) -> Result<(), BadInput> {
     let parsed = reqwest::Url::parse(url).ok();
+    let is_bare = |url: &reqwest::Url| {
+        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none()
+    };
+    if parsed.as_ref().is_some_and(|url| !is_bare(url)) {
+        // It may hold a secret, so it is not shown.
+        let host = parsed.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default();
+        return Err(BadInput(format!(
+            "the address at `{host}` has a user, a password, a query or a fragment; give only https://HOST/PATH, and the \
+             secret by --secret-file"
+        )));
+    }
     let is_here = |host: &str| {
         host == "localhost"
             || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
