@@ -1,13 +1,16 @@
 //! `offtake grid follow`, against OpenLEADR's VTN on a PostgreSQL of its own, and against one that answers nonsense.
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::unistd::{Uid, User, chown};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid, User, chown};
+use offtake_openadr::Scope;
 use serde_json::{Value, json};
 
 use crate::fake::{Answer, Server, alone, no, ok, text};
@@ -29,6 +32,13 @@ impl Drop for Process {
     }
 }
 
+/// A port that is free, and not one of those that systems give to whoever asks for any: it stays free while the VTN is away.
+fn free_port() -> u16 {
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).expect("it is small");
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..32_000).find(is_free).expect("a port is free")
+}
+
 /// Asks until there is an answer, for a minute at most.
 #[track_caller]
 fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
@@ -44,12 +54,21 @@ fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// A PostgreSQL in a folder of its own, which listens on a socket there.
 struct Postgres {
-    _process: Process,
+    process: Process,
     folder: PathBuf,
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        // It ends in good order, and takes its shared memory with it; a kill would leave that and its children.
+        let id = self.process.0.id().try_into().expect("it is small");
+        let _ = kill(Pid::from_raw(id), Signal::SIGINT);
+        let begun = Instant::now();
+        while matches!(self.process.0.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.process.0.kill();
+        let _ = self.process.0.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -87,7 +106,7 @@ impl Postgres {
                 .arg("-k")
                 .arg(&folder),
         );
-        let postgres = Self { _process: process, folder };
+        let postgres = Self { process, folder };
         eventually("PostgreSQL does not start", || postgres.query("SELECT 1"));
         postgres
     }
@@ -158,14 +177,14 @@ impl<'a> Vtn<'a> {
             .tls_backend_preconfigured(tls)
             .build()
             .expect("a client can be made");
-        let mut vtn = Self { postgres, process: None, port: 0, http, token: String::new() };
+        let mut vtn = Self { postgres, process: None, port: free_port(), http, token: String::new() };
         vtn.run();
         postgres.query(CLIENTS).expect("the VTN has made its tables");
         vtn.sign_in();
         vtn
     }
 
-    /// Starts it, again at the port that it had.
+    /// Starts it, always at the same port.
     fn run(&mut self) {
         let mut command = Command::new(built());
         command.env_clear().current_dir(&self.postgres.folder);
@@ -176,7 +195,8 @@ impl<'a> Vtn<'a> {
         command.stdout(log(folder, "port")).stderr(log(folder, "vtn"));
         let process = Process::start(&mut command);
         let printed = || said(&folder.join("port.log")).lines().next().and_then(|line| line.parse().ok());
-        self.port = eventually("the VTN does not start", printed);
+        let port: u16 = eventually("the VTN does not start", printed);
+        assert_eq!(port, self.port);
         self.process = Some(process);
     }
 
@@ -223,6 +243,8 @@ fn built() -> PathBuf {
     for name in told {
         command.env_remove(name);
     }
+    // Its queries are checked against what it was released with, not against a database that happens to be there.
+    command.env("SQLX_OFFLINE", "true").env_remove("DATABASE_URL");
     let ran = command.output().expect("cargo runs");
     assert!(ran.status.success(), "the VTN cannot be built: {}", String::from_utf8_lossy(&ran.stderr));
     folder.join("debug/peer-openleadr-vtn")
@@ -290,30 +312,35 @@ fn a_utility_curtails_a_fleet_and_learns_what_it_drew() {
     let mut vtn = Vtn::start(&postgres);
     let fleet = Fleet::start("openadr", &postgres.folder);
     let program = vtn.call("POST", "/programs", Some(&json!({ "objectType": "PROGRAM", "programName": "peak" })));
-    let _follow = fleet.follow(&vtn.url());
+    let follow = fleet.follow(&vtn.url());
     assert_eq!(fleet.allows(), 2000);
 
-    // A quarter of a minute at 1,000 kW, then an hour at 900 kW.
+    // Half a minute at 1,000 kW, then an hour at 900 kW.
     let limit = |id: u32, kilowatts: u32, duration: &str, start: SystemTime| {
         let payload = json!({ "type": "IMPORT_CAPACITY_LIMIT", "values": [f64::from(kilowatts)] });
         json!({ "id": id, "intervalPeriod": { "start": rfc3339(start), "duration": duration }, "payloads": [payload] })
     };
-    let start = SystemTime::now() + Duration::from_secs(12);
-    let end = start + Duration::from_secs(15);
+    let start = SystemTime::now() + Duration::from_secs(15);
+    let end = start + Duration::from_secs(30);
     let event = |last: u32| {
         json!({
             "objectType": "EVENT", "programID": program["id"], "eventName": "hot", "priority": 1,
             "reportDescriptors": [{ "payloadType": "DEMAND", "units": "KW", "frequency": 1, "repeat": -1 }],
             "payloadDescriptors": [{ "payloadType": "IMPORT_CAPACITY_LIMIT", "units": "KW" }],
-            "intervals": [limit(0, 1000, "PT15S", start), limit(1, last, "PT1H", end)]
+            "intervals": [limit(0, 1000, "PT30S", start), limit(1, last, "PT1H", end)]
         })
     };
     let made = vtn.call("POST", "/events", Some(&event(900)));
     let id = made["id"].as_str().expect("a text").to_owned();
+    let names = || -> Vec<String> {
+        let events = fleet.offtake("grid events");
+        let events = events.as_array().expect("a list").iter();
+        events.map(|event| event["name"].as_str().expect("a text").to_owned()).collect()
+    };
+    let announced = eventually("nothing is announced", || Some(names()).filter(|names| names.len() == 2));
+    let is_of = |name: &String| name.starts_with("openadr/peak-") && name.contains(&format!("/{id}/"));
+    assert!(announced.iter().all(is_of), "{announced:?}");
     eventually("the cap does not fall", || (fleet.allows() == 1000).then_some(()));
-    let standing = fleet.offtake("grid events");
-    let name = standing[0]["name"].as_str().expect("a text");
-    assert!(name.starts_with(&format!("openadr/peak/{id}/0/")), "{name}");
     eventually("the cap does not fall further", || (fleet.allows() == 900).then_some(()));
 
     // What the cap counts of two idle nodes was reported, and as what it is.
@@ -324,6 +351,13 @@ fn a_utility_curtails_a_fleet_and_learns_what_it_drew() {
     assert_eq!(report["payloadDescriptors"][0]["readingType"], "ESTIMATED", "{report}");
     let interval = &report["resources"][0]["intervals"][0];
     assert_eq!((&interval["id"], &interval["payloads"][0]["values"][0]), (&json!(0), &json!(540.0)), "{report}");
+
+    // Started anew, it goes on where it was.
+    drop(follow);
+    let before = names();
+    let _follow = fleet.follow(&vtn.url());
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!((names(), fleet.allows(), fleet.told().as_str()), (before, 900, ""));
 
     // A VTN that is away takes nothing back, and the operator is told once.
     vtn.kill();
@@ -359,7 +393,9 @@ fn a_utility_curtails_a_fleet_and_learns_what_it_drew() {
 }
 
 /// A control plane on which a limit of event `e1` stands, as the adapter sees it.
-fn standing() -> Server {
+fn standing(vtn: &str) -> Server {
+    let scope = Scope { vtn: vtn.to_owned(), program: "peak".to_owned(), cap: "grid".to_owned() };
+    let name = format!("{}e1/0/0badcafe", scope.prefix());
     let cap = json!({ "name": "grid", "watts": 900_000, "declared_w": 2_000_000, "used_w": 540_000 });
     let fleet = json!({
         "name": "pair", "policy": "offtake", "levels": [], "nodes": 2, "nodes_ready": 2, "chips": 16,
@@ -367,7 +403,7 @@ fn standing() -> Server {
         "facility_w": 540_000, "jobs": {}, "domains": [], "caps": [cap],
     });
     let event = json!({
-        "name": "openadr/peak/e1/0/0badcafe", "cap": "grid", "watts": 900_000, "from_ms": 0, "until_ms": 9_000_000_000_000_i64,
+        "name": name, "cap": "grid", "watts": 900_000, "from_ms": 0, "until_ms": 9_000_000_000_000_i64,
         "state": "active", "used_w": 540_000,
     });
     Server::answering(&[("GET /v1/fleet", &[ok(fleet)]), ("GET /v1/grid/events", &[ok(json!([event]))])])
@@ -377,7 +413,6 @@ fn standing() -> Server {
 fn a_vtn_that_lies_or_sends_garbage_changes_nothing() {
     let folder = Folder::new("openadr-garbage");
     folder.write("secret", "s3cret\n");
-    let server = standing();
     let event = |start: &str, kilowatts: Value| {
         let payloads = [json!({ "type": "IMPORT_CAPACITY_LIMIT", "values": [kilowatts] })];
         ok(json!([{
@@ -405,22 +440,26 @@ fn a_vtn_that_lies_or_sends_garbage_changes_nothing() {
         ("POST /auth/token", &[ok(json!({ "access_token": "t0ken", "token_type": "Bearer" }))]),
         ("GET /programs", &[program]),
         ("GET /events", &answers),
-        ("GET /events/e1", &[known]),
+        ("GET /events/e1", &[no(500, "ask later"), text("<html>"), known]),
     ]);
+    let address = format!("http://{}", vtn.address);
+    let server = standing(&address);
     let arguments = format!(
-        "grid follow --vtn http://{} --client-id ven --secret-file secret --program peak --cap grid --every 1s",
-        vtn.address
+        "grid follow --vtn {address} --client-id ven --secret-file secret --program peak --cap grid --every 1s"
     );
     let mut command = server.command(&folder, "offtake", &arguments);
     command.stdout(Stdio::null()).stderr(log(&folder.path(""), "told"));
     let follow = Process::start(&mut command);
-    eventually("the list is not looked into", || (vtn.asked_of("GET /events/e1").len() >= 2).then_some(()));
+    eventually("the list is not looked into", || (vtn.asked_of("GET /events/e1").len() >= 4).then_some(()));
     drop(follow);
     let told = said(&folder.path("told.log"));
     for (_, reads) in stages {
         assert!(told.contains(reads), "{reads}: {told}");
     }
     assert!(told.contains("the limits that stand hold"), "{told}");
+    for odd in ["says 500: ask later; what stands of event e1 holds", "whether an event is gone: all is well again"] {
+        assert!(told.contains(odd), "{odd}: {told}");
+    }
     assert!(!told.contains("s3cret") && !told.contains("t0ken"), "{told}");
     let changed: Vec<_> = server.asked().into_iter().filter(|asked| !asked.what.starts_with("GET ")).collect();
     assert!(changed.is_empty(), "{changed:?}");
@@ -431,7 +470,8 @@ fn a_vtn_that_lies_or_sends_garbage_changes_nothing() {
 fn what_cannot_be_followed_is_refused() {
     let folder = Folder::new("openadr-refused");
     folder.write("secret", "s3cret");
-    let server = standing();
+    folder.write("empty", "\n");
+    let server = standing("https://vtn.example");
     let refused = |arguments: &str| {
         let all = format!("grid follow --client-id ven --program peak --cap grid {arguments}");
         folder.run(&mut server.command(&folder, "offtake", &all)).refused()
@@ -448,11 +488,16 @@ fn what_cannot_be_followed_is_refused() {
             "http://192.0.2.1/token` is no address",
         ),
         (format!("{here} --secret-file none"), "cannot be read from none"),
-        (format!("{here} --secret-file secret --every 10ms"), "allowed is from 1s to 5m"),
+        (format!("{here} --secret-file secret --every 10ms"), "allowed is from 1s to 2m"),
+        (format!("{here} --secret-file secret --every 3m"), "allowed is from 1s to 2m"),
+        (format!("{here} --secret-file empty"), "empty is empty; it is to hold the client's secret"),
+        ("--vtn https://ven:pa55@vtn.example --secret-file secret".to_owned(), "has a user, a password, a query"),
+        ("--vtn https://vtn.example/?key=pa55 --secret-file secret".to_owned(), "the address at `vtn.example` has"),
         (format!("{here} --secret-file secret --emergency 2"), "`2` is no share"),
     ] {
         let told = refused(&arguments);
         assert!(told.contains(said), "{told}");
+        assert!(!told.contains("pa55"), "{told}");
     }
     assert!(server.asked().is_empty());
 }
