@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use offtake_engine::{ChipTime, JobId, LimitIx};
-use offtake_fleet::{Basis, CapTarget, Meter as Place, SiteIx};
+use offtake_fleet::{Basis, Cap, CapTarget, Meter as Place, SiteIx};
 use offtake_signals::ExchangeRate;
 use offtake_units::{Currency, Duration, Money, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Job, Tier, human};
@@ -203,14 +203,25 @@ fn repair_line(outcome: &Outcome) -> RepairLine {
     }
 }
 
-/// What a cap allows from when on, in seconds and megawatts, as grid events begin and end.
+/// What a cap allows from when on, in seconds and megawatts, as grid events begin and end, and as it rises again.
 fn cap_changes(setup: &Setup, outcome: &Outcome, cap: LimitIx) -> Vec<(i64, f64)> {
     let after = |at: Timestamp| (at - setup.start).as_millis() / 1000;
-    let declared = round(setup.fleet.caps[cap.ix()].watts.as_mw(), 3);
-    let events = setup.grid_events.iter().zip(&outcome.grid).filter(|(event, _)| event.cap == cap);
-    let changes = events
-        .flat_map(|(event, came)| [(after(event.at), round(came.target.as_mw(), 3)), (after(event.until), declared)]);
-    changes.collect()
+    let mw = |watts: Watts| round(watts.as_mw(), 3);
+    let Cap { watts: declared, rise, .. } = &setup.fleet.caps[cap.ix()];
+    let mut changes = Vec::new();
+    for (event, came) in setup.grid_events.iter().zip(&outcome.grid).filter(|(event, _)| event.cap == cap) {
+        changes.push((after(event.at), mw(came.target)));
+        let (mut at, mut allowed) = (event.until, came.target);
+        if let Some(rise) = rise {
+            while allowed + *rise < *declared && at < outcome.state.now() {
+                (at, allowed) = (at + Duration::MINUTE, allowed + *rise);
+                changes.push((after(at), mw(allowed)));
+            }
+            at = at + Duration::MINUTE;
+        }
+        changes.push((after(at), mw(*declared)));
+    }
+    changes
 }
 
 fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {

@@ -98,6 +98,7 @@ fn cut(command: &str) -> String {
         [_, "simulate", ..] => &[("--set horizon", "=6h")],
         [_, "bench", "engine", ..] => &[("--accelerators", " 65536"), ("--steps", " 2000"), ("--pending", " 1000")],
         [_, "bench", "packing", ..] => &[("--seeds", " 42..42")],
+        [_, "bench", "obey", ..] => &[("--count", " 200"), ("--rounds", " 2")],
         _ => &[],
     };
     options.iter().fold(command.to_owned(), |command, (option, value)| match command.split_once(option) {
