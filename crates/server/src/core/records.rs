@@ -105,7 +105,7 @@ pub struct Attempt {
     #[serde(skip)]
     pub obey_by: Option<Timestamp>,
     /// It got its signal before the limit of time.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip)]
     pub warned: bool,
     /// Why it is being ended.
     pub stop: Option<StopReason>,
