@@ -41,7 +41,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// Why a VTN gave no answer that can be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// It cannot be reached, or the connection broke.
     #[error("{url} cannot be reached: {reason}")]
@@ -228,7 +228,10 @@ impl Client {
         ];
         let answer = send(&url, self.http.post(&url).form(&form)).await;
         // A refusal here says nothing about what the token was for, such as a report.
-        let answer = answer.map_err(|trouble| Trouble::NoToken { reason: trouble.to_string() })?;
+        let answer = answer.map_err(|trouble| match trouble {
+            Trouble::Unreachable { .. } => trouble,
+            _ => Trouble::NoToken { reason: trouble.to_string() },
+        })?;
         let token = answer.get("access_token").and_then(Value::as_str).filter(|token| !token.is_empty());
         token
             .map(str::to_owned)

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 
+use crate::client::Trouble;
 use crate::event::{Listing, Payload};
 use crate::limit::{Limit, Scope, wanted};
 use crate::report::{Meter, Report, ReportKey};
@@ -48,11 +49,11 @@ pub struct Standing {
     pub has_begun: bool,
 }
 
-/// What is seen of the fleet and the VTN at one time. What could not be seen is a reason in words.
+/// What is seen of the fleet and the VTN at one time. What could not be seen is a reason.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// What the VTN lists.
-    pub vtn: Result<Listing, String>,
+    pub vtn: Result<Listing, Trouble>,
     /// Events of which the VTN says that there are none.
     pub gone: BTreeSet<String>,
     /// Limits under the cap that stand announced, whosever they are.
@@ -81,6 +82,8 @@ pub enum Action {
 pub struct Follower {
     settings: Settings,
     said: BTreeMap<String, String>,
+    /// Whether the VTN was away when it was last looked at.
+    is_away: bool,
     meter: Meter,
     /// The missing event that was asked for last: the next round goes on after it.
     asked: String,
@@ -90,7 +93,7 @@ impl Follower {
     /// One that has seen nothing yet.
     pub fn new(settings: Settings) -> Self {
         let meter = Meter::new(settings.client.clone(), settings.scope.cap.clone());
-        Self { settings, said: BTreeMap::new(), meter, asked: String::new() }
+        Self { settings, said: BTreeMap::new(), is_away: false, meter, asked: String::new() }
     }
 
     /// Events with limits that stand, or that reports are owed of, which the VTN no longer lists: whether they are gone has
@@ -111,8 +114,13 @@ impl Follower {
     /// What is to be done now.
     pub fn decide(&mut self, now: Timestamp, seen: &Seen) -> Vec<Action> {
         let mut actions = Vec::new();
-        let vtn = seen.vtn.as_ref().err().map(|reason| format!("{reason}; the limits that stand hold"));
-        self.note("the VTN", vtn, &mut actions);
+        let is_away = matches!(seen.vtn, Err(Trouble::Unreachable { .. }));
+        let vtn = seen.vtn.as_ref().err().map(|trouble| format!("{trouble}; the limits that stand hold"));
+        // A VTN that goes down breaks a connection, then refuses the next: one outage, of which it is told once.
+        if !(is_away && self.is_away) {
+            self.note("the VTN", vtn, &mut actions);
+        }
+        self.is_away = is_away;
         let server =
             seen.standing.as_ref().err().map(|reason| format!("{reason}; nothing is announced until it answers"));
         self.note("the server", server, &mut actions);
@@ -281,7 +289,7 @@ mod tests {
         events: Vec<Value>,
         standing: BTreeMap<String, Limit>,
         gone: BTreeSet<String>,
-        vtn: Option<&'static str>,
+        vtn: Option<Trouble>,
         said: Vec<String>,
     }
 
@@ -307,7 +315,7 @@ mod tests {
 
         /// Looks once and does what is to be done.
         fn tick(&mut self) -> Vec<Action> {
-            let vtn = self.vtn.map_or_else(|| Ok(listing(&self.events, "p1", "ven")), |away| Err(away.to_owned()));
+            let vtn = self.vtn.clone().map_or_else(|| Ok(listing(&self.events, "p1", "ven")), Err);
             let standing = self
                 .standing
                 .values()
@@ -374,11 +382,18 @@ mod tests {
         let mut world = World::new();
         world.list(&[event("e1", START, "PT1H", 400.0)]).tick();
         world.later(3600);
-        for away in ["it cannot be reached", "its answer is not understood"] {
-            world.vtn = Some(away);
+        // It goes down in the middle of a call, stays away, and comes back confused.
+        let away = |path: &str, reason: &str| Trouble::Unreachable { url: path.to_owned(), reason: reason.to_owned() };
+        let confused = Trouble::Garbage { url: "/events".to_owned(), reason: "it is no list".to_owned() };
+        for (trouble, said) in [
+            (away("/events", "connection closed before message completed"), 1),
+            (away("/programs", "Connection refused"), 1),
+            (confused, 2),
+        ] {
+            world.vtn = Some(trouble);
             world.tick();
             assert_eq!(world.tick(), [], "it is said once");
-            assert_eq!(world.allowed(), Some(400_000));
+            assert_eq!((world.allowed(), world.said.len()), (Some(400_000), said), "{:?}", world.said);
         }
         world.vtn = None;
         world.tick();

@@ -142,7 +142,7 @@ impl Adapter {
     }
 
     async fn look(&mut self, follower: &mut Follower) -> Seen {
-        let vtn = self.listing().await.map_err(|trouble| trouble.to_string());
+        let vtn = self.listing().await;
         let view = self.view().await;
         let mut gone = BTreeSet::new();
         if let (Ok(listing), Ok((standing, _))) = (&vtn, &view) {
