@@ -50,7 +50,8 @@ pub const SPAN: Duration = Duration::MINUTE;
 /// More than this at one time is not looked at by anybody.
 const MOST_METERS: usize = 24;
 
-/// Meters at all sites with caps, at domains whose caps fall with heat, and on circuits, as far as they are few.
+/// Meters at all sites with caps, at domains whose caps fall with heat, on circuits and at what they feed, as far as they
+/// are few.
 pub(crate) fn put_up(fleet: &mut Fleet, losses: &[FeedLoss]) -> Vec<Meter> {
     let is_site = |domain: DomainIx| domain.ix() < fleet.sites.len();
     let mut places: Vec<(DomainIx, Place)> = Vec::new();
@@ -60,9 +61,14 @@ pub(crate) fn put_up(fleet: &mut Fleet, losses: &[FeedLoss]) -> Vec<Meter> {
             places.push((domain, cap.meter));
         }
     }
-    places.sort_by_key(|(domain, place)| (*domain, *place == Place::It));
     let circuits = (0..fleet.circuits.len() as u32).map(CircuitIx);
     let circuits: Vec<CircuitIx> = circuits.filter(|_| fleet.circuits.len() <= MOST_METERS).collect();
+    for feed in circuits.iter().flat_map(|circuit| &fleet.circuits[circuit.ix()].feeds) {
+        if !places.contains(&(feed.domain, Place::It)) {
+            places.push((feed.domain, Place::It));
+        }
+    }
+    places.sort_by_key(|(domain, place)| (*domain, *place == Place::It));
     places.truncate(MOST_METERS);
     let mut meters = Vec::new();
     for (domain, place) in places {
@@ -229,9 +235,10 @@ kind = "contract"
         let readings = watched.finish(at(5), &state);
         // Ten idle nodes of 1,000 W.
         let watts = |readings: &[i64]| readings.iter().copied().map(Watts::new).collect::<Vec<_>>();
-        let [site, a, b] = readings.as_slice() else { unreachable!("a site and two circuits") };
+        let [site, hall, a, b] = readings.as_slice() else { unreachable!("a site, what is fed, and two circuits") };
         assert_eq!(site.drawn, watts(&[12_000; 5]));
         assert_eq!(site.allowed, [watts(&[40_000, 40_000, 40_000, 40_000, 30_000])]);
+        assert_eq!((&hall.drawn, hall.allowed.len()), (&watts(&[10_000; 5]), 0));
         assert_eq!(a.drawn, watts(&[6_000, 6_000, 0, 0, 6_000]));
         assert_eq!(b.drawn, watts(&[4_000, 4_000, 10_000, 10_000, 4_000]));
     }

@@ -344,6 +344,9 @@ fn meter_lines(setup: &Setup, outcome: &Outcome) -> Vec<MeterLine> {
         });
         let seconds = |at: Timestamp| (at - setup.start).as_secs_f64();
         let losses = setup.feed_losses.iter().filter(|loss| Some(loss.circuit) == circuit);
+        let domain = if let CapTarget::Domain(domain) = meter.of { Some(domain) } else { None };
+        let feeds = circuit.map_or(&[][..], |circuit| &fleet.circuits[circuit.ix()].feeds);
+        let site = domain.or(feeds.first().map(|feed| feed.domain)).map(|domain| fleet.domains[domain.ix()].site);
         MeterLine {
             name: match (meter.of, meter.place) {
                 (CapTarget::Domain(domain), Place::Facility) => {
@@ -354,6 +357,10 @@ fn meter_lines(setup: &Setup, outcome: &Outcome) -> Vec<MeterLine> {
                     circuit.map_or_else(String::new, |circuit| format!("circuit {}", fleet.circuits[circuit.ix()].name))
                 }
             },
+            site: site.map_or_else(String::new, |site| fleet.sites[site.ix()].name.clone()),
+            domain: domain.map(|domain| fleet.path(domain)),
+            at_grid: domain.is_some() && meter.place == Place::Facility,
+            feeds: feeds.iter().map(|feed| (fleet.path(feed.domain), feed.share.as_f64())).collect(),
             unit,
             span_s: METER_SPAN.as_secs_f64(),
             drawn: reading.drawn.iter().map(scaled).collect(),

@@ -55,12 +55,13 @@ function meterPanel(meter, grid, width) {
 }
 
 function drawMeters() {
-  if (!focus || !focus.meters.length) return;
+  if (!focus || !focus.meters.some((meter) => meter.limits.length)) return;
   const body = byId('time-body');
   const hold = html('div', { class: 'panel' });
   body.append(hold);
   const draw = () => {
-    const { meters, summary } = chosen.policy;
+    const { summary } = chosen.policy;
+    const meters = chosen.policy.meters.filter((meter) => meter.limits.length);
     const pictures = html('div', { class: 'multiples wide' });
     const cells = meters.map((meter) => {
       const place = html('div', {});

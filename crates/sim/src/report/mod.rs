@@ -316,6 +316,14 @@ pub struct TouchedLine {
 pub struct MeterLine {
     /// What is metered.
     pub name: String,
+    /// The site at which it is.
+    pub site: String,
+    /// The path of the domain that is metered; nothing for a circuit.
+    pub domain: Option<String>,
+    /// Whether it is at the grid connection.
+    pub at_grid: bool,
+    /// What a circuit feeds: paths, each with the share that comes over it.
+    pub feeds: Vec<(String, f64)>,
     /// `MW` or `kVA`.
     pub unit: &'static str,
     /// How long a span is.
@@ -527,13 +535,14 @@ fn is_false(value: &bool) -> bool {
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// Joined into one script, in this order: each part uses those before it.
-const SCRIPTS: [&str; 12] = [
+const SCRIPTS: [&str; 13] = [
     include_str!("base.js"),
     include_str!("answer.js"),
     include_str!("timeline.js"),
     include_str!("grid.js"),
     include_str!("programmes.js"),
     include_str!("meters.js"),
+    include_str!("one_line.js"),
     include_str!("goodput.js"),
     include_str!("waits.js"),
     include_str!("policies.js"),

@@ -29,6 +29,7 @@ drawTimeline();
 drawGrid();
 drawProgrammes();
 drawMeters();
+drawOneLines();
 drawGoodput();
 drawWaits();
 drawPolicies();
