@@ -780,6 +780,9 @@ pub struct FleetView {
     pub domains: Vec<DomainView>,
     /// Caps.
     pub caps: Vec<CapView>,
+    /// Circuits.
+    #[serde(default)]
+    pub circuits: Vec<CircuitView>,
 }
 
 /// A domain in figures.
@@ -797,6 +800,36 @@ pub struct DomainView {
     pub chips: u64,
     /// Chips in use, in thousandths.
     pub chip_milli_in_use: u64,
+    /// Draw at its servers, in watts.
+    #[serde(default)]
+    pub power_w: u64,
+}
+
+/// A circuit and what it carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CircuitView {
+    /// Its name.
+    pub name: String,
+    /// The site at which it is.
+    pub site: String,
+    /// What it may carry for continuous load, in volt-amperes.
+    pub allows_va: u64,
+    /// What it carries while all circuits are there, in volt-amperes.
+    pub used_va: u64,
+    /// Circuits of one group stand in for each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redundancy_group: Option<String>,
+    /// What it feeds.
+    pub feeds: Vec<FeedView>,
+}
+
+/// A domain on a circuit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FeedView {
+    /// The domain's path.
+    pub domain: String,
+    /// The share of its draw that comes over the circuit, in millionths.
+    pub share_ppm: u32,
 }
 
 /// A cap and what is drawn under it.

@@ -9,7 +9,7 @@ use super::{Common, instants, openadr};
 use crate::connection::segment;
 use crate::grid_report;
 use crate::show::figures::now_ms;
-use crate::show::{grid, what_if};
+use crate::show::{grid, one_line, what_if};
 use crate::terminal::{BadInput, print, print_json, width};
 
 #[derive(Args)]
@@ -147,6 +147,7 @@ async fn list(common: &Common) -> anyhow::Result<()> {
     if common.json {
         return print_json(&fleet.caps);
     }
+    print(&one_line::one_lines(&fleet, width()))?;
     if fleet.caps.is_empty() {
         eprint!("{}", grid::NONE);
         return Ok(());

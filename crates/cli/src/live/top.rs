@@ -216,13 +216,13 @@ impl Screen {
                 format!("{} of {} cores", figures::milli(fleet.cpu_milli_in_use), figures::milli(fleet.cpu_milli));
             lines.push(line(
                 "cores",
-                vec![self.accented(filled(fleet.cpu_milli_in_use, fleet.cpu_milli, bar))],
+                vec![self.accented(figures::filled(fleet.cpu_milli_in_use, fleet.cpu_milli, bar))],
                 figures,
             ));
         }
         if has_chips {
             for domain in &fleet.domains {
-                let cells = filled(domain.chip_milli_in_use, domain.chips * 1000, bar);
+                let cells = figures::filled(domain.chip_milli_in_use, domain.chips * 1000, bar);
                 let figures = format!(
                     "{} of {} chips",
                     figures::milli(domain.chip_milli_in_use),
@@ -237,7 +237,7 @@ impl Screen {
             let figures = format!("{} of {}", figures::power(cap.used_w), figures::power(cap.watts));
             lines.push(line(
                 &format!("cap {}", cap.name),
-                vec![self.accented(filled(cap.used_w, cap.watts, bar))],
+                vec![self.accented(figures::filled(cap.used_w, cap.watts, bar))],
                 figures,
             ));
         }
@@ -255,7 +255,7 @@ impl Screen {
         let (mut used, mut drawn) = (0, 0);
         for (milli, shade) in fleet.chip_milli_in_use.iter().zip(SHADES) {
             used += milli;
-            let until = cells(used, total, bar);
+            let until = figures::cells(used, total, bar);
             text.push_str(&shade.repeat(until - drawn));
             drawn = until;
         }
@@ -318,21 +318,6 @@ const fn order(state: JobState) -> u8 {
     }
 }
 
-/// A bar whose share is filled.
-fn filled(part: u64, whole: u64, bar: usize) -> String {
-    let full = cells(part, whole, bar);
-    format!("{}{}", "█".repeat(full), "·".repeat(bar - full))
-}
-
-/// Cells of a bar; something in use shows at least one.
-fn cells(part: u64, whole: u64, bar: usize) -> usize {
-    if part == 0 || whole == 0 {
-        return 0;
-    }
-    let share = u128::from(part.min(whole)) * bar as u128 / u128::from(whole);
-    usize::try_from(share).unwrap_or(bar).clamp(1, bar)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -352,6 +337,7 @@ mod tests {
             nodes_ready: nodes,
             chips: nodes * 8,
             chip_milli_in_use,
+            power_w: 0,
         };
         FleetView {
             name: "pair".to_owned(),
@@ -372,6 +358,7 @@ mod tests {
                 domain("hall/block-2", 8, 500),
             ],
             caps: vec![CapView { name: "grid".to_owned(), watts: 100_000, declared_w: None, used_w: 84_300 }],
+            circuits: vec![],
         }
     }
 
@@ -419,14 +406,5 @@ mod tests {
             }
         }
         assert_eq!(screen.above, 7, "the last job stays in sight");
-    }
-
-    #[test]
-    fn bars_show_what_is_in_use_and_no_more() {
-        assert_eq!(
-            [(0, 10), (1, 1000), (5, 10), (10, 10), (11, 10), (1, 0)].map(|(part, whole)| cells(part, whole, 10)),
-            [0, 1, 5, 10, 10, 0]
-        );
-        assert_eq!(filled(3, 10, 10), "███·······");
     }
 }

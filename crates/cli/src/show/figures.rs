@@ -46,6 +46,26 @@ pub fn power(watts: u64) -> String {
     scaled(watts as f64, &[(1e6, "MW"), (1e3, "kW"), (1.0, "W")])
 }
 
+/// A bar whose share is filled.
+pub fn filled(part: u64, whole: u64, bar: usize) -> String {
+    let full = cells(part, whole, bar);
+    format!("{}{}", "█".repeat(full), "·".repeat(bar - full))
+}
+
+/// Cells of a bar; something in use shows at least one.
+pub fn cells(part: u64, whole: u64, bar: usize) -> usize {
+    if part == 0 || whole == 0 {
+        return 0;
+    }
+    let share = u128::from(part.min(whole)) * bar as u128 / u128::from(whole);
+    usize::try_from(share).unwrap_or(bar).clamp(1, bar)
+}
+
+/// An apparent power in the unit that fits it.
+pub fn apparent(volt_amperes: u64) -> String {
+    scaled(volt_amperes as f64, &[(1e6, "MVA"), (1e3, "kVA"), (1.0, "VA")])
+}
+
 /// A mass in the unit that fits it.
 pub fn mass(kg: f64) -> String {
     scaled(kg * 1000.0, &[(1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg")])
@@ -126,5 +146,14 @@ mod tests {
         assert_eq!(instant(1_714_550_400_250), "2024-05-01 08:00:00 UTC");
         assert_eq!(instant(i64::MAX), format!("{} ms since 1970", i64::MAX));
         assert_eq!((since(1_000, 124_000), since(5_000, 1_000)), ("2 min 3 s".to_owned(), "0 s".to_owned()));
+    }
+
+    #[test]
+    fn bars_show_what_is_in_use_and_no_more() {
+        assert_eq!(
+            [(0, 10), (1, 1000), (5, 10), (10, 10), (11, 10), (1, 0)].map(|(part, whole)| cells(part, whole, 10)),
+            [0, 1, 5, 10, 10, 0]
+        );
+        assert_eq!(filled(3, 10, 10), "███·······");
     }
 }

@@ -7,6 +7,7 @@ pub mod grid;
 pub mod job;
 pub mod jobs;
 pub mod nodes;
+pub mod one_line;
 pub mod reservations;
 pub mod services;
 pub mod statement;

@@ -1,7 +1,10 @@
 //! Caps and grid events: what caps allow, and what is asked of them for a time.
 
 use offtake_engine::{Announced, Curtailment, CurtailmentId, Event as EngineEvent, LEAST_NOTICE, LimitIx, State};
-use offtake_protocol::rest::{CapView, GridEvent, GridEventState, GridEventView, Problem};
+use offtake_fleet::{Circuit, Feed, Fleet};
+use offtake_protocol::rest::{
+    CapView, CircuitView, DomainView, FeedView, GridEvent, GridEventState, GridEventView, Problem,
+};
 use offtake_units::{Duration, Ppm, Watts};
 
 use super::access::problem;
@@ -19,6 +22,33 @@ const LONGEST_NAME: usize = 200;
 
 /// A clock that asks for something in the past may be so much behind.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+
+/// What the circuits of a fleet carry where its domains draw so much.
+pub(super) fn circuits(fleet: &Fleet, domains: &[DomainView]) -> Vec<CircuitView> {
+    let view = |circuit: &Circuit| {
+        let watts = |feed: &Feed| u128::from(domains[feed.domain.ix()].power_w) * u128::from(feed.share.parts());
+        let micro_watts: u128 = circuit.feeds.iter().map(watts).sum();
+        let apparent = |micro_watts: u128| {
+            let volt_amperes = micro_watts.div_ceil(u128::from(circuit.power_factor.parts().max(1)));
+            u64::try_from(volt_amperes).unwrap_or(u64::MAX)
+        };
+        let allowed = i128::from(circuit.rating.get()) * i128::from(circuit.continuous_load_factor.parts()) / 1_000_000;
+        let site = circuit.feeds.first().map(|feed| fleet.domains[feed.domain.ix()].site);
+        CircuitView {
+            name: circuit.name.clone(),
+            site: site.map_or_else(String::new, |site| fleet.sites[site.ix()].name.clone()),
+            allows_va: u64::try_from(allowed).unwrap_or_default(),
+            used_va: apparent(micro_watts),
+            redundancy_group: circuit.redundancy_group.clone(),
+            feeds: circuit
+                .feeds
+                .iter()
+                .map(|feed| FeedView { domain: fleet.path(feed.domain), share_ppm: feed.share.parts() })
+                .collect(),
+        }
+    };
+    fleet.circuits.iter().map(view).collect()
+}
 
 impl Core {
     /// All caps of the fleet.

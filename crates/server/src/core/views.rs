@@ -14,6 +14,7 @@ use offtake_units::{Duration, Timestamp, Watts};
 use offtake_workload::{Gang, Start};
 
 use super::access::{problem, show_user, unknown_job};
+use super::grid::circuits;
 use super::receipt::is_plausible;
 use super::records::{Attempt, Record};
 use super::{Caller, Core};
@@ -386,9 +387,11 @@ impl Core {
                 nodes: nodes.len() as u64,
                 nodes_ready: ready[nodes.clone()].iter().filter(|ready| **ready).count() as u64,
                 chips: fleet.nodes[nodes.clone()].iter().map(|node| u64::from(fleet.kind(*node).chips)).sum(),
-                chip_milli_in_use: usage[nodes].iter().map(|usage| usage.chip_milli).sum(),
+                chip_milli_in_use: usage[nodes.clone()].iter().map(|usage| usage.chip_milli).sum(),
+                power_w: usage[nodes].iter().map(|usage| usage.watts).sum(),
             }
         });
+        let domains: Vec<DomainView> = domains.collect();
         let figures = self.figures();
         FleetView {
             name: fleet.name.clone(),
@@ -403,7 +406,8 @@ impl Core {
             power_w: figures.power.iter().map(|(_, it, _)| it).sum(),
             facility_w: figures.power.iter().map(|(_, _, facility)| facility).sum(),
             jobs: figures.jobs.into_iter().map(|(state, count)| (state.to_owned(), count)).collect(),
-            domains: domains.collect(),
+            circuits: circuits(fleet, &domains),
+            domains,
             caps: self.caps(),
         }
     }
