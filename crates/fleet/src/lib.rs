@@ -7,6 +7,7 @@
 pub mod account;
 mod error;
 mod file;
+mod hours;
 mod joined;
 mod model;
 mod racks;
@@ -16,6 +17,7 @@ mod torus;
 pub use account::account;
 pub use error::FleetError;
 pub use file::{MAX_DOMAINS, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_NODES, parse, read};
+pub use hours::{Hours, Lowered, Schedule};
 pub use joined::{JoinedNode, joined, lacking};
 pub use model::{
     AcceleratorKind, AcceleratorKindIx, Basis, Cap, CapKind, CapTarget, Circuit, CircuitIx, Derating, Domain, DomainIx,

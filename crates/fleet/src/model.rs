@@ -12,7 +12,7 @@ use offtake_programmes::Programme;
 use offtake_units::{CpuMilli, Mebibytes, Ppm, VoltAmperes, Watts};
 use serde::{Deserialize, Serialize};
 
-use crate::Torus;
+use crate::{Schedule, Torus};
 
 macro_rules! index {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
@@ -244,6 +244,9 @@ pub struct Cap {
     /// How much more it allows with each minute once it allowed less; none where all of it is there at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rise: Option<Watts>,
+    /// Hours of the day in which it allows less; none where all are alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
 }
 
 /// What is left of a cap at a wet-bulb temperature.

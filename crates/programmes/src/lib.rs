@@ -18,4 +18,4 @@ pub use programme::{Baseline, Depth, Pay, Programme};
 pub use series::Series;
 pub use settle::{Asked, Delivered, Departure, Event, Month, Part, Settled, Settlement, Span, settle};
 pub use statement::{EventFigures, EventLine, MonthLine, Statement};
-pub use zone::Zone;
+pub use zone::{Daily, Zone};

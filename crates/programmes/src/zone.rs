@@ -1,6 +1,7 @@
 //! Days and hours at the place of a programme.
 
 use std::fmt;
+use std::ops::Range;
 
 use jiff::ToSpan;
 use jiff::civil::{Date, DateTime, Weekday};
@@ -15,6 +16,17 @@ use serde::{Deserialize, Serialize};
 pub struct Zone {
     name: String,
     rules: TimeZone,
+}
+
+/// A time of a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daily {
+    /// Its day of the week: 0 is Monday.
+    pub weekday: u8,
+    /// Its month, 1 to 12.
+    pub month: u8,
+    /// The time.
+    pub time: Range<Timestamp>,
 }
 
 /// Days that a customer's load is alike on.
@@ -55,6 +67,25 @@ impl Zone {
     fn instant(&self, local: DateTime) -> Timestamp {
         let instant = self.rules.to_ambiguous_timestamp(local).compatible().unwrap_or(jiff::Timestamp::MAX);
         Timestamp::from_millis(instant.as_millisecond())
+    }
+
+    /// From one minute of the day until another, of the same day or of the next, on each day that a span has a part of.
+    pub fn daily(&self, span: Range<Timestamp>, from: u16, until: u16) -> impl Iterator<Item = Daily> {
+        let first = self.day(span.start).yesterday().unwrap_or(Date::MIN);
+        let last = self.day(span.end);
+        first.series(1.day()).take_while(move |day| *day <= last).map(move |day| {
+            let at = |minute: u16, days: i64| {
+                let minute = i64::from(minute) + days * 24 * 60;
+                let local = day.at(0, 0, 0, 0).checked_add(minute.minutes()).unwrap_or(DateTime::MAX);
+                self.instant(local)
+            };
+            let ends = at(until, i64::from(until <= from));
+            Daily {
+                weekday: day.weekday().to_monday_zero_offset() as u8,
+                month: day.month() as u8,
+                time: at(from, 0)..ends,
+            }
+        })
     }
 
     /// The same time of day, so many days before.
@@ -150,6 +181,20 @@ mod tests {
         ] {
             assert_eq!(DayKind::of(date(year, month, day)), kind, "{year}-{month}-{day}");
         }
+    }
+
+    #[test]
+    fn times_of_the_day_follow_the_clock() {
+        let zone = Zone::named("America/Chicago").expect("it is a zone");
+        // Noon of 8 March 2025 to noon of the tenth: clocks go forward in the night to the ninth.
+        let noon = |day: i8| zone.instant(date(2025, 3, day).at(12, 0, 0, 0));
+        let days: Vec<Daily> = zone.daily(noon(8)..noon(10), 22 * 60, 6 * 60).collect();
+        assert_eq!(days.iter().map(|day| day.weekday).collect::<Vec<_>>(), [4, 5, 6, 0]);
+        let hours: Vec<i64> = days.iter().map(|day| (day.time.end - day.time.start).as_millis() / 3_600_000).collect();
+        assert_eq!(hours, [8, 7, 8, 8]);
+        assert_eq!(zone.local(days[1].time.end), date(2025, 3, 9).at(6, 0, 0, 0));
+        let whole = zone.daily(noon(8)..noon(8), 0, 24 * 60).nth(1).expect("it is that day");
+        assert_eq!(whole.time.end - whole.time.start, Duration::DAY);
     }
 
     #[test]

@@ -143,6 +143,7 @@ pub(crate) fn add_cap(fleet: &mut Fleet, domain: DomainIx, meter: Meter, name: &
         kind: CapKind::Contract,
         derating: Vec::new(),
         rise: None,
+        schedule: None,
     });
     LimitIx(fleet.caps.len() as u32 - 1)
 }

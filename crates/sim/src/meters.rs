@@ -50,14 +50,14 @@ pub const SPAN: Duration = Duration::MINUTE;
 /// More than this at one time is not looked at by anybody.
 const MOST_METERS: usize = 24;
 
-/// Meters at all sites with caps, at domains whose caps fall with heat, on circuits and at what they feed, as far as they
+/// Meters at all sites with caps, at domains whose caps fall with heat or by the clock, on circuits and at what they feed, as far as they
 /// are few.
 pub(crate) fn put_up(fleet: &mut Fleet, losses: &[FeedLoss]) -> Vec<Meter> {
     let is_site = |domain: DomainIx| domain.ix() < fleet.sites.len();
     let mut places: Vec<(DomainIx, Place)> = Vec::new();
     for cap in &fleet.caps {
         let CapTarget::Domain(domain) = cap.target else { continue };
-        if (is_site(domain) || !cap.derating.is_empty()) && !places.contains(&(domain, cap.meter)) {
+        if (is_site(domain) || !cap.is_constant()) && !places.contains(&(domain, cap.meter)) {
             places.push((domain, cap.meter));
         }
     }
@@ -107,7 +107,16 @@ pub(crate) fn stands_in(fleet: &Fleet, circuit: CircuitIx, lost: CircuitIx) -> b
 fn account(fleet: &mut Fleet, target: CapTarget, meter: Place) -> LimitIx {
     let name = format!("meter {}", fleet.caps.len());
     let watts = Watts::new(i64::MAX / 1_000_000);
-    fleet.caps.push(Cap { name, target, watts, meter, kind: CapKind::Contract, derating: Vec::new(), rise: None });
+    fleet.caps.push(Cap {
+        name,
+        target,
+        watts,
+        meter,
+        kind: CapKind::Contract,
+        derating: Vec::new(),
+        rise: None,
+        schedule: None,
+    });
     LimitIx(fleet.caps.len() as u32 - 1)
 }
 

@@ -467,15 +467,13 @@ fn timeline(scenario: &Scenario, outcome: &Outcome) -> Timeline {
     let is_account = |limit: &LimitIx| setup.meters.iter().any(|meter| meter.has_account(*limit));
     let caps = setup.fleet.caps.iter().zip((0..).map(LimitIx)).filter(|(_, limit)| !is_account(limit));
     let fleet_caps = caps.filter_map(|(cap, ix)| match cap.target {
-        // What heat leaves of a cap is on the meters.
-        CapTarget::Domain(domain) if domain.ix() < setup.fleet.sites.len() && cap.derating.is_empty() => {
-            Some(CapLine {
-                name: cap.name.clone(),
-                mw: round(cap.watts.as_mw(), 3),
-                meter: if cap.meter == Place::It { "it" } else { "facility" }.to_owned(),
-                changes: cap_changes(setup, outcome, ix),
-            })
-        }
+        // What heat and the clock leave of a cap is on the meters.
+        CapTarget::Domain(domain) if domain.ix() < setup.fleet.sites.len() && cap.is_constant() => Some(CapLine {
+            name: cap.name.clone(),
+            mw: round(cap.watts.as_mw(), 3),
+            meter: if cap.meter == Place::It { "it" } else { "facility" }.to_owned(),
+            changes: cap_changes(setup, outcome, ix),
+        }),
         _ => None,
     });
     Timeline {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use offtake_engine::{
     ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, Phase, Policy, ReservationId, ServiceId, State,
 };
-use offtake_fleet::Fleet;
+use offtake_fleet::{Fleet, Lowered};
 use offtake_programmes::Series;
 use offtake_units::{CarbonIntensity, Duration, Ppm, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Reservation, Service};
@@ -20,8 +20,11 @@ use crate::meters::{FeedLoss, Meter, Meters, Reading};
 use crate::picture::Snapshot;
 use crate::progress::Spent;
 
-/// Curtailments by heat have identities from here on, behind those of grid events.
-const HEAT: u64 = 1 << 40;
+/// Curtailments by heat and by the clock have identities from here on, behind those of grid events.
+const BY_NATURE: u64 = 1 << 40;
+/// How long before it begins at the least everybody learns of a time in which a cap allows less by the clock: as of heat.
+/// What outlasts its beginning starts from then on only within what it leaves, so earlier would leave power unused.
+const AHEAD: Duration = Duration::HOUR;
 
 /// Everything that a run is made of; the same for all policies.
 #[derive(Clone, Debug)]
@@ -207,8 +210,10 @@ struct Run<'a> {
     failures: Option<Process<'a>>,
     dependencies: Dependencies,
     grid: Grid<'a>,
-    /// Hours of heat that were announced, each for a cap.
-    hot_hours: u64,
+    /// Curtailments that were announced by no grid event.
+    announced: u64,
+    /// Caps that follow the clock were looked at until here.
+    looked_until: Timestamp,
     meters: Meters<'a>,
     energy: EnergyMeters,
     /// Someone was released at this instant: it is to be tried yet.
@@ -234,7 +239,8 @@ impl<'a> Run<'a> {
             failures: setup.failures.as_ref().map(|model| Process::new(model, &setup.fleet, setup.start)),
             dependencies: Dependencies::of(&setup.jobs),
             grid: Grid::new(&setup.grid_events, setup.start),
-            hot_hours: 0,
+            announced: 0,
+            looked_until: setup.start - Duration::DAY,
             meters: Meters::new(&setup.meters, &setup.feed_losses, setup.start),
             energy: EnergyMeters::of_programmes(&setup.fleet, setup.start),
             again: false,
@@ -373,8 +379,9 @@ impl<'a> Run<'a> {
         self.outcome.jobs[job].rejected = true;
     }
 
-    /// New values of signals, and the demand of services for the hour.
+    /// New values of signals, caps that follow the clock, and the demand of services for the hour.
     fn hour(&mut self, now: Timestamp) {
+        self.look_ahead(now);
         while let Some(signal) = self.setup.signals.get(self.next_signal).filter(|signal| signal.at <= now) {
             let zone = signal.zone.clone();
             match signal.value {
@@ -399,12 +406,28 @@ impl<'a> Run<'a> {
             if cap.derating.is_empty() || !is_there || watts == cap.watts {
                 continue;
             }
-            let curtailment = CurtailmentId(HEAT + self.hot_hours);
-            self.hot_hours += 1;
             let until = from.saturating_add(Duration::HOUR);
-            let spec = Curtailment { name: format!("heat on {}", cap.name), cap: limit, watts, from, until };
-            self.course.tell(now, Event::CurtailmentAnnounced { curtailment, spec });
+            self.announce(now, Curtailment { name: format!("heat on {}", cap.name), cap: limit, watts, from, until });
         }
+    }
+
+    /// Times in which caps allow less by the clock are announced an hour ahead.
+    fn look_ahead(&mut self, now: Timestamp) {
+        let until = now.saturating_add(AHEAD + AHEAD);
+        for Lowered { name, cap, time, watts } in self.setup.fleet.lowered_in(&(self.looked_until..until)) {
+            if time.end > now {
+                let (from, until) = (time.start.max(now), time.end);
+                self.announce(now, Curtailment { name, cap: LimitIx(cap), watts, from, until });
+            }
+        }
+        self.looked_until = until;
+    }
+
+    /// What no grid event asks for, but weather or the clock.
+    fn announce(&mut self, now: Timestamp, spec: Curtailment) {
+        let curtailment = CurtailmentId(BY_NATURE + self.announced);
+        self.announced += 1;
+        self.course.tell(now, Event::CurtailmentAnnounced { curtailment, spec });
     }
 
     fn pass(&mut self, now: Timestamp) {

@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use crate::account::Tallies;
 use crate::file::fault::{Checked, Fault, at};
+use crate::file::hours;
 use crate::file::paths::{is_pattern, matches, resolve};
 use crate::file::suggest::did_you_mean;
 use crate::file::syntax::{self, Named, Number, in_order};
@@ -36,6 +37,14 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
         let (watts, span) = limit(name, entry, values)?;
         let targets = targets(fleet, name, entry)?;
         let derating = derating(entry, values)?;
+        let schedule = hours::schedule(watts, entry, values)?;
+        if schedule.is_some() && targets.list.len() > hours::MOST_CAPS {
+            let most = hours::MOST_CAPS;
+            return Err(at(
+                name,
+                format!("`hours` on {} caps: at most {most} may follow the clock", targets.list.len()),
+            ));
+        }
         let rise = entry.rise_watts_per_minute.as_ref().map(|rise| rise_of(rise, values)).transpose()?;
         for target in targets.list {
             let suffix = match target {
@@ -46,8 +55,9 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
                 }
             };
             let name = format!("{}{suffix}", name.get_ref());
-            let derating = derating.clone();
-            caps.push(Cap { name, target, watts, meter: entry.meter, kind: entry.kind, derating, rise }, span.clone())?;
+            let (derating, schedule) = (derating.clone(), schedule.clone());
+            let cap = Cap { name, target, watts, meter: entry.meter, kind: entry.kind, derating, rise, schedule };
+            caps.push(cap, span.clone())?;
         }
     }
     fleet.caps = caps.list;
@@ -67,6 +77,7 @@ fn ratings(fleet: &Fleet, ix: CircuitIx) -> Vec<Cap> {
         kind: CapKind::Breaker,
         derating: Vec::new(),
         rise: None,
+        schedule: None,
     };
     let stands_in = |(place, other): (usize, &Circuit)| {
         let is_of_group = place != ix.ix() && circuit.redundancy_group.is_some();
@@ -290,9 +301,13 @@ fn check_idle(fleet: &Fleet, spans: &[std::ops::Range<usize>]) -> Checked<()> {
     let tallies = Tallies::of(fleet);
     for (cap, span) in fleet.caps.iter().zip(spans) {
         let idle = tallies.against(fleet, cap).idle;
-        let least = cap.at_wet_bulb(i32::MAX);
+        let least = cap.least();
         if least < idle {
-            let heat = if least < cap.watts { " in heat" } else { "" };
+            let heat = match () {
+                () if cap.at_wet_bulb(i32::MAX) == least && least < cap.watts => " in heat",
+                () if least < cap.watts => " in its `hours`",
+                () => "",
+            };
             let message = format!(
                 "cap `{}` of {least}{heat} can never be kept: its nodes draw {idle} idle; raise it or feed fewer nodes",
                 cap.name

@@ -6,6 +6,7 @@
 
 mod bounded;
 mod fault;
+mod hours;
 mod kinds;
 mod limits;
 mod node_list;

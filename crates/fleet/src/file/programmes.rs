@@ -27,9 +27,6 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
 
 fn programme(fleet: &Fleet, name: &Spanned<String>, entry: &syntax::Programme, values: &Values) -> Checked<Programme> {
     let cap = cap(fleet, &entry.cap)?;
-    let zone = Zone::named(entry.time_zone.get_ref());
-    let no_zone =
-        || at(&entry.time_zone, "no time zone has that name: write its IANA name, such as \"America/Chicago\"");
     if entry.source.get_ref().trim().is_empty() {
         return Err(at(&entry.source, "is empty: name the tariff or contract, or say that the terms are invented"));
     }
@@ -41,12 +38,12 @@ fn programme(fleet: &Fleet, name: &Spanned<String>, entry: &syntax::Programme, v
     let programme = Programme {
         name: name.get_ref().clone(),
         cap: cap.name.clone(),
-        zone: zone.ok_or_else(no_zone)?,
+        zone: zone(&entry.time_zone)?,
         notice: time(&entry.notice)?,
         longest,
         depth,
         events: values.whole(&entry.events, 1..=MAX_EVENTS, "a number of events")? as u32,
-        months: months(entry, values)?,
+        months: months(entry.months.as_ref(), values)?,
         baseline,
         pay: pay(entry, values)?,
         source: entry.source.get_ref().clone(),
@@ -112,8 +109,14 @@ fn baseline(entry: &syntax::Programme, values: &Values) -> Checked<Baseline> {
     }
 }
 
-fn months(entry: &syntax::Programme, values: &Values) -> Checked<Vec<u8>> {
-    let Some(written) = &entry.months else { return Ok((1..=12).collect()) };
+/// The zone in which days and hours are counted.
+pub(super) fn zone(written: &Spanned<String>) -> Checked<Zone> {
+    let no_zone = || at(written, "no time zone has that name: write its IANA name, such as \"America/Chicago\"");
+    Zone::named(written.get_ref()).ok_or_else(no_zone)
+}
+
+pub(super) fn months(written: Option<&Spanned<Vec<Spanned<syntax::Number>>>>, values: &Values) -> Checked<Vec<u8>> {
+    let Some(written) = written else { return Ok((1..=12).collect()) };
     let mut months: Vec<u8> = Vec::new();
     for month in written.get_ref() {
         let number = values.whole(month, 1..=12, "a month")? as u8;

@@ -173,6 +173,20 @@ pub(super) struct Cap {
     #[serde(default)]
     pub derating: Vec<Derating>,
     pub rise_watts_per_minute: Option<Spanned<Number>>,
+    pub time_zone: Option<Spanned<String>>,
+    pub hours: Option<Spanned<Vec<Hours>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hours {
+    pub from: Spanned<String>,
+    pub until: Spanned<String>,
+    pub days: Option<Spanned<Vec<Spanned<String>>>>,
+    pub months: Option<Spanned<Vec<Spanned<Number>>>>,
+    pub watts: Option<Spanned<Number>>,
+    pub kilowatts: Option<Spanned<Number>>,
+    pub megawatts: Option<Spanned<Number>>,
 }
 
 #[derive(Deserialize)]

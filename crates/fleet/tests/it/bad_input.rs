@@ -419,6 +419,56 @@ const CASES: &[(&str, &str, &str)] = &[
         "fleet.toml:59:13: caps.grid.megawatts: cap `grid` of 360 kW in heat can never be kept: its nodes draw 512 kW idle; raise it or feed fewer nodes",
     ),
     (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nhours = [{ from = \"16:00\", until = \"21:00\", megawatts = 1 }]",
+        "fleet.toml:62:9: caps.grid.hours: whose hours? Write `time_zone` beside them, such as \"America/Chicago\"",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nhours = []\ntime_zone = \"America/Chicago\"",
+        "fleet.toml:62:9: caps.grid.hours: is empty: leave the key out for a cap that allows the same at all hours",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nhours = [{ from = \"16:00\", until = \"16:00\", megawatts = 1 }]\ntime_zone = \"America/Chicago\"",
+        "fleet.toml:62:36: caps.grid.hours[0].until: is when it begins: write 00:00 and 24:00 for a whole day",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nhours = [{ from = \"4pm\", until = \"21:00\", megawatts = 1 }]\ntime_zone = \"America/Chicago\"",
+        "fleet.toml:62:19: caps.grid.hours[0].from: `4pm` is no time of the day: write 00:00 to 23:59",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nhours = [{ from = \"16:00\", until = \"24:30\", megawatts = 1 }]\ntime_zone = \"America/Chicago\"",
+        "fleet.toml:62:36: caps.grid.hours[0].until: `24:30` is no time of the day: write 00:00 to 24:00",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nhours = [{ from = \"16:00\", until = \"21:00\" }]\ntime_zone = \"America/Chicago\"",
+        "fleet.toml:62:19: caps.grid.hours[0].from: has no limit: write `watts`, `kilowatts` or `megawatts` beside it",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nhours = [{ from = \"16:00\", until = \"21:00\", megawatts = 1.2 }]\ntime_zone = \"America/Chicago\"",
+        "fleet.toml:62:57: caps.grid.hours[0].megawatts: 1.20 MW is no less than the cap's 1.20 MW: hours are times in which it allows less",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nhours = [{ from = \"16:00\", until = \"21:00\", megawatts = 0.5 }]\ntime_zone = \"America/Chicago\"",
+        "fleet.toml:59:13: caps.grid.megawatts: cap `grid` of 500 kW in its `hours` can never be kept: its nodes draw 512 kW idle; raise it or feed fewer nodes",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nhours = [{ from = \"16:00\", until = \"21:00\", megawatts = 1, days = [\"monday\"] }]\ntime_zone = \"America/Chicago\"",
+        "fleet.toml:62:68: caps.grid.hours[0].days[0]: `monday` is no day: write one of mon, tue, wed, thu, fri, sat, sun",
+    ),
+    (
+        "meter = \"facility\"\nkind = \"contract\"",
+        "meter = \"facility\"\nkind = \"contract\"\nhours = [{ from = \"16:00\", until = \"21:00\", megawatts = 1, days = [] }]\ntime_zone = \"America/Chicago\"",
+        "fleet.toml:62:67: caps.grid.hours[0].days: is empty: leave the key out for all days",
+    ),
+    (
         "[caps.grid]",
         "[caps.\"feeder-a for feeder-b\"]",
         "fleet.toml:59:13: caps.feeder-a for feeder-b.megawatts: a second cap named `feeder-a for feeder-b`: rename one",

@@ -11,6 +11,7 @@ mod control;
 mod deadlines;
 mod defrag;
 mod grid;
+mod hours;
 mod image;
 mod limits;
 mod nodes;
@@ -419,6 +420,7 @@ impl Core {
             self.emit_engine(EngineEvent::PolicySet { policy });
         }
         self.grant_leases();
+        self.arm_hours();
         let live: Vec<u64> =
             self.records.iter().filter(|(_, record)| record.end.is_none()).map(|(id, _)| *id).collect();
         for job in live {

@@ -52,7 +52,6 @@ fn stretches<T: Copy>(values: Option<&Vec<(Timestamp, T)>>, from: Timestamp, to:
         .collect()
 }
 
-/// Millijoules are watt-milliseconds.
 /// A meter that tells more than this many times what the fleet file makes of it is broken, or its counter has jumped.
 const MOST_TIMES: u64 = 10;
 
@@ -64,6 +63,7 @@ pub(super) const fn is_plausible(read: u64, expected: u64) -> bool {
     read <= expected.saturating_mul(MOST_TIMES)
 }
 
+/// Millijoules are watt-milliseconds.
 const fn energy(mj: u64) -> Energy {
     Energy::from_watt_millis(mj as i128)
 }

@@ -29,6 +29,8 @@ pub(super) enum Timer {
     Kill(u64, u32),
     /// An attempt that was throttled has to draw less.
     Obey(u64, u32),
+    /// Caps that follow the clock were looked at until then.
+    Hours(Timestamp),
 }
 
 /// Who has to be gone at an instant is killed so long before: an order reaches its agent, and a process takes its time to
@@ -104,6 +106,7 @@ impl Core {
         let now = self.state.now();
         while let Some(timer) = self.timers.due(now) {
             match timer {
+                Timer::Hours(looked_until) => self.look_at_hours(looked_until),
                 Timer::Begin(job) => self.begin_time_has_come(job),
                 Timer::Demand(service) => self.follow_curve(service),
                 Timer::Prepared(job, attempt) => {

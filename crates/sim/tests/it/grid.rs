@@ -1,7 +1,8 @@
 //! Grid events in a simulated course of events.
 
 use offtake_engine::{ChipTime, Throttle};
-use offtake_fleet::{Derating, DomainIx};
+use offtake_fleet::{Derating, DomainIx, Hours, Schedule};
+use offtake_programmes::Zone;
 use offtake_sim::{Cut, GridEvent, Setup, Signal, SignalValue, Touched, with_cap};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::{Job, Tier};
@@ -121,6 +122,32 @@ fn a_cap_that_falls_with_heat_slows_work_down_for_as_long() {
     let outcome = under(&setup, "offtake");
     // Half way, a chip has 300 W more than idle: two hours at nine tenths, then two at seven tenths, each ten seconds early.
     let late = at(10) + Duration::from_secs(2 * 360 + 2 * 1080 + 1 + 2);
+    assert!(outcome.jobs.iter().all(|record| record.finished == Some(late)), "{:?}", outcome.jobs);
+    assert_eq!(outcome.cap_breaches, 0);
+}
+
+#[test]
+fn a_cap_that_follows_the_clock_allows_less_in_its_hours() {
+    let mut setup = throttled(ten());
+    let (fleet, cap) = with_cap(&setup.fleet, DomainIx(0), "tariff");
+    let mut fleet = (*fleet).clone();
+    let tariff = &mut fleet.caps[cap.ix()];
+    tariff.watts = IDLE + Watts::new(10 * 4 * 400);
+    // Half of what work draws from two hours after the beginning until four; the run begins in Chicago at six in the evening
+    // of Wednesday, the last day of 1969.
+    let zone = Zone::named("America/Chicago").expect("it is a zone");
+    let hours = |from: u16, day| Hours {
+        from,
+        until: from + 120,
+        days: vec![day],
+        months: vec![12],
+        watts: IDLE + Watts::new(NODE * 5),
+    };
+    tariff.schedule = Some(Schedule { zone, hours: vec![hours(20 * 60, 2), hours(22 * 60, 3)] });
+    setup.fleet = fleet.into();
+    let outcome = under(&setup, "offtake");
+    // Two hours at seven tenths, ten seconds early, and a second to start in.
+    let late = at(10) + Duration::from_secs(2 * 1080 + 3);
     assert!(outcome.jobs.iter().all(|record| record.finished == Some(late)), "{:?}", outcome.jobs);
     assert_eq!(outcome.cap_breaches, 0);
 }

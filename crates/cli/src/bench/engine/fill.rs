@@ -131,6 +131,7 @@ impl Course {
                 kind,
                 derating: Vec::new(),
                 rise: None,
+                schedule: None,
             });
         }
         let with_chips = fleet.node_kinds.iter().map(|kind| u64::from(kind.chips)).filter(|chips| *chips > 0);

@@ -52,6 +52,49 @@ fn an_operator_lowers_a_cap_and_work_gives_way_until_it_is_reset() {
     assert_eq!(code(world.ask(&member("web"), by_member)), "forbidden");
 }
 
+#[test]
+fn times_of_the_clock_are_announced_an_hour_ahead_and_once() {
+    // By the clock of a place without summer time.
+    let hours =
+        r#"{ from = "16:00", until = "21:00", watts = 5000 }, { from = "21:00", until = "22:00", watts = 6000 }"#;
+    let cap = format!(
+        "caps.grid = {{ on = \"here\", watts = 9000, meter = \"facility\", kind = \"contract\", \
+         time_zone = \"Asia/Kolkata\", hours = [{hours}] }}"
+    );
+    let mut world = World::declared("nodes = { node = 3 }", &cap);
+    let mut seen = std::collections::BTreeMap::new();
+    let mut withdrawn = None;
+    // Five days, half an hour at a time.
+    for _ in 0..240 {
+        for event in world.core.grid_events() {
+            let ahead = event.from_ms - world.now;
+            let (first, _) = seen.entry(event.name.clone()).or_insert((ahead, event.watts));
+            *first = ahead.max(*first);
+            if withdrawn.is_none() && ahead > 0 {
+                world.ask(&operator(), Command::Withdraw(event.name.clone())).expect("it is there");
+                withdrawn = Some(event.name);
+            }
+        }
+        world.now += 1_800_000;
+        world.settle();
+        assert!(
+            world.core.grid_events().iter().all(|event| Some(&event.name) != withdrawn.as_ref()),
+            "it does not come back"
+        );
+        let Ok(Answer::Cap(cap)) = world.core.cap_answer("grid") else { unreachable!("it is a cap") };
+        let active = world.core.grid_events().into_iter().filter(|event| event.state == GridEventState::Active);
+        assert_eq!(cap.watts, active.map(|event| event.watts).min().unwrap_or(9000));
+    }
+    assert!((9..=11).contains(&seen.len()), "two a day: {seen:?}");
+    let is_as_said = |(name, (ahead, watts)): (&String, &(i64, u64))| {
+        let is_first = name.ends_with("T16:00:00") && *watts == 5000;
+        name.starts_with("hours of grid from ")
+            && (is_first || name.ends_with("T21:00:00") && *watts == 6000)
+            && (3_600_000..=7_200_000).contains(ahead)
+    };
+    assert!(seen.iter().skip(1).all(is_as_said), "{seen:?}");
+}
+
 fn announce(world: &mut World, name: &str, event: GridEvent) -> Result<GridEventView, Problem> {
     let command = Command::Announce { name: name.to_owned(), event: Box::new(event) };
     match world.ask(&operator(), command)? {
