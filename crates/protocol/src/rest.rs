@@ -783,6 +783,9 @@ pub struct FleetView {
     /// Circuits.
     #[serde(default)]
     pub circuits: Vec<CircuitView>,
+    /// What the sensors of nodes showed, of each site with such nodes.
+    #[serde(default)]
+    pub metered: Vec<MeteredView>,
 }
 
 /// A domain in figures.
@@ -803,6 +806,24 @@ pub struct DomainView {
     /// Draw at its servers, in watts.
     #[serde(default)]
     pub power_w: u64,
+}
+
+/// Energy at those nodes of a site whose sensors show the draw of the whole node. What is metered and not counted is
+/// unallocated: no receipt and no cap knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MeteredView {
+    /// The site.
+    pub site: String,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// By the sensors, in millijoules.
+    pub metered_mj: u64,
+    /// By the figures of the fleet, in millijoules.
+    pub counted_mj: u64,
+    /// What of it was booked last, by the sensors.
+    pub last_metered_mj: u64,
+    /// The same by the figures of the fleet.
+    pub last_counted_mj: u64,
 }
 
 /// A circuit and what it carries.

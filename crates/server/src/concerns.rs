@@ -19,6 +19,7 @@ impl Event {
             | Self::TokenMade { .. }
             | Self::TokenRevoked { .. }
             | Self::JoinTokenMade { .. }
+            | Self::EnergyMetered { .. }
             | Self::Keyed { .. } => None,
         }
     }

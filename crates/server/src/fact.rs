@@ -8,6 +8,8 @@ use offtake_units::Timestamp;
 use offtake_workload::User;
 use serde::{Deserialize, Serialize};
 
+pub use crate::core::metered::Metered;
+
 /// Something that was asked, decided or happened at an instant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
@@ -80,6 +82,16 @@ pub enum Event {
         /// The answer to a submission, and the number of a step that was asked for; empty for other writes, which are
         /// answered with what they concern.
         submitted: Vec<Submitted>,
+    },
+    /// What the sensors of a site's nodes showed is booked.
+    EnergyMetered {
+        /// The site.
+        site: String,
+        /// Since when.
+        since: Timestamp,
+        /// How much that is, and how much was counted.
+        #[serde(flatten)]
+        metered: Metered,
     },
     /// Someone put a job on hold, or lifted that.
     HeldByUser {

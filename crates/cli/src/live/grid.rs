@@ -148,6 +148,7 @@ async fn list(common: &Common) -> anyhow::Result<()> {
         return print_json(&fleet.caps);
     }
     print(&one_line::one_lines(&fleet, width()))?;
+    print(&grid::metered(&fleet.metered))?;
     if fleet.caps.is_empty() {
         eprint!("{}", grid::NONE);
         return Ok(());

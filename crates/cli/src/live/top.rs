@@ -358,6 +358,7 @@ mod tests {
                 domain("hall/block-2", 8, 500),
             ],
             caps: vec![CapView { name: "grid".to_owned(), watts: 100_000, declared_w: None, used_w: 84_300 }],
+            metered: vec![],
             circuits: vec![],
         }
     }

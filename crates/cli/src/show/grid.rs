@@ -1,8 +1,8 @@
 //! Caps and grid events, one a line.
 
-use offtake_protocol::rest::{CapView, GridEventState, GridEventView};
+use offtake_protocol::rest::{CapView, GridEventState, GridEventView, MeteredView};
 
-use super::figures::{instant, power, since, span};
+use super::figures::{instant, percent, power, since, span};
 use crate::terminal::{Align, listing, printable};
 
 /// What is said where there is none.
@@ -35,6 +35,33 @@ fn row(cap: &CapView) -> Vec<String> {
         power(cap.watts.saturating_sub(cap.used_w)),
         remarks.join("; "),
     ]
+}
+
+/// More than this is missing or too much: the fleet file's watts are to be looked at.
+const TOLERATED: f64 = 0.02;
+
+/// What the sensors of nodes showed, against what is counted for them.
+pub fn metered(sites: &[MeteredView]) -> String {
+    let line = |site: &MeteredView| {
+        let (last, all) = (site.last_counted_mj.max(1) as f64, site.counted_mj.max(1) as f64);
+        let off = |metered: u64, counted: f64| metered as f64 / counted - 1.0;
+        let (lately, ever) = (off(site.last_metered_mj, last), off(site.metered_mj, all));
+        let name = printable(&site.site);
+        let text = format!(
+            "{name}: nodes' sensors show {} of what is counted for them, {} since {}",
+            percent(1.0 + lately),
+            percent(1.0 + ever),
+            instant(site.since_ms)
+        );
+        if lately.abs() <= TOLERATED {
+            return format!("{text}\n");
+        }
+        let kwh = (site.metered_mj as f64 - site.counted_mj as f64) / 3.6e9;
+        format!(
+            "{text}\n  {kwh:+.1} kWh unallocated, no cap and no receipt knows of it: compare the watts of its node kinds in the fleet file\n"
+        )
+    };
+    sites.iter().map(line).collect()
 }
 
 /// What is said of a cap that was set.
@@ -123,6 +150,19 @@ mod tests {
         let lowered = cap("grid", 1_000_000, Some(1_500_000), 1_250_000);
         assert_eq!(set(&lowered), "cap grid allows 1.00 MW; 250 kW too much is drawn, and work gives way\n");
         assert_eq!(set(&cap("grid", 1_500_000, None, 1_250_000)), "cap grid allows 1.50 MW; 1.25 MW are drawn\n");
+    }
+
+    #[test]
+    fn what_meters_show_beyond_what_is_counted_is_told() {
+        let site = |name: &str, last_metered_mj| MeteredView {
+            site: name.to_owned(),
+            since_ms: NOW,
+            metered_mj: 41_000_000_000,
+            counted_mj: 40_000_000_000,
+            last_metered_mj,
+            last_counted_mj: 3_600_000_000,
+        };
+        insta::assert_snapshot!(metered(&[site("ashburn", 3_650_000_000), site("albany", 3_750_000_000)]));
     }
 
     fn event(name: &str, watts: u64, state: GridEventState, least_w: Option<u64>) -> GridEventView {

@@ -109,6 +109,7 @@ mod tests {
             jobs: BTreeMap::new(),
             domains: vec![domain("ashburn", 812_000), domain("albany", 9_000), domain("ashburn/hall-0", 500_000)],
             caps: vec![],
+            metered: vec![],
             circuits: vec![
                 circuit("feeder-a", 263_158, &[("ashburn/hall-0", 500_000)]),
                 circuit("feeder-b", 263_158, &[("ashburn/hall-0", 500_000)]),

@@ -9,6 +9,7 @@ use offtake_units::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::access::{JoinToken, Token};
+use super::metered::Books;
 use super::nodes::NodeRecord;
 use super::receipt::Prices;
 use super::records::Record;
@@ -39,6 +40,8 @@ pub struct Image {
     keys: BTreeMap<String, Keyed>,
     keys_in_order: VecDeque<(Timestamp, String)>,
     prices: Prices,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    books: BTreeMap<String, Books>,
 }
 
 const fn first() -> u64 {
@@ -74,6 +77,7 @@ impl Core {
             keys: self.keys.clone(),
             keys_in_order: self.keys_in_order.clone(),
             prices: self.prices.clone(),
+            books: self.books.clone(),
         }
     }
 
@@ -101,6 +105,7 @@ impl Core {
             keys: image.keys,
             keys_in_order: image.keys_in_order,
             prices: image.prices,
+            books: image.books,
             ..Self::new(settings)
         };
         core.note_fleet();

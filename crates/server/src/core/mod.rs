@@ -14,6 +14,7 @@ mod grid;
 mod hours;
 mod image;
 mod limits;
+pub(crate) mod metered;
 mod nodes;
 mod policy;
 mod receipt;
@@ -320,6 +321,11 @@ pub struct Core {
     join_tokens: BTreeMap<String, access::JoinToken>,
     keys: BTreeMap<String, submit::Keyed>,
     keys_in_order: VecDeque<(Timestamp, String)>,
+    /// What nodes' meters showed, by site.
+    books: BTreeMap<String, metered::Books>,
+    unbooked: metered::Unbooked,
+    /// When that was booked last.
+    booked_at: Timestamp,
     timers: Timers,
     /// No lease is over before this.
     leases_due: Option<Timestamp>,
@@ -365,6 +371,9 @@ impl Core {
             join_tokens: BTreeMap::new(),
             keys: BTreeMap::new(),
             keys_in_order: VecDeque::new(),
+            books: BTreeMap::new(),
+            unbooked: metered::Unbooked::new(),
+            booked_at: Timestamp::EPOCH,
             timers: Timers::default(),
             leases_due: None,
             leases_expired: 0,
@@ -421,6 +430,7 @@ impl Core {
         }
         self.grant_leases();
         self.arm_hours();
+        self.book_metered();
         let live: Vec<u64> =
             self.records.iter().filter(|(_, record)| record.end.is_none()).map(|(id, _)| *id).collect();
         for job in live {
@@ -521,6 +531,7 @@ impl Core {
             Event::ServerStarted { epoch, .. } => self.epoch = *epoch,
             Event::AgentJoined { description, public_key, token } => self.note_joined(description, public_key, token),
             Event::AgentChanged { description } => self.note_changed(description),
+            Event::EnergyMetered { site, since, metered } => self.note_metered(site, *since, *metered),
             Event::TokenMade { name, digest, role, user, expires } => {
                 self.note_token(name, digest, role, user.as_ref(), *expires);
             }

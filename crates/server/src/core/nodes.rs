@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{problem, sha256_hex};
 use super::limits::Distrusted;
+use super::metered::MeterReading;
 use super::records::{Attempt, Record, Seen};
 use super::{Answer, Core, Ticket};
 use crate::fact::Event;
@@ -54,6 +55,8 @@ pub(crate) struct NodeNow {
     /// What it is ordered, each with the version of the orders that first listed it.
     pub tasks: BTreeMap<TaskId, u64>,
     pub condition: Condition,
+    /// What its meter showed last.
+    pub meter: Option<MeterReading>,
     /// How its chips are limited, where they can be.
     pub limited: Option<Limited>,
     /// Why nothing is built on its limits, if something went wrong with them.
@@ -322,6 +325,7 @@ impl Core {
             node.now.condition = condition;
             self.follow_health(name, unhealthy, is_news);
         }
+        self.read_meter(name);
         self.take_limits(name, report.session, report.limits);
         if report.leaves && !knows_all {
             return;

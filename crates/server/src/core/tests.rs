@@ -2,6 +2,7 @@
 
 mod grid;
 mod limits;
+mod metered;
 mod services;
 
 use std::collections::BTreeMap;
@@ -71,6 +72,8 @@ struct World {
     agents: BTreeMap<String, Agent>,
     /// Nodes whose health check fails, and what it says.
     unfit: BTreeMap<String, String>,
+    /// What the sensors of nodes show.
+    sensors_mw: BTreeMap<String, u64>,
     /// How workers end when they are let; none while they run on.
     exit: Option<Exit>,
     /// Workers that are asked to stop go on until they are killed.
@@ -107,6 +110,7 @@ impl World {
             journal: Vec::new(),
             agents: BTreeMap::new(),
             unfit: BTreeMap::new(),
+            sensors_mw: BTreeMap::new(),
             exit: None,
             stubborn: false,
             limiting: Limiting::Unable,
@@ -214,7 +218,12 @@ impl World {
             wait_ms: 0,
             tasks: tasks.collect(),
             limits: (self.limiting != Limiting::Unable).then(|| agent.limited.clone()),
-            condition: Some(Condition { unhealthy: self.unfit.get(node).cloned(), ..Condition::default() }),
+            condition: Some(Condition {
+                unhealthy: self.unfit.get(node).cloned(),
+                power_mw: self.sensors_mw.get(node).copied(),
+                power_source: self.sensors_mw.get(node).map(|_| EnergySource::Node),
+                ..Condition::default()
+            }),
             leaves: false,
         };
         let input = Input::Report { ticket: self.ticket, node: node.to_owned(), report };
@@ -309,7 +318,7 @@ fn readings_that_cannot_be_meant_are_not_taken() {
         let node = world.core.node(&operator(), "here/n0").expect("a known node");
         (node.power_w, node.power_source)
     };
-    for (read_mw, told) in [(3_100_000, (3_100, EnergySource::Node)), (3_100_000_000, (2_000, EnergySource::Model))] {
+    for (read_mw, told) in [(3_100_000, (3_100, EnergySource::Node)), (3_100_000_000, (2_900, EnergySource::Model))] {
         let name = world.core.names[0].clone();
         let condition =
             Condition { power_mw: Some(read_mw), power_source: Some(EnergySource::Node), ..Condition::default() };

@@ -31,6 +31,8 @@ pub(super) enum Timer {
     Obey(u64, u32),
     /// Caps that follow the clock were looked at until then.
     Hours(Timestamp),
+    /// What nodes' meters showed is booked.
+    Book,
 }
 
 /// Who has to be gone at an instant is killed so long before: an order reaches its agent, and a process takes its time to
@@ -107,6 +109,7 @@ impl Core {
         while let Some(timer) = self.timers.due(now) {
             match timer {
                 Timer::Hours(looked_until) => self.look_at_hours(looked_until),
+                Timer::Book => self.book_metered(),
                 Timer::Begin(job) => self.begin_time_has_come(job),
                 Timer::Demand(service) => self.follow_curve(service),
                 Timer::Prepared(job, attempt) => {

@@ -352,11 +352,14 @@ impl Core {
         }
     }
 
-    fn usage(&self, at: NodeIx) -> Usage {
+    pub(super) fn usage(&self, at: NodeIx) -> Usage {
         let capacity = self.state.capacity();
         let class = capacity.class_of(at);
         let free = &class.vector;
         let empty = capacity.empty(free.kind);
+        let kind = &self.state.fleet().node_kinds[free.kind.ix()];
+        let chip = self.state.fleet().accelerator(kind);
+        let idle = kind.base + chip.map_or(Watts::ZERO, |chip| chip.idle).times(kind.chips.into());
         let shared: u64 = free.shared.iter().map(|left| u64::from(*left)).sum();
         let chips = u64::from(empty.whole) * 1000;
         let left = u64::from(free.whole) * 1000 + shared;
@@ -367,7 +370,7 @@ impl Core {
             chip_milli: chips - left.min(chips),
             cpu_milli: u64::from(empty.cpu.get() - free.cpu.get()),
             memory_mib: empty.memory.get() - free.memory.get(),
-            watts: whole(class.draw.expected),
+            watts: whole(idle + class.draw.expected),
         }
     }
 
@@ -409,6 +412,7 @@ impl Core {
             circuits: circuits(fleet, &domains),
             domains,
             caps: self.caps(),
+            metered: self.metered(),
         }
     }
 
@@ -496,13 +500,14 @@ impl Core {
     }
 }
 
-struct Usage {
+pub(super) struct Usage {
     idle: bool,
     full: bool,
     chip_milli: u64,
     cpu_milli: u64,
     memory_mib: u64,
-    watts: u64,
+    /// Idle draw included.
+    pub watts: u64,
 }
 
 pub(super) fn whole(watts: Watts) -> u64 {

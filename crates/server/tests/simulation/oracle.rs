@@ -297,6 +297,7 @@ impl World {
                 }
             }
             Event::StepEnded { .. }
+            | Event::EnergyMetered { .. }
             | Event::AgentJoined { .. }
             | Event::AgentChanged { .. }
             | Event::TokenMade { .. }
