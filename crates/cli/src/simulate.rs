@@ -14,7 +14,7 @@ use clap::builder::RangedU64ValueParser;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use offtake_sim::report::{GridLine, GridSummary, PolicySummary, render};
+use offtake_sim::report::{BackupLine, GridLine, GridSummary, PolicySummary, render};
 use offtake_sim::{Observer, Outcome, Overrides, Scenario};
 use serde::Serialize;
 
@@ -321,7 +321,27 @@ fn text(scenario: &Scenario, ran: &[Ran], summaries: &[PolicySummary]) -> String
             text.push_str(&statement::brief(programme));
         }
     }
+    if let Some(backup) = &best.backup {
+        backup.sites.iter().for_each(|site| text.push_str(&supply(site)));
+    }
     text
+}
+
+/// What the back-up of a site did.
+fn supply(site: &BackupLine) -> String {
+    let times = if site.losses == 1 { "once".to_owned() } else { format!("{} times", site.losses) };
+    let hours = |hours: f64| span(hours * 3600.0);
+    let carried = [
+        (site.ups_s > 0.0).then(|| format!("{} on the UPS", span(site.ups_s))),
+        (site.generator_hours > 0.0).then(|| {
+            let left = site.permit_hours_left.map(|left| format!(", {} of their permit left", hours(left)));
+            format!("{} on generators{}", hours(site.generator_hours), left.unwrap_or_default())
+        }),
+        (site.dark_s > 0.0).then(|| format!("{} dark", span(site.dark_s))),
+        (site.dropped > 0).then(|| format!("{} attempts lost power running", grouped(site.dropped))),
+    ];
+    let carried: Vec<String> = carried.into_iter().flatten().collect();
+    format!("\nUtility of {} lost {times}: {}.\n", site.site, carried.join("; "))
 }
 
 /// What came of the grid events.

@@ -109,14 +109,15 @@ struct Pause {
     after: Timestamp,
     /// Its power is gone by then.
     from: Timestamp,
-    /// There is power again; no later than it is gone where nobody knows.
+    /// There is power again; no later than it is gone, or never, where nobody knows.
     until: Timestamp,
 }
 
 impl Pause {
     /// For how long it lacks to work that would end by itself.
     fn lasts(self, ends: Timestamp) -> Duration {
-        let lasts = if self.until > self.from { self.until - self.from } else { UNKNOWN };
+        let is_known = self.until > self.from && self.until != Timestamp::NEVER;
+        let lasts = if is_known { self.until - self.from } else { UNKNOWN };
         if ends == Timestamp::NEVER { lasts } else { lasts.min(ends - self.from).max(Duration::ZERO) }
     }
 }

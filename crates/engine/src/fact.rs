@@ -83,7 +83,7 @@ pub struct Curtailment {
     pub watts: Watts,
     /// By when no more is drawn.
     pub from: Timestamp,
-    /// Until when.
+    /// Until when; [`Timestamp::NEVER`] where nobody knows, until it is withdrawn.
     pub until: Timestamp,
 }
 

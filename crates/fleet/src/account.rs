@@ -189,6 +189,11 @@ impl Tallies {
         Self(tallies)
     }
 
+    /// The draw of a site at its grid connection.
+    pub(crate) fn at_grid(&self, fleet: &Fleet, site: usize) -> Draw {
+        self.0[site].draw.scaled(fleet.sites[site].pue)
+    }
+
     /// The draw that a cap sees where it is measured.
     pub(crate) fn against(&self, fleet: &Fleet, cap: &Cap) -> Draw {
         let seen = |part: &Part| self.0[part.domain.ix()].draw.scaled(part.share).scaled(part.overhead);

@@ -70,6 +70,7 @@ pub fn joined(site: &str, joined: &[JoinedNode]) -> Fleet {
             jurisdiction: None,
             pue: Ppm::new(1_000_000),
             storage_bandwidth: None,
+            backup: None,
         }],
         domains: vec![Domain {
             name: site.to_owned(),

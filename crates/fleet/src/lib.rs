@@ -5,6 +5,7 @@
 //! puts that on a page.
 
 pub mod account;
+mod backup;
 mod error;
 mod file;
 mod hours;
@@ -15,13 +16,14 @@ pub mod show;
 mod torus;
 
 pub use account::account;
+pub use backup::{Backup, Generators};
 pub use error::FleetError;
 pub use file::{MAX_DOMAINS, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_NODES, parse, read};
 pub use hours::{Hours, Lowered, Schedule};
 pub use joined::{JoinedNode, joined, lacking};
 pub use model::{
     AcceleratorKind, AcceleratorKindIx, Basis, Cap, CapKind, CapTarget, Circuit, CircuitIx, Derating, Domain, DomainIx,
-    Feed, Fleet, LevelIx, Meter, Node, NodeIx, NodeKind, NodeKindIx, PowerLevel, Site, SiteIx,
+    Feed, Fleet, LevelIx, Meter, Node, NodeIx, NodeKind, NodeKindIx, Overload, PowerLevel, Site, SiteIx,
 };
 pub use racks::{Rack, racks, with_racks};
 pub use torus::{Sides, Torus};

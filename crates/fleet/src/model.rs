@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use offtake_programmes::Programme;
-use offtake_units::{CpuMilli, Mebibytes, Ppm, VoltAmperes, Watts};
+use offtake_units::{CpuMilli, Duration, Mebibytes, Ppm, VoltAmperes, Watts};
 use serde::{Deserialize, Serialize};
 
-use crate::{Schedule, Torus};
+use crate::{Backup, Schedule, Torus};
 
 macro_rules! index {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
@@ -97,6 +97,9 @@ pub struct Site {
     /// What its shared storage reads and writes, in bytes a second, where stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_bandwidth: Option<u64>,
+    /// What carries it while its utility is lost; none where nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
 }
 
 /// A domain of the containment tree.
@@ -206,6 +209,18 @@ pub struct Circuit {
     pub redundancy_group: Option<String>,
     /// The topmost domains it feeds, none inside another.
     pub feeds: Vec<Feed>,
+    /// Points of its time-current curve, the smallest load first; none where it never carries more than its rating.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overload: Vec<Overload>,
+}
+
+/// A load beyond the rating for continuous load, and for how long a circuit carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overload {
+    /// Load over rating.
+    pub load: Ppm,
+    /// How long it lasts before a breaker opens.
+    pub lasts: Duration,
 }
 
 /// A domain on a circuit.
@@ -218,6 +233,26 @@ pub struct Feed {
 }
 
 impl Circuit {
+    /// How soon after the loss of a feed others carry no more than their ratings: a sudden curtailment is met in ten
+    /// seconds, and for five more nobody knows of it.
+    pub const RELIEVED_IN: Duration = Duration::from_secs(15);
+
+    /// What it may carry for ever.
+    pub fn continuous(&self) -> Watts {
+        self.rating.continuous_watts(self.power_factor, self.continuous_load_factor)
+    }
+
+    /// What it carries at a point of its curve.
+    pub fn at(&self, point: &Overload) -> Watts {
+        self.rating.continuous_watts(self.power_factor, point.load)
+    }
+
+    /// The most that it carries for a time.
+    pub fn carries_for(&self, time: Duration) -> Watts {
+        let lasting = self.overload.iter().take_while(|point| time <= point.lasts).last();
+        lasting.map_or_else(|| self.continuous(), |point| self.at(point))
+    }
+
     /// The share of a domain's power that comes over it, in millionths.
     pub fn share_of(&self, domain: DomainIx) -> u64 {
         let fed = self.feeds.iter().find(|feed| feed.domain == domain);
@@ -316,6 +351,15 @@ pub enum CapKind {
 }
 
 impl Fleet {
+    /// Whether a circuit carries more once another is lost.
+    pub fn stands_in(&self, circuit: CircuitIx, lost: CircuitIx) -> bool {
+        let (one, other) = (&self.circuits[circuit.ix()], &self.circuits[lost.ix()]);
+        circuit != lost
+            && one.redundancy_group.is_some()
+            && one.redundancy_group == other.redundancy_group
+            && one.feeds.iter().any(|feed| other.share_of(feed.domain) > 0)
+    }
+
     /// The site of what a cap limits: that of the first domain, where a circuit feeds several.
     pub fn site_of(&self, target: CapTarget) -> Option<&Site> {
         let domain = match target {

@@ -1,11 +1,12 @@
 //! Virtual time over a state: what has its nodes ends when its time says, and passes decide in between.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use offtake_engine::{
-    ChipTime, Event, Fact, JobId, Phase, Placement, ServiceId, Stage, State, StopReason, decide, speed, starts_again,
+    ChipTime, Event, Fact, JobId, LimitIx, Phase, Placement, ServiceId, Stage, State, StopReason, decide, speed,
+    starts_again,
 };
 use offtake_fleet::{Fleet, NodeIx, SiteIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
@@ -31,6 +32,10 @@ pub(crate) struct Course {
     pub repairs: Repairs,
     /// That chip-time by tenant and accelerator kind.
     pub tenants: BTreeMap<String, Vec<ChipTime>>,
+    /// Sites that draw nothing from their utility.
+    pub off_grid: BTreeSet<SiteIx>,
+    /// Sites of which no host has power.
+    pub unpowered: BTreeSet<SiteIx>,
     /// When running jobs end, with the attempt that does: one that is stopped before ends no more.
     ends: BinaryHeap<Reverse<(Timestamp, JobId, u32)>>,
     /// When jobs that give way to others have left, which, in which attempt, and what then becomes of their work.
@@ -108,6 +113,8 @@ impl Course {
             spent: Spent::default(),
             repairs: Repairs::default(),
             tenants: BTreeMap::new(),
+            off_grid: BTreeSet::new(),
+            unpowered: BTreeSet::new(),
             ends: BinaryHeap::new(),
             leaving: BinaryHeap::new(),
             running: BTreeMap::new(),
@@ -506,11 +513,19 @@ impl Course {
         self.running.get(&job).is_some_and(|attempt| attempt.number == number)
     }
 
+    /// Whether what a cap limits is at one of some sites.
+    pub fn is_at(&self, cap: LimitIx, sites: &BTreeSet<SiteIx>) -> bool {
+        let fleet = self.state.fleet();
+        let domain = fleet.limited_by(fleet.caps[cap.ix()].target).first().map(|(domain, _)| *domain);
+        domain.is_some_and(|domain| sites.contains(&fleet.domains[domain.ix()].site))
+    }
+
     /// Draw at the servers and at the grid connections.
     pub fn draw(&self) -> (Watts, Watts) {
         let state = &self.state;
         let sites = state.fleet().sites.iter().zip((0..).map(SiteIx));
-        sites.fold((Watts::ZERO, Watts::ZERO), |(it, facility), (site, ix)| {
+        let powered = sites.filter(|(_, ix)| !self.unpowered.contains(ix));
+        powered.fold((Watts::ZERO, Watts::ZERO), |(it, facility), (site, ix)| {
             let draw = state.capacity().site_draw(ix);
             (it + draw, facility + draw.share_up(site.pue))
         })

@@ -1,9 +1,11 @@
 //! Meters of energy: what is drawn under the caps of grid programmes, as a utility counts it.
 
-use offtake_engine::{LimitIx, State};
+use offtake_engine::LimitIx;
 use offtake_fleet::Fleet;
 use offtake_programmes::Series;
-use offtake_units::{Duration, Energy, Timestamp};
+use offtake_units::{Duration, Energy, Timestamp, Watts};
+
+use crate::course::Course;
 
 /// How long an interval is: that of CAISO's real-time market, and a part of all others.
 const INTERVAL: Duration = Duration::from_secs(300);
@@ -30,12 +32,14 @@ impl EnergyMeters {
         Self { counted: vec![Vec::new(); limits.len()], limits, start, since: start }
     }
 
-    /// What is drawn has been drawn since they were read last.
-    pub fn read(&mut self, now: Timestamp, state: &State) {
+    /// What is drawn has been drawn since they were read last; nothing at a site whose utility is lost.
+    pub fn read(&mut self, now: Timestamp, course: &Course) {
+        let state = &course.state;
         let since = std::mem::replace(&mut self.since, now);
         for (limit, counted) in self.limits.iter().zip(&mut self.counted) {
             let Some(limit) = limit else { continue };
-            let load = state.capacity().limits()[limit.ix()].load();
+            let is_off_grid = !course.off_grid.is_empty() && course.is_at(*limit, &course.off_grid);
+            let load = if is_off_grid { Watts::ZERO } else { state.capacity().limits()[limit.ix()].load() };
             let mut at = since;
             while at < now {
                 let place = (at - self.start).as_millis() / INTERVAL.as_millis();
@@ -49,8 +53,8 @@ impl EnergyMeters {
     }
 
     /// What they counted, in whole intervals.
-    pub fn finish(mut self, end: Timestamp, state: &State) -> Vec<Series> {
-        self.read(end, state);
+    pub fn finish(mut self, end: Timestamp, course: &Course) -> Vec<Series> {
+        self.read(end, course);
         let whole = ((end - self.start).as_millis() / INTERVAL.as_millis()).max(0) as usize;
         let series = |mut counted: Vec<Energy>| {
             counted.truncate(whole);

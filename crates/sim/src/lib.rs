@@ -1,6 +1,7 @@
 //! Virtual time over the engine: scenarios in, outcomes and reports out.
 
 mod ahead;
+mod backup;
 mod course;
 mod dependencies;
 mod energy;
@@ -8,6 +9,7 @@ pub mod failures;
 mod grid;
 mod meters;
 mod occupants;
+mod overload;
 mod picture;
 mod progress;
 pub mod report;
@@ -18,9 +20,11 @@ mod settlement;
 mod storage;
 
 pub use ahead::{Ahead, Awaiting, JobAhead, look_ahead, starts_ahead, with_cap};
+pub use backup::{NotBought, UtilityLoss, UtilityOutcome};
 pub use course::Repairs;
 pub use grid::{Cut, GridEvent, GridOutcome, Touched};
 pub use meters::{FeedLoss, Meter, Reading, SPAN as METER_SPAN};
+pub use overload::{FeedLoad, FeedOutcome};
 pub use picture::Snapshot;
 pub use progress::Spent;
 pub use results::{report_data, summary, write_jobs, write_timeline};

@@ -1,8 +1,10 @@
 //! Meters: what is drawn at sites, in domains and over circuits as time goes on, against what each may carry.
 
-use offtake_engine::{LimitIx, State};
+use offtake_engine::LimitIx;
 use offtake_fleet::{Cap, CapKind, CapTarget, CircuitIx, DomainIx, Fleet, Meter as Place};
 use offtake_units::{Duration, Timestamp, Watts};
+
+use crate::course::Course;
 
 /// A circuit that is out for a time: what it carried goes over the others of its redundancy group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +86,7 @@ pub(crate) fn put_up(fleet: &mut Fleet, losses: &[FeedLoss]) -> Vec<Meter> {
         lost.sort_unstable();
         lost.dedup();
         for lost in lost {
-            if stands_in(fleet, circuit, lost) {
+            if fleet.stands_in(circuit, lost) {
                 let target = CapTarget::CircuitWithout { circuit, lost };
                 drawn.push((Some(lost), account(fleet, target, Place::It)));
             }
@@ -92,15 +94,6 @@ pub(crate) fn put_up(fleet: &mut Fleet, losses: &[FeedLoss]) -> Vec<Meter> {
         meters.push(Meter { of, place: Place::It, caps: Vec::new(), drawn });
     }
     meters
-}
-
-/// Whether a circuit carries more once another is lost.
-pub(crate) fn stands_in(fleet: &Fleet, circuit: CircuitIx, lost: CircuitIx) -> bool {
-    let (one, other) = (&fleet.circuits[circuit.ix()], &fleet.circuits[lost.ix()]);
-    circuit != lost
-        && one.redundancy_group.is_some()
-        && one.redundancy_group == other.redundancy_group
-        && one.feeds.iter().any(|feed| other.share_of(feed.domain) > 0)
 }
 
 /// An account of the expected draw of something: a cap that never binds.
@@ -147,7 +140,7 @@ impl<'a> Meters<'a> {
     }
 
     /// What is drawn has been drawn since the meters were read last.
-    pub fn read(&mut self, now: Timestamp, state: &State) {
+    pub fn read(&mut self, now: Timestamp, course: &Course) {
         if self.meters.is_empty() || now <= self.since {
             self.since = now;
             return;
@@ -155,13 +148,15 @@ impl<'a> Meters<'a> {
         let since = std::mem::replace(&mut self.since, now);
         let place = |at: Timestamp| (at - self.start).as_millis() / SPAN.as_millis();
         let spans = place(since) as usize..place(now + SPAN - Duration::from_millis(1)) as usize;
-        let limits = state.capacity().limits();
+        let limits = course.state.capacity().limits();
         let lost = |circuit: CircuitIx| {
             self.losses.iter().any(|loss| loss.circuit == circuit && loss.at <= since && since < loss.until)
         };
         for (meter, reading) in self.meters.iter().zip(&mut self.readings) {
             let is_out = matches!(meter.of, CapTarget::Circuit(circuit) if lost(circuit));
             let account = meter.drawn.iter().rev().find(|(without, _)| without.is_none_or(lost));
+            let is_dark = |limit: LimitIx| !course.unpowered.is_empty() && course.is_at(limit, &course.unpowered);
+            let account = account.filter(|(_, limit)| !is_dark(*limit));
             let load = account.map_or(Watts::ZERO, |(_, limit)| limits[limit.ix()].load());
             let load = if is_out { Watts::ZERO } else { load };
             reading.drawn.resize(spans.end.max(reading.drawn.len()), Watts::ZERO);
@@ -175,8 +170,8 @@ impl<'a> Meters<'a> {
     }
 
     /// What they showed.
-    pub fn finish(mut self, end: Timestamp, state: &State) -> Vec<Reading> {
-        self.read(end, state);
+    pub fn finish(mut self, end: Timestamp, course: &Course) -> Vec<Reading> {
+        self.read(end, course);
         self.readings
     }
 }
@@ -187,7 +182,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use offtake_engine::{Event, Fact};
+    use offtake_engine::{Event, Fact, State};
 
     use super::*;
 
@@ -235,13 +230,14 @@ kind = "contract"
         let meters = put_up(&mut fleet, &losses);
         let mut state = State::default();
         state.apply(&Fact { at: at(0), event: Event::FleetLoaded { fleet: Arc::new(fleet) } });
+        let mut course = Course::new(state);
         let mut watched = Meters::new(&meters, &losses, at(0));
         while let Some(next) = watched.next() {
-            watched.read(next, &state);
+            watched.read(next, &course);
         }
         let grid = LimitIx(2);
-        state.apply(&Fact { at: at(4), event: Event::CapSet { cap: grid, watts: Watts::new(30_000) } });
-        let readings = watched.finish(at(5), &state);
+        course.tell(at(4), Event::CapSet { cap: grid, watts: Watts::new(30_000) });
+        let readings = watched.finish(at(5), &course);
         // Ten idle nodes of 1,000 W.
         let watts = |readings: &[i64]| readings.iter().copied().map(Watts::new).collect::<Vec<_>>();
         let [site, hall, a, b] = readings.as_slice() else { unreachable!("a site, what is fed, and two circuits") };

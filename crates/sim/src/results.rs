@@ -5,16 +5,17 @@ use std::io::Write;
 use offtake_engine::{ChipTime, JobId, LimitIx};
 use offtake_fleet::{Basis, Cap, CapTarget, Meter as Place, SiteIx};
 use offtake_signals::ExchangeRate;
-use offtake_units::{Currency, Duration, Money, Timestamp, Watts};
+use offtake_units::{CarbonMass, Currency, Duration, Energy, Money, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Job, Tier, human};
 
 use crate::failures::{IntervalAdvice, gain};
 use crate::grid::{GridEvent, GridOutcome, Touched};
-use crate::meters::{Meter, Reading, SPAN as METER_SPAN};
+use crate::meters::{FeedLoss, Meter, Reading, SPAN as METER_SPAN};
+use crate::overload::{FeedLoad, FeedOutcome};
 use crate::report::{
-    CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, GridCourse, GridLine, GridSummary, MeterLimit,
-    MeterLine, PolicyReport, PolicySummary, PriceLine, RepairLine, ReportData, ScenarioFacts, Source, Stats, Timeline,
-    TouchedLine, WaitBucket,
+    BackupLine, BackupSummary, CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, FeedLine, FeedLoadLine,
+    GridCourse, GridLine, GridSummary, MeterLimit, MeterLine, PolicyReport, PolicySummary, PriceLine, RepairLine,
+    ReportData, ScenarioFacts, Source, Stats, Timeline, TouchedLine, UtilityLine, WaitBucket,
 };
 use crate::run::{Outcome, Sample, Setup, SignalValue, is_running};
 use crate::scenario::Scenario;
@@ -36,12 +37,22 @@ pub fn summary(scenario: &Scenario, outcome: &Outcome) -> PolicySummary {
     let capacity = i128::from(setup.fleet.chips()) * 1000 * i128::from(span.as_millis());
     let ledger = outcome.state.ledger();
     let useful_hours = outcome.spent.useful.as_chip_hours();
-    let facility: f64 = ledger.sites.iter().map(|site| site.facility.as_mwh()).sum();
+    let facility = energy(outcome).as_mwh();
     let priced = ledger.sites.iter().any(|site| !site.cost.is_empty());
     let cost = priced
-        .then(|| ledger.sites.iter().flat_map(|site| &site.cost).map(|money| in_usd(*money, &scenario.rates)).sum());
+        .then(|| ledger.sites.iter().flat_map(|site| &site.cost).map(|money| in_usd(*money, &scenario.rates)).sum())
+        .map(|cost: f64| {
+            let not_bought = outcome.utility.iter().flat_map(|came| &came.not_bought.cost);
+            let not_bought: f64 = not_bought.map(|money| in_usd(*money, &scenario.rates)).sum();
+            let fuel: f64 = outcome.utility.iter().filter_map(|came| came.fuel).map(Money::as_units).sum();
+            cost - not_bought + fuel
+        });
     let counted = ledger.sites.iter().any(|site| site.uncounted_carbon < site.facility);
-    let carbon = counted.then(|| ledger.sites.iter().map(|site| site.carbon.as_tonnes()).sum());
+    let carbon = counted.then(|| {
+        let from_grid: f64 = ledger.sites.iter().map(|site| site.carbon.as_tonnes()).sum();
+        let instead = outcome.utility.iter().map(|came| came.carbon - came.not_bought.carbon);
+        from_grid + instead.map(CarbonMass::as_tonnes).sum::<f64>()
+    });
     let share = |part: i128| if capacity == 0 { 0.0 } else { part as f64 / capacity as f64 };
     PolicySummary {
         jobs: submitted().count() as u64,
@@ -83,9 +94,88 @@ pub fn summary(scenario: &Scenario, outcome: &Outcome) -> PolicySummary {
         useful_chip_hours_per_mwh: round(ratio(useful_hours, facility), 3),
         grid: (!setup.grid_events.is_empty() || !setup.fleet.programmes.is_empty())
             .then(|| grid_summary(setup, outcome)),
+        feed_losses: feed_lines(setup, outcome),
+        backup: (!setup.utility_losses.is_empty()).then(|| backup_summary(setup, outcome)),
         cap_breaches: outcome.cap_breaches,
         decisions: outcome.decisions,
     }
+}
+
+/// What was drawn at the facility meters, whoever gave it: the utility, generators or a UPS.
+fn energy(outcome: &Outcome) -> Energy {
+    let booked: Energy = outcome.state.ledger().sites.iter().map(|site| site.facility).sum();
+    let instead = outcome.utility.iter().map(|came| came.generated + came.from_ups - came.not_bought.facility);
+    booked + instead.sum()
+}
+
+fn feed_lines(setup: &Setup, outcome: &Outcome) -> Vec<FeedLine> {
+    let line = |(loss, came): (&FeedLoss, &FeedOutcome)| FeedLine {
+        circuit: setup.fleet.circuits[loss.circuit.ix()].name.clone(),
+        at_s: (loss.at - setup.start).as_secs_f64(),
+        hold_s: (loss.until - loss.at).as_secs_f64(),
+        throttled: came.throttled,
+        stopped: came.stopped,
+        others: came.loads.iter().map(|load| feed_load(setup, load)).collect(),
+    };
+    setup.feed_losses.iter().zip(&outcome.feeds).map(line).collect()
+}
+
+fn feed_load(setup: &Setup, load: &FeedLoad) -> FeedLoadLine {
+    let circuit = &setup.fleet.circuits[load.circuit.ix()];
+    let kva = |watts: Watts| round(watts.get() as f64 / circuit.power_factor.as_f64() / 1e3, 3);
+    FeedLoadLine {
+        circuit: circuit.name.clone(),
+        rating_kva: kva(circuit.continuous()),
+        most_kva: kva(load.most),
+        over_s: load.over.as_secs_f64(),
+        beyond_s: load.beyond.as_secs_f64(),
+    }
+}
+
+fn backup_summary(setup: &Setup, outcome: &Outcome) -> BackupSummary {
+    let seconds = |at: Timestamp| (at - setup.start).as_secs_f64();
+    let hours = |span: Duration| round(span.as_secs_f64() / 3600.0, 4);
+    let losses = || setup.utility_losses.iter().zip(&outcome.utility);
+    let lines = losses().map(|(loss, came)| UtilityLine {
+        site: setup.fleet.sites[loss.site.ix()].name.clone(),
+        at_s: seconds(loss.at),
+        hold_s: (loss.until - loss.at).as_secs_f64(),
+        back_s: came.back.map(seconds),
+        ups_s: came.on_ups.as_secs_f64(),
+        ups_kwh: round(came.from_ups.as_mwh() * 1000.0, 3),
+        generator_hours: hours(came.generators_ran),
+        generated_mwh: round(came.generated.as_mwh(), 6),
+        kg_co2: round(came.carbon.as_tonnes() * 1000.0, 3),
+        fuel_usd: came.fuel.map(|fuel| round(fuel.as_units(), 2)),
+        permit_hours_left: came.permit_left.map(hours),
+        dark_s: came.dark.as_secs_f64(),
+        over_s: came.over.as_secs_f64(),
+        throttled: came.throttled,
+        stopped: came.stopped,
+        dropped: came.dropped,
+        rework_chip_hours: round(came.rework.as_chip_hours(), 3),
+        out_chip_hours: round(came.out.as_chip_hours(), 3),
+    });
+    let lines: Vec<UtilityLine> = lines.collect();
+    let mut sites: Vec<BackupLine> = Vec::new();
+    for line in &lines {
+        let known = sites.iter().position(|site| site.site == line.site).unwrap_or(sites.len());
+        if known == sites.len() {
+            sites.push(BackupLine { site: line.site.clone(), ..BackupLine::default() });
+        }
+        let site = &mut sites[known];
+        site.losses += 1;
+        site.ups_s += line.ups_s;
+        site.generator_hours = round(site.generator_hours + line.generator_hours, 4);
+        site.generated_mwh = round(site.generated_mwh + line.generated_mwh, 6);
+        site.kg_co2 = round(site.kg_co2 + line.kg_co2, 3);
+        site.permit_hours_left = line.permit_hours_left;
+        site.dark_s += line.dark_s;
+        site.over_s += line.over_s;
+        site.dropped += line.dropped;
+        site.lost_chip_hours = round(site.lost_chip_hours + line.rework_chip_hours + line.out_chip_hours, 3);
+    }
+    BackupSummary { sites, losses: lines }
 }
 
 /// Chip-time, in thousandths of a chip times milliseconds, that would be used if every job started when it came.
@@ -334,8 +424,7 @@ fn meter_lines(setup: &Setup, outcome: &Outcome) -> Vec<MeterLine> {
         let scaled = |watts: &Watts| round(watts.get() as f64 / per, 3);
         let rating = circuit.map(|circuit| {
             let circuit = &fleet.circuits[circuit.ix()];
-            let watts = circuit.rating.continuous_watts(circuit.power_factor, circuit.continuous_load_factor);
-            MeterLimit { name: "rating for continuous load".to_owned(), allowed: vec![scaled(&watts)] }
+            MeterLimit { name: "rating for continuous load".to_owned(), allowed: vec![scaled(&circuit.continuous())] }
         });
         let limits = meter.caps.iter().zip(&reading.allowed).map(|(cap, allowed)| {
             let is_fixed = allowed.windows(2).all(|pair| pair[0] == pair[1]);
@@ -464,7 +553,10 @@ fn timeline(scenario: &Scenario, outcome: &Outcome) -> Timeline {
     let setup = &scenario.setup;
     let samples = &outcome.samples;
     let chips = |milli: u64| round(milli as f64 / 1000.0, 1);
-    let is_account = |limit: &LimitIx| setup.meters.iter().any(|meter| meter.has_account(*limit));
+    let is_account = |limit: &LimitIx| {
+        setup.meters.iter().any(|meter| meter.has_account(*limit))
+            || setup.utility_losses.iter().any(|loss| loss.cap == *limit)
+    };
     let caps = setup.fleet.caps.iter().zip((0..).map(LimitIx)).filter(|(_, limit)| !is_account(limit));
     let fleet_caps = caps.filter_map(|(cap, ix)| match cap.target {
         // What heat and the clock leave of a cap is on the meters.

@@ -11,12 +11,14 @@ use offtake_programmes::Series;
 use offtake_units::{CarbonIntensity, Duration, Ppm, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Reservation, Service};
 
+use crate::backup::{Supplies, UtilityLoss, UtilityOutcome};
 use crate::course::{Costs, Course, Repairs};
 use crate::dependencies::{Dependencies, Fate, Milestone, Standing};
 use crate::energy::EnergyMeters;
 use crate::failures::{FailureCounts, FailureModel, Process};
 use crate::grid::{Grid, GridEvent, GridOutcome};
 use crate::meters::{FeedLoss, Meter, Meters, Reading};
+use crate::overload::{FeedOutcome, Feeds};
 use crate::picture::Snapshot;
 use crate::progress::Spent;
 
@@ -25,6 +27,8 @@ const BY_NATURE: u64 = 1 << 40;
 /// How long before it begins at the least everybody learns of a time in which a cap allows less by the clock: as of heat.
 /// What outlasts its beginning starts from then on only within what it leaves, so earlier would leave power unused.
 const AHEAD: Duration = Duration::HOUR;
+
+static NOTHING_FAILS: FailureModel = FailureModel::NOTHING;
 
 /// Everything that a run is made of; the same for all policies.
 #[derive(Clone, Debug)]
@@ -44,6 +48,8 @@ pub struct Setup {
     pub grid_events: Vec<GridEvent>,
     /// Circuits that are out for a time.
     pub feed_losses: Vec<FeedLoss>,
+    /// Sites whose utility is lost for a time, in the order in which that happens; of each site one at a time.
+    pub utility_losses: Vec<UtilityLoss>,
     /// What is metered as time goes on.
     pub meters: Vec<Meter>,
     /// The first instant.
@@ -156,6 +162,10 @@ pub struct Outcome {
     pub repairs: Repairs,
     /// What came of the grid events that were announced.
     pub grid: Vec<GridOutcome>,
+    /// What came of the lost feeds.
+    pub feeds: Vec<FeedOutcome>,
+    /// What came of the losses of utilities that were seen.
+    pub utility: Vec<UtilityOutcome>,
     /// What the meters showed.
     pub readings: Vec<Reading>,
     /// The energy that was drawn under the cap of each grid programme of the fleet.
@@ -210,6 +220,8 @@ struct Run<'a> {
     failures: Option<Process<'a>>,
     dependencies: Dependencies,
     grid: Grid<'a>,
+    feeds: Feeds<'a>,
+    supplies: Supplies<'a>,
     /// Curtailments that were announced by no grid event.
     announced: u64,
     /// Caps that follow the clock were looked at until here.
@@ -233,10 +245,17 @@ impl<'a> Run<'a> {
         let mut state = State::default();
         let first = [Event::FleetLoaded { fleet: Arc::clone(&setup.fleet) }, Event::PolicySet { policy }];
         first.into_iter().for_each(|event| state.apply(&Fact { at: setup.start, event }));
+        let idle = |cap: LimitIx| state.capacity().limits()[cap.ix()].idle();
+        let supplies = Supplies::new(&setup.utility_losses, &setup.fleet, idle, setup.start);
+        // Hosts without power are out like those that failed.
+        let nothing_fails = (!setup.utility_losses.is_empty()).then_some(&NOTHING_FAILS);
+        let failures = setup.failures.as_ref().or(nothing_fails);
         Self {
             setup,
             course: Course::new(state).with_costs(Costs::of(setup.failures.as_ref())),
-            failures: setup.failures.as_ref().map(|model| Process::new(model, &setup.fleet, setup.start)),
+            failures: failures.map(|model| Process::new(model, &setup.fleet, setup.start)),
+            feeds: Feeds::new(&setup.feed_losses, &setup.fleet, setup.start),
+            supplies,
             dependencies: Dependencies::of(&setup.jobs),
             grid: Grid::new(&setup.grid_events, setup.start),
             announced: 0,
@@ -264,6 +283,8 @@ impl<'a> Run<'a> {
                 failures: FailureCounts::default(),
                 repairs: Repairs::default(),
                 grid: Vec::new(),
+                feeds: Vec::new(),
+                utility: Vec::new(),
                 readings: Vec::new(),
                 metered: Vec::new(),
                 pass_ns: Vec::new(),
@@ -291,7 +312,8 @@ impl<'a> Run<'a> {
         let failures = self.failures.as_ref();
         let work = [arrival, self.course.next()].into_iter().flatten().min();
         // Whoever gave way comes back when an event is over.
-        let work = [work, self.grid.next(), self.meters.next()].into_iter().flatten().min();
+        let power = [self.grid.next(), self.feeds.next(), self.supplies.next(), self.meters.next()];
+        let work = power.into_iter().chain([work]).flatten().min();
         let limit = self.setup.horizon.map(|horizon| self.setup.start + horizon);
         // Failures go on for ever; without a horizon they count as long as there is work, or one of them is not over.
         let counts = |failures: &&Process<'_>| limit.is_some() || work.is_some() || failures.is_open();
@@ -318,8 +340,11 @@ impl<'a> Run<'a> {
 
     /// Everything that happens at an instant: ends first, so that what they give back is there for those who come.
     fn happen(&mut self, now: Timestamp) {
-        self.meters.read(now, &self.course.state);
-        self.energy.read(now, &self.course.state);
+        self.meters.read(now, &self.course);
+        self.energy.read(now, &self.course);
+        self.feeds.read(now, &self.course.state);
+        self.supplies.read(now, &self.course.state);
+        self.feeds.happen(now, &mut self.course);
         self.grid.happen(now, &mut self.course);
         while let Some(job) = self.course.end_next(now) {
             self.outcome.jobs[job.0 as usize].finished = Some(now);
@@ -331,6 +356,7 @@ impl<'a> Run<'a> {
                 self.grid.ended(now, job);
             }
         }
+        self.supplies.happen(now, &mut self.course, &mut self.failures);
         if let Some(failures) = &mut self.failures {
             failures.happen(now, &mut self.course);
         }
@@ -461,6 +487,8 @@ impl<'a> Run<'a> {
                 _ => {}
             }
         }
+        self.feeds.heed(&self.course);
+        self.supplies.heed(&self.course);
         self.note_closed(true);
         self.grid.heed(now, &self.course);
         let waited = self.course.state.queue().jobs();
@@ -484,6 +512,8 @@ impl<'a> Run<'a> {
         for (job, ended) in self.course.closed.drain(..) {
             self.grid.note_rework(job, Duration::from_millis(ended.rework));
             let Some(record) = self.outcome.jobs.get_mut(job.0 as usize) else { continue };
+            let chip_milli = self.setup.jobs[job.0 as usize].chip_milli();
+            self.supplies.note_rework(job, chip_milli, Duration::from_millis(ended.rework));
             record.useful += Duration::from_millis(ended.useful);
             record.restarts += u32::from(stopped && record.finished.is_none());
         }
@@ -529,11 +559,14 @@ impl<'a> Run<'a> {
         self.outcome.spent = self.course.spent;
         self.outcome.repairs = self.course.repairs;
         self.outcome.grid = self.grid.finish(end, &self.course.state);
-        self.outcome.readings = self.meters.finish(end, &self.course.state);
-        self.outcome.metered = self.energy.finish(end, &self.course.state);
+        self.outcome.readings = self.meters.finish(end, &self.course);
+        self.outcome.metered = self.energy.finish(end, &self.course);
+        self.outcome.feeds = self.feeds.finish(end, &self.course.state);
+        self.supplies.read(end, &self.course.state);
         self.outcome.tenants = self.course.tenants;
         self.outcome.state = self.course.state;
         self.outcome.state.advance(end);
+        self.outcome.utility = self.supplies.finish(end, &self.outcome.state);
         self.outcome.end = end;
         self.outcome.state.check().map_err(|difference| Broken { at: end, difference })?;
         self.outcome.cap_breaches = self.outcome.state.capacity().breaches();

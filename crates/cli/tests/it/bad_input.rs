@@ -80,6 +80,30 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
         "[signals]",
         "[[feed_losses]]\ncircuit = \"feed-a\"\nat = \"2022-01-01T02:00:00Z\"\nhold = \"1h\"\n[signals]",
     ),
+    (
+        "a utility that is lost at a site that is not there",
+        "scenario.toml",
+        "[signals]",
+        "[[utility_losses]]\nsite = \"hal\"\nat = \"2022-01-01T02:00:00Z\"\nhold = \"1h\"\n[signals]",
+    ),
+    (
+        "a utility that is lost while it is lost",
+        "scenario.toml",
+        "[signals]",
+        "[[utility_losses]]\nsite = \"hall\"\nat = \"2022-01-01T02:00:00Z\"\nhold = \"1h\"\n[[utility_losses]]\nsite = \"hall\"\nat = \"2022-01-01T02:30:00Z\"\nhold = \"1h\"\n[signals]",
+    ),
+    (
+        "a utility that is lost before the run",
+        "scenario.toml",
+        "[signals]",
+        "[[utility_losses]]\nsite = \"hall\"\nat = \"2021-12-31T23:00:00Z\"\nhold = \"1h\"\n[signals]",
+    ),
+    (
+        "a utility that is lost for no time",
+        "scenario.toml",
+        "[signals]",
+        "[[utility_losses]]\nsite = \"hall\"\nat = \"2022-01-01T02:00:00Z\"\nhold = \"0s\"\n[signals]",
+    ),
     ("weather of a site that is not there", "scenario.toml", "[signals]", "[signals]\nweather = \"prices.csv\""),
     (
         "a grid event before the run",
@@ -187,6 +211,12 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
         "fleet.toml",
         "[sites.hall]",
         "[caps.low]\non = \"hall\"\nwatts = 5\nmeter = \"it\"\nkind = \"breaker\"\n[sites.hall]",
+    ),
+    (
+        "generators behind a UPS that is empty before they run",
+        "fleet.toml",
+        "pue = 1.5",
+        "pue = 1.5\nbackup = { ups_seconds = 5, generators = { count = 1, kilowatts = 900, start = \"10s\", kg_co2_per_kwh = 0.7 } }",
     ),
     // The trace.
     ("a gang of no chips", "jobs.csv", "1h,2,8", "1h,2,0"),

@@ -52,6 +52,7 @@ fn fleet(kinds: &[(u16, u32, u64)]) -> Fleet {
             carbon_zone: None,
             jurisdiction: None,
             storage_bandwidth: None,
+            backup: None,
             pue: Ppm::ONE,
         }],
         domains: vec![Domain {

@@ -47,7 +47,7 @@ impl State {
         let due = |announced: &Announced| {
             let spec = &announced.spec;
             let ahead = [announced.look_at.filter(|_| !announced.begun), Some(spec.from), Some(spec.until)];
-            ahead.into_iter().flatten().filter(|at| *at > self.now).min()
+            ahead.into_iter().flatten().filter(|at| *at > self.now && *at != Timestamp::NEVER).min()
         };
         let rise =
             self.rising.values().map(|rising| rising.next.max(self.now.saturating_add(Duration::from_millis(1))));

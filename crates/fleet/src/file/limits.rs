@@ -2,22 +2,25 @@
 
 use std::collections::HashSet;
 
-use offtake_units::{Ppm, VoltAmperes, Watts};
+use offtake_units::{Duration, Ppm, VoltAmperes, Watts};
 use toml::Spanned;
 
 use crate::account::Tallies;
 use crate::file::fault::{Checked, Fault, at};
 use crate::file::hours;
 use crate::file::paths::{is_pattern, matches, resolve};
+use crate::file::programmes::time;
 use crate::file::suggest::did_you_mean;
 use crate::file::syntax::{self, Named, Number, in_order};
 use crate::file::values::{MAX_WATTS, Values, check_name};
-use crate::{Cap, CapKind, CapTarget, Circuit, CircuitIx, Derating, DomainIx, Feed, Fleet, Meter};
+use crate::{Cap, CapKind, CapTarget, Circuit, CircuitIx, Derating, DomainIx, Feed, Fleet, Meter, Overload};
 
 /// NEC 210.20: continuous load at most 80 % of a rating, unless the circuit is rated for all of it.
 const CONTINUOUS_LOAD_FACTOR: Ppm = Ppm::new(800_000);
 /// Caps beyond this are a pattern gone wild; each is watched in every decision.
 const MAX_CAPS: usize = 1_000_000;
+/// Beyond this a breaker opens by its magnet, at once.
+const MOST_OVERLOAD: f64 = 20.0;
 
 /// Adds the circuits, each with its rating as a breaker cap, then the caps, and checks that each can be kept.
 pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) -> Checked<()> {
@@ -27,6 +30,7 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
         fleet.circuits.push(circuit);
     }
     check_groups(fleet, &file.circuits)?;
+    check_curves(fleet, &file.circuits)?;
     for (ix, (_, entry)) in in_order(&file.circuits).into_iter().enumerate() {
         for cap in ratings(fleet, CircuitIx(ix as u32)) {
             caps.push(cap, entry.kva.span())?;
@@ -65,11 +69,12 @@ pub(super) fn add(fleet: &mut Fleet, file: &syntax::FleetFile, values: &Values) 
 }
 
 /// The caps by a circuit's rating: one, or, where others of its redundancy group feed the same domains, one for the loss
-/// of each of those. Then it carries at least what it does while all are there.
+/// of each of those. Then it carries at least what it does while all are there. Where its curve lets it carry more for as
+/// long as it takes to relieve it, those caps are by that, and its rating is one beside them.
 fn ratings(fleet: &Fleet, ix: CircuitIx) -> Vec<Cap> {
     let circuit = &fleet.circuits[ix.ix()];
-    let watts = circuit.rating.continuous_watts(circuit.power_factor, circuit.continuous_load_factor);
-    let rated = |name, target| Cap {
+    let (continuous, borne) = (circuit.continuous(), circuit.carries_for(Circuit::RELIEVED_IN));
+    let rated = |name, target, watts| Cap {
         name,
         target,
         watts,
@@ -79,18 +84,16 @@ fn ratings(fleet: &Fleet, ix: CircuitIx) -> Vec<Cap> {
         rise: None,
         schedule: None,
     };
-    let stands_in = |(place, other): (usize, &Circuit)| {
-        let is_of_group = place != ix.ix() && circuit.redundancy_group.is_some();
-        (is_of_group && other.redundancy_group == circuit.redundancy_group)
-            .then_some(other)
-            .filter(|other| circuit.feeds.iter().any(|feed| other.share_of(feed.domain) > 0))
-            .map(|other| {
-                let target = CapTarget::CircuitWithout { circuit: ix, lost: CircuitIx(place as u32) };
-                rated(format!("{} for {}", circuit.name, other.name), target)
-            })
+    let stands_in = (0..fleet.circuits.len() as u32).map(CircuitIx).filter(|other| fleet.stands_in(ix, *other));
+    let of_loss = |lost: CircuitIx| {
+        let name = format!("{} for {}", circuit.name, fleet.circuits[lost.ix()].name);
+        rated(name, CapTarget::CircuitWithout { circuit: ix, lost }, borne)
     };
-    let caps: Vec<Cap> = fleet.circuits.iter().enumerate().filter_map(stands_in).collect();
-    if caps.is_empty() { vec![rated(format!("{} rating", circuit.name), CapTarget::Circuit(ix))] } else { caps }
+    let mut caps: Vec<Cap> = stands_in.map(of_loss).collect();
+    if caps.is_empty() || borne > continuous {
+        caps.insert(0, rated(format!("{} rating", circuit.name), CapTarget::Circuit(ix), continuous));
+    }
+    caps
 }
 
 /// Caps so far, with the place of each one's limit in the file.
@@ -131,15 +134,40 @@ fn circuit(fleet: &Fleet, name: &Spanned<String>, entry: &syntax::Circuit, value
         return Err(at(&entry.feeds, "feeds nothing: write { domain = \"site/hall-0\" }"));
     }
     let factor = entry.continuous_load_factor.as_ref();
+    let continuous_load_factor =
+        factor.map_or(Ok(CONTINUOUS_LOAD_FACTOR), |factor| values.share(factor, "a continuous load factor"))?;
     Ok(Circuit {
         name: name.get_ref().clone(),
         rating: VoltAmperes::new((kva * 1000.0).round() as i64),
         power_factor: values.share(&entry.power_factor, "a power factor")?,
-        continuous_load_factor: factor
-            .map_or(Ok(CONTINUOUS_LOAD_FACTOR), |factor| values.share(factor, "a continuous load factor"))?,
+        continuous_load_factor,
+        overload: overload(entry, values, continuous_load_factor)?,
         redundancy_group: entry.redundancy_group.as_ref().map(|group| group.get_ref().clone()),
         feeds,
     })
+}
+
+/// The points of a time-current curve: ever more, for ever shorter.
+fn overload(entry: &syntax::Circuit, values: &Values, continuous: Ppm) -> Checked<Vec<Overload>> {
+    let mut points: Vec<Overload> = Vec::with_capacity(entry.overload.len());
+    for point in &entry.overload {
+        let load = values.real(&point.load, 0.0..=MOST_OVERLOAD, "a load over the rating")?;
+        let next = Overload { load: Ppm::new((load * 1e6).round() as u32), lasts: time(&point.lasts)? };
+        if next.lasts == Duration::ZERO {
+            return Err(at(&point.lasts, "what lasts for no time cannot be carried: leave the point out"));
+        }
+        let (load, lasts) = points.last().map_or((continuous, None), |last| (last.load, Some(last.lasts)));
+        if next.load <= load {
+            let before = if lasts.is_some() { "the point before it" } else { "the load that it carries for ever" };
+            let message = format!("is no more than {before}, {}: write what lasts longest first", load.as_f64());
+            return Err(at(&point.load, message));
+        }
+        if lasts.is_some_and(|lasts| next.lasts >= lasts) {
+            return Err(at(&point.lasts, "a larger load lasts shorter than the one before it"));
+        }
+        points.push(next);
+    }
+    Ok(points)
 }
 
 /// Sorts the feeds by their nodes; none may be fed twice or lie inside another.
@@ -189,6 +217,21 @@ fn check_groups(fleet: &Fleet, entries: &Named<syntax::Circuit>) -> Checked<()> 
                 );
                 return Err(at(&entry.feeds, message));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Only for another of its group is more carried than a rating.
+fn check_curves(fleet: &Fleet, entries: &Named<syntax::Circuit>) -> Checked<()> {
+    let all = || (0..fleet.circuits.len() as u32).map(CircuitIx);
+    for (ix, (_, entry)) in all().zip(in_order(entries)) {
+        if let Some(point) = entry.overload.first()
+            && !all().any(|other| fleet.stands_in(ix, other))
+        {
+            let message =
+                "it stands in for no other circuit, and is never loaded beyond its rating: leave `overload` out";
+            return Err(at(&point.load, message));
         }
     }
     Ok(())
@@ -293,7 +336,8 @@ fn circuits_named(fleet: &Fleet, pattern: &Spanned<String>) -> Checked<Vec<CapTa
     Ok(found)
 }
 
-/// A cap below what its nodes draw without work could never be kept.
+/// A cap below what its nodes draw without work could never be kept. A circuit that carries more than its rating for others
+/// is brought back to it by stopping work, so that idle nodes have to leave it that.
 fn check_idle(fleet: &Fleet, spans: &[std::ops::Range<usize>]) -> Checked<()> {
     if fleet.caps.is_empty() {
         return Ok(());
@@ -301,9 +345,14 @@ fn check_idle(fleet: &Fleet, spans: &[std::ops::Range<usize>]) -> Checked<()> {
     let tallies = Tallies::of(fleet);
     for (cap, span) in fleet.caps.iter().zip(spans) {
         let idle = tallies.against(fleet, cap).idle;
-        let least = cap.least();
+        let declared = cap.least();
+        let least = match cap.target {
+            CapTarget::CircuitWithout { circuit, .. } => declared.min(fleet.circuits[circuit.ix()].continuous()),
+            CapTarget::Domain(_) | CapTarget::Circuit(_) => declared,
+        };
         if least < idle {
             let heat = match () {
+                () if least < declared => " for longer than its curve allows more",
                 () if cap.at_wet_bulb(i32::MAX) == least && least < cap.watts => " in heat",
                 () if least < cap.watts => " in its `hours`",
                 () => "",

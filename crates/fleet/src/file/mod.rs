@@ -1,9 +1,10 @@
 //! Fleet files: TOML that people write, into a [`Fleet`]. docs/fleet-file.md is the reference of the keys.
 //!
 //! The way is: text (bounded) → [`syntax`] (keys and types) → kinds → templates → sites, each grown into the
-//! [`tree`] → circuits and caps → grid programmes. Each step checks what it makes, so that the first fault stops it with its place in
-//! the file; nothing here panics on input or reads without a limit.
+//! [`tree`] → circuits and caps → back-up power → grid programmes. Each step checks what it makes, so that the first fault
+//! stops it with its place in the file; nothing here panics on input or reads without a limit.
 
+mod backup;
 mod bounded;
 mod fault;
 mod hours;
@@ -107,6 +108,7 @@ fn build(file: &FleetFile, base_dir: &Path, parameters: &BTreeMap<String, i64>) 
     check_node_names(&fleet, file)?;
     tori::add(&mut fleet, file, &values)?;
     limits::add(&mut fleet, file, &values)?;
+    backup::add(&mut fleet, file, &values)?;
     programmes::add(&mut fleet, file, &values)?;
     Ok(fleet)
 }
@@ -162,6 +164,7 @@ fn site(name: &toml::Spanned<String>, entry: &syntax::Site, values: &Values) -> 
         jurisdiction: text(&entry.jurisdiction)?,
         pue,
         storage_bandwidth: entry.storage_bandwidth.as_ref().map(|number| values.bandwidth(number)).transpose()?,
+        backup: None,
     })
 }
 

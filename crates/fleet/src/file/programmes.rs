@@ -71,7 +71,7 @@ fn cap<'a>(fleet: &'a Fleet, name: &Spanned<String>) -> Checked<&'a Cap> {
     Ok(cap)
 }
 
-fn time(written: &Spanned<String>) -> Checked<Duration> {
+pub(super) fn time(written: &Spanned<String>) -> Checked<Duration> {
     written.get_ref().parse().map_err(|error: offtake_units::ParseDurationError| at(written, error.to_string()))
 }
 

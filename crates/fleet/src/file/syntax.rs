@@ -112,9 +112,33 @@ pub(super) struct Site {
     pub jurisdiction: Option<Spanned<String>>,
     pub pue: Spanned<Number>,
     pub storage_bandwidth: Option<Spanned<Number>>,
+    pub backup: Option<Spanned<Backup>>,
     pub domains: Option<Spanned<Named<Spanned<Number>>>>,
     pub nodes: Option<Spanned<Named<Spanned<Number>>>>,
     pub node_list: Option<Spanned<NodeList>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Backup {
+    pub ups_seconds: Option<Spanned<Number>>,
+    pub generators: Option<Spanned<Generators>>,
+    pub retransfer: Option<Spanned<String>>,
+    pub boot: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Generators {
+    pub count: Spanned<Number>,
+    pub kilowatts: Spanned<Number>,
+    pub start: Spanned<String>,
+    pub block_step_kilowatts: Option<Spanned<Number>>,
+    pub block_every: Option<Spanned<String>>,
+    pub permit_hours: Option<Spanned<Number>>,
+    pub fuel_hours: Option<Spanned<Number>>,
+    pub kg_co2_per_kwh: Spanned<Number>,
+    pub fuel_usd_per_mwh: Option<Spanned<Number>>,
 }
 
 #[derive(Deserialize)]
@@ -150,7 +174,16 @@ pub(super) struct Circuit {
     pub power_factor: Spanned<Number>,
     pub continuous_load_factor: Option<Spanned<Number>>,
     pub redundancy_group: Option<Spanned<String>>,
+    #[serde(default)]
+    pub overload: Vec<Overload>,
     pub feeds: Spanned<Vec<Feed>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Overload {
+    pub load: Spanned<Number>,
+    pub lasts: Spanned<String>,
 }
 
 #[derive(Deserialize)]

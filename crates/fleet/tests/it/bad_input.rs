@@ -86,6 +86,106 @@ pub fn tempdir(name: &str) -> std::path::PathBuf {
 
 const CASES: &[(&str, &str, &str)] = &[
     (
+        "[sites.albany]",
+        "[sites.ashburn.backup]\nups_seconds = 0\n[sites.albany]",
+        "fleet.toml:42:15: sites.ashburn.backup.ups_seconds: 0 is not allowed: how long a UPS lasts, in seconds, is a whole number from 1 to 86,400",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup]\nups_seconds = 11\n[sites.ashburn.backup.generators]\ncount = 2\nkilowatts = 400\nstart = \"12s\"\nkg_co2_per_kwh = 0.7\n[sites.albany]",
+        "fleet.toml:42:15: sites.ashburn.backup.ups_seconds: the UPS is empty after 11 s, and the generators carry the 512 kW that idle nodes draw only 12 s after the loss: all would go dark each time; make it last longer, or leave it out where that is meant",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup.generators]\ncount = 2\nkilowatts = 250\nstart = \"12s\"\nkg_co2_per_kwh = 0.7\n[sites.albany]",
+        "fleet.toml:43:13: sites.ashburn.backup.generators.kilowatts: 500 kW can never carry the site: its idle nodes draw 512 kW at the grid connection; add generators, or leave them out",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup.generators]\ncount = 2\nkilowatts = 400\nstart = \"12s\"\nkg_co2_per_kwh = 0.7\nblock_step_kilowatts = 300\n[sites.albany]",
+        "fleet.toml:46:24: sites.ashburn.backup.generators.block_step_kilowatts: how long from one step to the next? write `block_every = \"5s\"` beside it",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup.generators]\ncount = 2\nkilowatts = 400\nstart = \"12s\"\nkg_co2_per_kwh = 0.7\nblock_every = \"5s\"\n[sites.albany]",
+        "fleet.toml:46:15: sites.ashburn.backup.generators.block_every: there are no steps: write `block_step_kilowatts` beside it, or leave it out",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup.generators]\ncount = 2\nkilowatts = 400\nstart = \"12s\"\nkg_co2_per_kwh = 0.7\nblock_step_kilowatts = 300\nblock_every = \"0s\"\n[sites.albany]",
+        "fleet.toml:47:15: sites.ashburn.backup.generators.block_every: load in several steps at one instant is one step: say how long from one to the next, such as \"5s\"",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup.generators]\ncount = 2\nkilowatts = 400\nstart = \"12s\"\nkg_co2_per_kwh = 0.7\nblock_step_kilowatts = 7\nblock_every = \"5s\"\n[sites.albany]",
+        "fleet.toml:46:24: sites.ashburn.backup.generators.block_step_kilowatts: takes 115 steps to 800 kW; at most 100 are allowed: make them larger",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup]\nups_seconds = 16\n[sites.ashburn.backup.generators]\ncount = 2\nkilowatts = 400\nstart = \"12s\"\nkg_co2_per_kwh = 0.7\nblock_step_kilowatts = 300\nblock_every = \"5s\"\n[sites.albany]",
+        "fleet.toml:42:15: sites.ashburn.backup.ups_seconds: the UPS is empty after 16 s, and the generators carry the 512 kW that idle nodes draw only 17 s after the loss: all would go dark each time; make it last longer, or leave it out where that is meant",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup.generators]\ncount = 2\nkilowatts = 400\nstart = \"soon\"\nkg_co2_per_kwh = 0.7\n[sites.albany]",
+        "fleet.toml:44:9: sites.ashburn.backup.generators.start: `soon` is not a duration: write a number and a unit (ms, s, m, h, d, w), such as `90s`, `36h` or `1d12h`",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup.generators]\ncount = 2\nkilowatts = 400\nstart = \"2d\"\nkg_co2_per_kwh = 0.7\n[sites.albany]",
+        "fleet.toml:44:9: sites.ashburn.backup.generators.start: 2 d is longer than a day, which is more than any back-up takes",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup.generators]\ncount = 2\nkilowatts = 400\nstart = \"12s\"\nkg_co2_per_kwh = 0.7\npermit_hours = 9000\n[sites.albany]",
+        "fleet.toml:46:16: sites.ashburn.backup.generators.permit_hours: 9000 is not allowed: a permit in hours a year is a number from 0 to 8,784",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup.generators]\ncount = 2\nkilowatts = 400\nstart = \"12s\"\n[sites.albany]",
+        "fleet.toml:41:1: sites.ashburn.backup.generators: missing key `kg_co2_per_kwh`",
+    ),
+    (
+        "[sites.albany]",
+        "[sites.ashburn.backup]\nups = 60\n[sites.albany]",
+        "fleet.toml:42:1: sites.ashburn.backup.ups: `ups` is no key here; allowed: ups_seconds, generators, retransfer, boot",
+    ),
+    (
+        "kva = 700",
+        "kva = 700\noverload = [{ load = 0.8, lasts = \"60s\" }]",
+        "fleet.toml:47:22: circuits.feeder-a.overload[0].load: is no more than the load that it carries for ever, 0.8: write what lasts longest first",
+    ),
+    (
+        "kva = 700",
+        "kva = 700\noverload = [{ load = 1.25, lasts = \"60s\" }, { load = 1.2, lasts = \"5s\" }]",
+        "fleet.toml:47:54: circuits.feeder-a.overload[1].load: is no more than the point before it, 1.25: write what lasts longest first",
+    ),
+    (
+        "kva = 700",
+        "kva = 700\noverload = [{ load = 1.25, lasts = \"60s\" }, { load = 1.5, lasts = \"60s\" }]",
+        "fleet.toml:47:67: circuits.feeder-a.overload[1].lasts: a larger load lasts shorter than the one before it",
+    ),
+    (
+        "kva = 700",
+        "kva = 700\noverload = [{ load = 1.25, lasts = \"0s\" }]",
+        "fleet.toml:47:36: circuits.feeder-a.overload[0].lasts: what lasts for no time cannot be carried: leave the point out",
+    ),
+    (
+        "kva = 700",
+        "kva = 700\noverload = [{ load = 25, lasts = \"1s\" }]",
+        "fleet.toml:47:22: circuits.feeder-a.overload[0].load: 25 is not allowed: a load over the rating is a number from 0 to 20",
+    ),
+    (
+        "kva = 700",
+        "kva = 250\noverload = [{ load = 2.0, lasts = \"60s\" }]",
+        "fleet.toml:46:7: circuits.feeder-a.kva: cap `feeder-a for feeder-b` of 190 kW for longer than its curve allows more can never be kept: its nodes draw 205 kW idle; raise it or feed fewer nodes",
+    ),
+    (
+        "redundancy_group = \"ashburn-hall-0\"",
+        "overload = [{ load = 1.25, lasts = \"60s\" }]",
+        "fleet.toml:48:22: circuits.feeder-a.overload[0].load: it stands in for no other circuit, and is never loaded beyond its rating: leave `overload` out",
+    ),
+    (
         "idle_watts = 75",
         "idel_watts = 75",
         "fleet.toml:8:1: accelerators.h100.idel_watts: `idel_watts` is no key here (did you mean `idle_watts`?); allowed: idle_watts, operating_watts, peak_watts, memory_gib, base_watts, power_levels, torus",

@@ -23,6 +23,19 @@ pub struct FailureModel {
     pub classes: Vec<FailureClass>,
 }
 
+impl FailureModel {
+    /// Nothing fails by itself; nodes may still be without power.
+    pub(crate) const NOTHING: Self = Self {
+        seed: 0,
+        detect: Duration::ZERO,
+        image: Duration::ZERO,
+        initialise: Duration::ZERO,
+        look: Duration::ZERO,
+        asynchronous: false,
+        classes: Vec::new(),
+    };
+}
+
 /// Parts of one kind that fail independently of each other, each as a Poisson process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureClass {

@@ -6,7 +6,8 @@
 //! from then on; what ran on it keeps its nodes until the failure is found, and does nothing meanwhile.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use offtake_engine::{ChipTime, Event, Fault, JobId, Phase};
@@ -324,6 +325,26 @@ impl<'a> Process<'a> {
         self.out.insert(node, Out { since: now, until, lost: true, drained: false });
         course.tell(now, Event::NodeLost { node });
         true
+    }
+
+    /// Nodes have no power until an instant, at which they have booted; gives the jobs that still ran on them, which have
+    /// failed, and everybody sees it.
+    pub(crate) fn lose_power(
+        &mut self,
+        now: Timestamp,
+        nodes: Range<u32>,
+        until: Timestamp,
+        course: &mut Course,
+    ) -> BTreeSet<JobId> {
+        let mut jobs = BTreeSet::new();
+        for node in nodes.map(NodeIx) {
+            jobs.extend(course.on_node(node));
+            self.take_out(now, node, until, course);
+        }
+        for job in &jobs {
+            course.recover(now, *job);
+        }
+        jobs
     }
 
     fn found(&mut self, now: Timestamp, job: JobId, attempt: u32, (node, cause): (NodeIx, usize), course: &mut Course) {

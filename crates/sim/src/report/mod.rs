@@ -175,10 +175,129 @@ pub struct PolicySummary {
     /// What came of the scenario's grid events and the fleet's grid programmes; none without any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grid: Option<GridSummary>,
+    /// What other circuits carried while one was lost.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub feed_losses: Vec<FeedLine>,
+    /// What came of the losses of utilities; none without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupSummary>,
     /// Times that a cap was passed.
     pub cap_breaches: u64,
     /// Decisions taken.
     pub decisions: u64,
+}
+
+/// What came of the loss of a feed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct FeedLine {
+    /// The circuit that was lost.
+    pub circuit: String,
+    /// From when, from the start of simulated time.
+    pub at_s: f64,
+    /// For how long.
+    pub hold_s: f64,
+    /// How often work was throttled further, so that the others came back to their ratings.
+    pub throttled: u64,
+    /// Attempts that were stopped for it.
+    pub stopped: u64,
+    /// Those that stood in for it.
+    pub others: Vec<FeedLoadLine>,
+}
+
+/// What a circuit carried for another, counted as a breaker does: chips at work at the most that they can draw.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct FeedLoadLine {
+    /// The circuit.
+    pub circuit: String,
+    /// What it carries for ever.
+    pub rating_kva: f64,
+    /// The most that it carried.
+    pub most_kva: f64,
+    /// For how long without a break it carried more than for ever, at most.
+    pub over_s: f64,
+    /// For how long it carried more than its time-current curve allows, or for longer.
+    pub beyond_s: f64,
+}
+
+/// What came of the losses of utilities.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct BackupSummary {
+    /// Each site of which the utility was lost.
+    pub sites: Vec<BackupLine>,
+    /// Each loss.
+    pub losses: Vec<UtilityLine>,
+}
+
+/// What the back-up of a site did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct BackupLine {
+    /// The site.
+    pub site: String,
+    /// How often its utility was lost.
+    pub losses: u64,
+    /// For how long the UPS carried at least a part of the servers.
+    pub ups_s: f64,
+    /// For how long the generators ran, from each loss on.
+    pub generator_hours: f64,
+    /// What they generated.
+    pub generated_mwh: f64,
+    /// What they emitted.
+    pub kg_co2: f64,
+    /// For how long they were still permitted in the calendar year of the last loss; none where nobody limits it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permit_hours_left: Option<f64>,
+    /// For how long hosts were without power.
+    pub dark_s: f64,
+    /// For how long, the UPS being empty, more could be drawn than was carried.
+    pub over_s: f64,
+    /// Attempts that lost their power as they ran.
+    pub dropped: u64,
+    /// Chip-hours of hosts that were without power or booted, and of work that had to be done again.
+    pub lost_chip_hours: f64,
+}
+
+/// What came of the loss of a site's utility.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct UtilityLine {
+    /// The site.
+    pub site: String,
+    /// From when, from the start of simulated time.
+    pub at_s: f64,
+    /// For how long.
+    pub hold_s: f64,
+    /// When all was on the utility again, from the start; none where that was after the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back_s: Option<f64>,
+    /// For how long the UPS carried at least a part of the servers.
+    pub ups_s: f64,
+    /// What it gave.
+    pub ups_kwh: f64,
+    /// For how long the generators ran, from the loss on.
+    pub generator_hours: f64,
+    /// What they generated.
+    pub generated_mwh: f64,
+    /// What they emitted.
+    pub kg_co2: f64,
+    /// What their fuel cost; none where no price is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel_usd: Option<f64>,
+    /// For how long they were still permitted in the calendar year then; none where nobody limits it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permit_hours_left: Option<f64>,
+    /// For how long hosts were without power.
+    pub dark_s: f64,
+    /// For how long, the UPS being empty, more could be drawn than was carried.
+    pub over_s: f64,
+    /// How often work was throttled further.
+    pub throttled: u64,
+    /// Attempts that were stopped.
+    pub stopped: u64,
+    /// Attempts that lost their power as they ran.
+    pub dropped: u64,
+    /// Chip-hours of theirs that had to be done again.
+    pub rework_chip_hours: f64,
+    /// Chip-hours of hosts that were without power, or booted after it.
+    pub out_chip_hours: f64,
 }
 
 /// What came of the grid events that were announced.
@@ -535,12 +654,14 @@ fn is_false(value: &bool) -> bool {
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// Joined into one script, in this order: each part uses those before it.
-const SCRIPTS: [&str; 13] = [
+const SCRIPTS: [&str; 15] = [
     include_str!("base.js"),
     include_str!("answer.js"),
     include_str!("timeline.js"),
     include_str!("grid.js"),
     include_str!("programmes.js"),
+    include_str!("backup.js"),
+    include_str!("feeds.js"),
     include_str!("meters.js"),
     include_str!("one_line.js"),
     include_str!("goodput.js"),

@@ -28,6 +28,8 @@ drawAnswer();
 drawTimeline();
 drawGrid();
 drawProgrammes();
+drawBackup();
+drawFeeds();
 drawMeters();
 drawOneLines();
 drawGoodput();

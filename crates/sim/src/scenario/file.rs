@@ -41,6 +41,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) feed_losses: Vec<FeedLossFile>,
     #[serde(default)]
+    pub(super) utility_losses: Vec<UtilityLossFile>,
+    #[serde(default)]
     pub(super) sources: Vec<SourceFile>,
 }
 
@@ -69,6 +71,17 @@ pub(super) struct GridEventFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct FeedLossFile {
     pub(super) circuit: String,
+    #[serde(with = "human::timestamp")]
+    pub(super) at: Timestamp,
+    #[serde(with = "human::duration")]
+    pub(super) hold: Duration,
+}
+
+/// A site whose utility is lost for a time.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UtilityLossFile {
+    pub(super) site: String,
     #[serde(with = "human::timestamp")]
     pub(super) at: Timestamp,
     #[serde(with = "human::duration")]

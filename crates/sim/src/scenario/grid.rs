@@ -12,7 +12,7 @@ use offtake_workload::rng::Rng;
 use super::file::{File, GridEventFile, ProgrammeFile};
 use super::{Reader, ScenarioError};
 use crate::grid::{Cut, GridEvent, add_cap};
-use crate::meters::{FeedLoss, Meter, stands_in};
+use crate::meters::{FeedLoss, Meter};
 
 /// More than any site draws: a terawatt.
 const MOST_MEGAWATTS: f64 = 1e6;
@@ -62,7 +62,7 @@ impl Reader {
             };
             let circuit = CircuitIx(found as u32);
             let others = (0..fleet.circuits.len() as u32).map(CircuitIx);
-            if !others.into_iter().any(|other| stands_in(fleet, other, circuit)) {
+            if !others.into_iter().any(|other| fleet.stands_in(other, circuit)) {
                 let fault = format!("is `{}`, and no other circuit stands in for it", loss.circuit);
                 let allowed = "a circuit of a redundancy group; nodes that lose all power are part of `[failures]`";
                 return Err(self.fault(&field("circuit"), fault, allowed));

@@ -4,6 +4,7 @@ mod failures;
 mod file;
 mod grid;
 mod signals;
+mod utility;
 mod work;
 
 use std::collections::BTreeSet;
@@ -175,10 +176,12 @@ impl Reader {
             policy.check_on(&fleet).map_err(wrong)?;
         }
         let feed_losses = self.feed_losses(&file, &fleet)?;
+        let utility_losses = self.utility_losses(&file.utility_losses, &mut fleet)?;
         // Minute by minute only what is short, and where power changes.
         let is_watched = file.horizon.is_some_and(|horizon| horizon <= MOST_METERED)
             && (!grid_events.is_empty()
                 || !feed_losses.is_empty()
+                || !utility_losses.is_empty()
                 || fleet.caps.iter().any(|cap| !cap.derating.is_empty()));
         let meters = if is_watched { put_up(&mut fleet, &feed_losses) } else { Vec::new() };
         let fleet = Arc::new(fleet);
@@ -199,6 +202,7 @@ impl Reader {
         let span = file.horizon.or(ends.max()).unwrap_or(Duration::HOUR);
         let grid_events = self.draw_grid_events(grid_events, start, span, seed)?;
         self.check_feed_losses(&feed_losses, &meters, start)?;
+        self.check_utility_losses(&file.utility_losses, start)?;
         let (signals, rates) = self.signals(&file, &fleet, start, span, &mut notes)?;
         let sample_every = Duration::from_millis((span.as_millis() / SAMPLES).max(Duration::MINUTE.as_millis()));
         Ok(Scenario {
@@ -212,6 +216,7 @@ impl Reader {
                 reservations: file.reservations.into_iter().map(Arc::new).collect(),
                 grid_events,
                 feed_losses,
+                utility_losses,
                 meters,
                 start,
                 horizon: file.horizon,

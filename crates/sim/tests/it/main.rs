@@ -1,10 +1,12 @@
 //! What is ahead of a live state.
 
 mod ahead;
+mod backup;
 mod crossing;
 mod dependencies;
 mod estimates;
 mod failures;
+mod feeds;
 mod grid;
 mod reservations;
 mod settlement;

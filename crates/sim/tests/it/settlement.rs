@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use offtake_fleet::{CapTarget, DomainIx, Meter};
+use offtake_fleet::{CapTarget, DomainIx, Fleet, Meter, SiteIx};
 use offtake_programmes::{Adjustment, Asked, Baseline, Basis, Departure, Depth, Pay, Programme, Zone};
-use offtake_sim::{Cut, GridEvent, Outcome, Setup, settlements, with_cap, write_events, write_meter};
+use offtake_sim::{Cut, GridEvent, Outcome, Setup, UtilityLoss, settlements, with_cap, write_events, write_meter};
 use offtake_units::{Currency, Duration, Energy, Ppm, PricePerKwMonth, PricePerMwh, Timestamp, Watts};
 
 use crate::failures::{hours, job, setup_on, under};
@@ -70,6 +70,21 @@ fn what_the_meter_counts_is_what_the_ledger_counts() {
     let ledger = outcome.state.ledger().sites.iter().map(|site| site.it).sum();
     assert_eq!(counted, ledger);
     assert_eq!(outcome.metered[0].intervals().count(), 21 * 24 * 12);
+}
+
+#[test]
+fn a_site_on_generators_draws_nothing_through_its_meter() {
+    let plain = called(Baseline::PjmCbl, &[]);
+    let mut fleet = Fleet::clone(&plain.fleet);
+    let loss = UtilityLoss::of(&mut fleet, SiteIx(0), at(4, 12)..at(4, 15));
+    let setup = Setup { fleet: Arc::new(fleet), utility_losses: vec![loss], ..plain };
+    let outcome = under(&setup, "offtake");
+    let counted: Energy = outcome.metered[0].intervals().filter_map(|(_, energy)| energy).sum();
+    let ledger: Energy = outcome.state.ledger().sites.iter().map(|site| site.facility).sum();
+    assert_eq!(counted + outcome.utility[0].not_bought.facility, ledger);
+    let mut in_loss = outcome.metered[0].intervals().filter(|(from, _)| (at(4, 12)..at(4, 15)).contains(from));
+    assert!(in_loss.all(|(_, energy)| energy == Some(Energy::ZERO)));
+    assert!(counted < ledger);
 }
 
 #[test]
