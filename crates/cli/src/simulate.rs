@@ -14,7 +14,7 @@ use clap::builder::RangedU64ValueParser;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use offtake_sim::report::{BackupLine, GridLine, GridSummary, PolicySummary, render};
+use offtake_sim::report::{BackupLine, GridLine, GridSummary, PolicySummary, RampLine, render};
 use offtake_sim::{Observer, Outcome, Overrides, Scenario};
 use serde::Serialize;
 
@@ -324,6 +324,7 @@ fn text(scenario: &Scenario, ran: &[Ran], summaries: &[PolicySummary]) -> String
     if let Some(backup) = &best.backup {
         backup.sites.iter().for_each(|site| text.push_str(&supply(site)));
     }
+    best.ramps.iter().for_each(|site| text.push_str(&ramp(site)));
     text
 }
 
@@ -342,6 +343,21 @@ fn supply(site: &BackupLine) -> String {
     ];
     let carried: Vec<String> = carried.into_iter().flatten().collect();
     format!("\nUtility of {} lost {times}: {}.\n", site.site, carried.join("; "))
+}
+
+/// How fast the draw of a site changed.
+fn ramp(site: &RampLine) -> String {
+    let waited = if site.waited == 1 { "1 start".to_owned() } else { format!("{} starts", grouped(site.waited)) };
+    format!(
+        "\nRamp of {}: largest step up {:.2} MW and largest job {:.2} MW, of {:.2} MW;\nfastest minute {:.3} MW/s up, of \
+         {:.3}; {waited} waited for it.\n",
+        site.site,
+        site.step_up_mw,
+        site.largest_job_mw,
+        site.max_step_mw + site.smoothing_mw.unwrap_or_default(),
+        site.minute_up_mw_per_s,
+        site.up_mw_per_s,
+    )
 }
 
 /// What came of the grid events.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use offtake_fleet::{AcceleratorKindIx, DomainIx, Fleet, LevelIx, NodeKindIx};
+use offtake_fleet::{AcceleratorKindIx, DomainIx, Fleet, LevelIx, NodeKindIx, SiteIx};
 use offtake_workload::{ChipRequest, Gang};
 
 use crate::capacity::Capacity;
+use crate::ramp;
 use crate::request::{Refusal, Request, Shape};
 
 /// Judges requests against a fleet before any work is there.
@@ -36,6 +37,7 @@ impl Admission {
 /// Why it never runs.
 pub fn admit(capacity: &Capacity, shape: &Shape) -> Result<(), Refusal> {
     let fleet = capacity.fleet();
+    let mut sites: BTreeSet<SiteIx> = BTreeSet::new();
     for gang in &shape.gangs {
         let level = gang.outer_level();
         let (most, powered) = largest_holding(capacity, gang, level);
@@ -47,26 +49,31 @@ pub fn admit(capacity: &Capacity, shape: &Shape) -> Result<(), Refusal> {
         if most < u64::from(gang.workers) {
             return Err(Refusal::TooLarge { level: name(), workers: gang.workers, most });
         }
-        if !powered {
+        if powered.is_empty() {
             return Err(Refusal::TooHungry { level: name(), workers: gang.workers });
         }
+        ramp::admit(capacity, &Shape { gangs: vec![gang.clone()] }, &powered)?;
+        sites.extend(powered);
     }
-    Ok(())
+    // Gangs of a job stop together; several sites may share them.
+    if sites.len() == 1 { ramp::admit(capacity, shape, &sites) } else { Ok(()) }
 }
 
 /// The most workers, in whole groups, that a domain of a level takes when it is empty, all on one kind of accelerator
-/// where they need any, and whether one that takes the gang can power it.
-fn largest_holding(capacity: &Capacity, gang: &Request, level: LevelIx) -> (u64, bool) {
+/// where they need any, and the sites of those that take the gang and can power it.
+fn largest_holding(capacity: &Capacity, gang: &Request, level: LevelIx) -> (u64, BTreeSet<SiteIx>) {
     let fleet = capacity.fleet();
     let chips = u32::from(gang.whole_chips()).saturating_mul(gang.workers);
-    let (mut most, mut powered) = (0, false);
+    let (mut most, mut powered) = (0, BTreeSet::new());
     for domain in fleet.domains_at(level).map(DomainIx) {
         let mut pools = BTreeMap::new();
         holding(capacity, gang, domain, &mut pools);
         for (workers, kinds) in pools.into_values() {
             let could = kinds.into_iter().any(|kind| capacity.could_power(domain, capacity.chip_draw(kind), chips));
             most = most.max(workers);
-            powered |= workers >= u64::from(gang.workers) && could;
+            if workers >= u64::from(gang.workers) && could {
+                powered.insert(fleet.domains[domain.ix()].site);
+            }
         }
     }
     (most, powered)

@@ -189,6 +189,7 @@ impl State {
 
     /// A job has waited for a level long enough: one wider will do.
     pub(crate) fn cross_level(&mut self, job: JobId) {
+        self.crossing.forget(job);
         if !self.could_cross(job) {
             return;
         }

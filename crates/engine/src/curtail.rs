@@ -15,7 +15,8 @@
 //! Of a curtailment that is announced everybody learns in time: from then on what outlasts its beginning starts only within
 //! what it will leave, as if that were held for a job. Who has to be stopped is stopped as late as it can be: early enough
 //! to save its work, one after the other on the storage of its site (the writes share its bandwidth), and those that have
-//! nothing to save, or no time to, at the last moment.
+//! nothing to save, or no time to, at the last moment. At a site with a ramp what would be a larger step than it stands falls
+//! before, as fast as it stands.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::capacity::LimitIx;
 use crate::decide::propose;
 use crate::fact::{Curtailment, CurtailmentId, Event, Fact, JobId, Placement, StopReason};
 use crate::preempt::{loss, saves, starts_again};
+use crate::ramp::time_to_fall;
 use crate::state::{Phase, State};
 use crate::throttle::Throttle;
 
@@ -50,6 +52,13 @@ struct Giver {
     gives: i64,
     /// How it saves its work before it is stopped; none where it never does.
     saving: Option<Saving>,
+}
+
+impl Giver {
+    /// How long before it has given it is told, where there is so much time.
+    fn takes(self, time: Duration) -> Duration {
+        self.saving.map(Saving::takes).filter(|takes| *takes <= time).unwrap_or(LAST_MOMENT)
+    }
 }
 
 /// Ways to give power back, by whose turn it is, and of these by what it means to the owner.
@@ -230,7 +239,8 @@ pub fn restore(state: &mut State, facts: &mut Vec<Fact>) {
     let mut throttled: Vec<_> = state.throttled().iter().filter_map(turn).collect();
     throttled.sort_unstable();
     for (.., job) in throttled {
-        if let Some(to) = state.restorable(job) {
+        let to = state.restorable(job);
+        if let Some(to) = to.and_then(|to| state.restorable_on_ramps(job, to)) {
             propose(state, facts, Event::JobThrottled { job, to });
         }
     }
@@ -250,7 +260,7 @@ pub fn prepare(state: &mut State, facts: &mut Vec<Fact>) -> bool {
     let before = facts.len();
     for (id, spec) in ahead {
         let (stops, look_at) = state.preparation(id, &spec);
-        stops.into_iter().for_each(|giver| give(state, facts, giver, Some(spec.from)));
+        stops.into_iter().for_each(|(giver, by)| give(state, facts, giver, Some(by)));
         if let Some(announced) = state.curtailments.get_mut(&id) {
             announced.look_at = Some(look_at);
         }
@@ -259,9 +269,10 @@ pub fn prepare(state: &mut State, facts: &mut Vec<Fact>) -> bool {
 }
 
 impl State {
-    /// Who gives power back now so that a curtailment that is to come is met, and when to look again.
-    fn preparation(&self, id: CurtailmentId, spec: &Curtailment) -> (Vec<Giver>, Timestamp) {
-        let time = spec.from - self.now();
+    /// Who gives power back now so that a curtailment that is to come is met, each with when it has to have, and when to look
+    /// again.
+    fn preparation(&self, id: CurtailmentId, spec: &Curtailment) -> (Vec<(Giver, Timestamp)>, Timestamp) {
+        let (now, time) = (self.now(), spec.from - self.now());
         // What changes after the last look is seen when the curtailment begins.
         let last = if time > LAST_MOMENT { spec.from - LAST_MOMENT } else { spec.from };
         let left = self.hold_of(JobId::of_curtailment(id)).and_then(|hold| hold.leaves().next());
@@ -272,14 +283,50 @@ impl State {
             return (Vec::new(), last);
         }
         let (stops, _) = self.relief(spec.cap, over, Pause { after: spec.from, from: spec.from, until: spec.until });
+        let falls = self.falls(spec, &stops);
+        let by = |giver: &Giver| {
+            let fall = falls.get(&giver.job).copied().unwrap_or(spec.from);
+            fall.max(now.saturating_add(giver.takes(time))).min(spec.from)
+        };
+        let told = |giving: Vec<Giver>| giving.into_iter().map(|giver| (giver, by(&giver))).collect();
         if time <= LAST_MOMENT {
-            return (stops, last);
+            return (told(stops), last);
         }
         let (saving, lead) = saved_in(&stops, time);
-        match saving.is_empty() || lead < time {
+        let (mut giving, mut look_at) = match saving.is_empty() || lead < time {
             true => (Vec::new(), last.min(spec.from - lead)),
             false => (saving, last),
+        };
+        for giver in &stops {
+            let Some(fall) = falls.get(&giver.job) else { continue };
+            let begins = *fall - giver.takes(time);
+            if begins > now {
+                look_at = look_at.min(begins);
+            } else if giving.iter().all(|other| other.job != giver.job) {
+                giving.push(*giver);
+            }
         }
+        (told(giving), look_at)
+    }
+
+    /// Of those who are to give power back at a site with a ramp, who has to have before the rest: so early that from then on
+    /// no more falls at once than a step, nor faster than the site stands. Who loses least for what it gives goes first.
+    fn falls(&self, spec: &Curtailment, stops: &[Giver]) -> BTreeMap<JobId, Timestamp> {
+        let Some((site, ramp)) = self.ramp_under(spec.cap) else { return BTreeMap::new() };
+        let fall = |giver: &Giver| match giver.way {
+            Way::Throttle(to) => self.fall_at(site, giver.job, Some(to)),
+            Way::Stop => self.fall_at(site, giver.job, None),
+        };
+        let mut order: Vec<(&Giver, i64)> = stops.iter().map(|giver| (giver, fall(giver))).collect();
+        order.sort_unstable_by(|(a, _), (b, _)| by_cost((a.loss, a.gives), (b.loss, b.gives)).then(a.job.cmp(&b.job)));
+        let mut rest: i64 = order.iter().map(|(_, fall)| fall).sum();
+        let mut falls = BTreeMap::new();
+        for (giver, fall) in order {
+            let Some(span) = time_to_fall(ramp, rest) else { break };
+            falls.insert(giver.job, spec.from - span);
+            rest -= fall;
+        }
+        falls
     }
 
     /// What is drawn now over what a curtailment asks for, without what ends by itself before, in millionths of a watt. Work

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use offtake_fleet::{NodeIx, NodeKindIx};
+use offtake_fleet::{DomainIx, NodeIx, NodeKindIx, SiteIx};
 use offtake_units::Timestamp;
 
 use crate::blast::within_radii;
@@ -21,6 +21,7 @@ use crate::plan::earliest_start;
 use crate::policy::Queue as Discipline;
 use crate::preempt;
 use crate::queue::{Blocked, LaneIx, Turn, Waiting};
+use crate::ramp::{steps, where_borne};
 use crate::request::Shape;
 use crate::reserve;
 use crate::state::{Hold, Phase, State, kinds_of};
@@ -30,6 +31,7 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
     state.advance(now);
     state.rank_tenants();
     state.notice_the_late();
+    state.look_at_ramps();
     expect_more(state, facts);
     admit(state, facts);
     health::judge(state, facts);
@@ -103,7 +105,7 @@ fn in_order(state: &mut State, facts: &mut Vec<Fact>) {
             continue;
         }
         open(state, lane);
-        if !try_first(state, lane, facts) && !try_first_hold(state, lane, facts) {
+        if !try_first(state, lane, facts) && !try_first_hold(state, lane, facts) && !await_ramp(state, lane) {
             preempt::make_room(state, lane, facts);
             park(state, lane);
             crossing::begin_to_wait(state, lane, facts);
@@ -138,7 +140,7 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
         if progress {
             // The next of the lane may have waited too long as well, and lack the quota to be tried.
             state.promise_quota(lane);
-        } else {
+        } else if !await_ramp(state, lane) {
             preempt::make_room(state, lane, facts);
             park(state, lane);
             let is_used_up = !may(state, true) && (!state.queue.lane(lane).lacked_quota || !may(state, false));
@@ -155,6 +157,15 @@ fn with_backfill(state: &mut State, facts: &mut Vec<Fact>) {
 fn await_window(state: &mut State, lane: LaneIx) {
     state.queue.park(lane, Blocked::Reservation, false);
     state.queue.failed(lane, None);
+}
+
+/// A lane waits until its site takes on more, where its first job lacks nothing else.
+fn await_ramp(state: &mut State, lane: LaneIx) -> bool {
+    let first = state.queue.lane(lane).first();
+    let Some(site) = first.and_then(|first| state.kept_by_ramp(first.job)) else { return false };
+    state.queue.park(lane, Blocked::Ramp(site), false);
+    state.queue.failed(lane, None);
+    true
 }
 
 /// The jobs of a lane may use what is reserved for them.
@@ -200,7 +211,12 @@ fn try_job(state: &mut State, job: JobId, shape_ix: ShapeIx, facts: &mut Vec<Fac
         // What is held for it is what it was stopped for.
         return false;
     }
-    let placed = place(state, shape_ix, &shape, job).or_else(|| elastic::place_smaller(state, job));
+    let placed = place_now(state, shape_ix, &shape, job);
+    // Who waits for a ramp waits for it with all workers.
+    let placed = placed.or_else(|| match state.kept_by_ramp(job) {
+        None => elastic::place_smaller(state, job),
+        Some(_) => None,
+    });
     let Some(placement) = placed else { return false };
     if state.hold_of(job).is_some() {
         propose(state, facts, Event::HoldReleased { job });
@@ -224,7 +240,44 @@ fn begin(state: &mut State, facts: &mut Vec<Fact>, job: JobId, placement: Arc<Pl
     facts.push(Fact { at: state.now(), event: Event::JobPlaced { job, placement } });
 }
 
+/// Places a job that starts at once: at a site that takes on what it draws.
+fn place_now(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
+    if state.ramps_are_lifted() {
+        return place(state, shape_ix, shape, job);
+    }
+    if state.waits_behind_a_rise(job, shape) {
+        return None;
+    }
+    let found = place(state, shape_ix, shape, job)?;
+    let wanted = steps(&state.capacity, shape, &found);
+    if state.can_rise(&wanted) {
+        return Some(found);
+    }
+    state.vacate(shape_ix, &found);
+    let others = (0..state.fleet().sites.len() as u32).map(SiteIx).filter(|site| !wanted.contains_key(site));
+    for site in others {
+        let Some(found) = place_at(state, shape_ix, shape, job, Some(site)) else { continue };
+        if state.can_rise(&steps(&state.capacity, shape, &found)) {
+            return Some(found);
+        }
+        state.vacate(shape_ix, &found);
+    }
+    state.await_rise(job, &wanted);
+    None
+}
+
+/// Places a job where its sites stand it, whether they take on what it draws now or not.
 pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
+    place_at(state, shape_ix, shape, job, None)
+}
+
+fn place_at(
+    state: &mut State,
+    shape_ix: ShapeIx,
+    shape: &Shape,
+    job: JobId,
+    site: Option<SiteIx>,
+) -> Option<Placement> {
     if state.is_apart(job) || state.is_full(job, shape_ix) {
         return None;
     }
@@ -233,17 +286,28 @@ pub(crate) fn place(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: Jo
     if let Some(own) = own {
         state.lift_hold(own);
     }
-    let found = within_radii(state, job, shape, |state| place_around(state, shape_ix, shape, job));
+    let found = within_radii(state, job, shape, |state| {
+        where_borne(state, shape, site, |state, shape, site| place_around(state, shape_ix, shape, job, site))
+    });
     if let Some(own) = own {
         state.lay_hold(own);
     }
     found
 }
 
-fn place_around(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId) -> Option<Placement> {
+fn place_around(
+    state: &mut State,
+    shape_ix: ShapeIx,
+    shape: &Shape,
+    job: JobId,
+    site: Option<SiteIx>,
+) -> Option<Placement> {
     let allowance = state.allowance(job);
     state.see_as(job);
-    let spread = state.spread_of(job, shape);
+    let mut spread = state.spread_of(job, shape);
+    if let Some(site) = site {
+        spread.retain(|domain| state.fleet().domains[domain.ix()].site == site);
+    }
     let State { capacity, policy, scores, mix, .. } = state;
     for domain in spread {
         let placing = Placing::new(capacity, policy, scores, mix, job, allowance.clone());
@@ -252,7 +316,11 @@ fn place_around(state: &mut State, shape_ix: ShapeIx, shape: &Shape, job: JobId)
             return inside;
         }
     }
-    Placing::new(capacity, policy, scores, mix, job, allowance).place(shape_ix, shape)
+    let mut placing = Placing::new(capacity, policy, scores, mix, job, allowance);
+    if let Some(site) = site {
+        placing = placing.inside(DomainIx(site.0));
+    }
+    placing.place(shape_ix, shape)
 }
 
 /// Places the first job of a lane where its hold said once it can.
@@ -285,10 +353,17 @@ fn try_own_holds(state: &mut State, lane: LaneIx, facts: &mut Vec<Fact>) -> bool
 fn try_own_hold(state: &mut State, job: JobId, shape: ShapeIx, facts: &mut Vec<Fact>) -> bool {
     let Some(hold) = state.hold_of(job) else { return false };
     let (placement, is_due) = (Arc::clone(&hold.placement), hold.start <= state.now());
+    if !state.ramps_are_lifted() {
+        let wanted = steps(&state.capacity, state.shape(shape), &placement);
+        if !state.can_rise(&wanted) {
+            state.await_rise(job, &wanted);
+            return false;
+        }
+    }
     if state.job(job).is_some_and(|work| crossing::weighs(&work.spec)) && !is_resized(state, job, shape) {
         // What is kept for it may be wider than what has come free since.
         let of = Arc::clone(state.shape(shape));
-        if let Some(placement) = place(state, shape, &of, job) {
+        if let Some(placement) = place_now(state, shape, &of, job) {
             propose(state, facts, Event::HoldReleased { job });
             begin(state, facts, job, Arc::new(placement));
             return true;
@@ -358,7 +433,7 @@ fn trial_until(state: &mut State, lane: LaneIx, until: Timestamp) -> Option<(Job
         // No window is entered by work that may still be there when it begins, whatever is expected of it.
         let end = latest(state, job);
         state.lay_holds(|hold| hold.start < until || (hold.job.is_window() && hold.start < end));
-        let placement = place(state, shape_ix, &shape, job)?;
+        let placement = place_now(state, shape_ix, &shape, job)?;
         state.vacate(shape_ix, &placement);
         Some((job, placement))
     };
@@ -397,7 +472,8 @@ fn blocked_by(state: &State, lane: LaneIx) -> Blocked {
 fn lacks_hold(state: &State, lane: LaneIx) -> bool {
     let entry = state.queue.lane(lane);
     let Some(first) = entry.first().filter(|_| entry.key.reservation.is_none()) else { return false };
-    if state.start_unknown.contains(&first.job) || state.lacks_quota(lane) {
+    let awaits_ramp = matches!(entry.parked, Some(Blocked::Ramp(_)));
+    if awaits_ramp || state.start_unknown.contains(&first.job) || state.lacks_quota(lane) {
         return false;
     }
     let most = state.policy.most_holds();
@@ -454,7 +530,7 @@ fn lacking(state: &mut State) -> Vec<(JobId, ShapeIx)> {
     // What jobs of a reservation need is kept already.
     let is_parked = |lane: &LaneIx| {
         let entry = state.queue.lane(*lane);
-        entry.parked.is_some() && entry.key.reservation.is_none()
+        entry.parked.is_some_and(|why| !matches!(why, Blocked::Ramp(_))) && entry.key.reservation.is_none()
     };
     let mut lanes = state.lanes_in_order().filter(is_parked).peekable();
     loop {

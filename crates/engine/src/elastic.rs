@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use offtake_fleet::Fleet;
+use offtake_fleet::{DomainIx, Fleet};
 use offtake_units::{Duration, Ppm, Timestamp};
 use offtake_workload::{Elastic, Gang, Job};
 
@@ -17,6 +17,7 @@ use crate::decide::propose;
 use crate::fact::{Event, Fact, JobId, NodeRange, Placement, Slot, StopReason};
 use crate::place::{Placing, ShapeIx};
 use crate::preempt;
+use crate::ramp::{steps, where_borne};
 use crate::request::Shape;
 use crate::state::{Phase, Stage, State};
 use crate::throttle::Throttle;
@@ -103,7 +104,18 @@ pub fn place_smaller(state: &mut State, job: JobId) -> Option<Placement> {
     elastic_gang(&state.job(job)?.spec)?;
     let spec = state.as_it_may_be(job)?;
     let (_, gang, bounds) = elastic_gang(&spec)?;
-    most_that_fit(state, job, &spec, bounds.minimum, gang.workers.checked_sub(1)?)
+    let found = most_that_fit(state, job, &spec, bounds.minimum, gang.workers.checked_sub(1)?)?;
+    if state.ramps_are_lifted() {
+        return Some(found);
+    }
+    let shape = Shape::resolve(&as_placed(&spec, &found, state.fleet()), state.fleet()).ok()?;
+    let wanted = steps(&state.capacity, &shape, &found);
+    if state.can_rise(&wanted) {
+        return Some(found);
+    }
+    state.vacate_gangs(&shape, &found);
+    state.await_rise(job, &wanted);
+    None
 }
 
 /// Occupies nodes for the most workers within bounds that fit; or changes nothing.
@@ -120,8 +132,14 @@ fn most_that_fit(state: &mut State, job: JobId, spec: &Job, least: u32, most: u3
         let allowance = state.allowance(job);
         state.see_as(job);
         let placement = within_radii(state, job, &shape, |state| {
-            let State { capacity, policy, scores, mix, .. } = &mut *state;
-            Placing::new(capacity, policy, scores, mix, job, allowance.clone()).place_unscored(&shape)
+            where_borne(state, &shape, None, |state, shape, site| {
+                let State { capacity, policy, scores, mix, .. } = &mut *state;
+                let mut placing = Placing::new(capacity, policy, scores, mix, job, allowance.clone());
+                if let Some(site) = site {
+                    placing = placing.inside(DomainIx(site.0));
+                }
+                placing.place_unscored(shape)
+            })
         })?;
         Some((shape, placement))
     };

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_fleet::{AcceleratorKindIx, DomainIx, LevelIx, NodeIx, NodeKindIx, Sides};
+use offtake_fleet::{AcceleratorKindIx, DomainIx, LevelIx, NodeIx, NodeKindIx, Sides, SiteIx};
 use offtake_units::{ChipMilli, Ppm, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Strength};
 
@@ -18,6 +18,7 @@ use crate::opening::Opening;
 use crate::place::ShapeIx;
 use crate::plan::earliest_start;
 use crate::policy::{Order, Queue as Discipline};
+use crate::ramp::Unborne;
 use crate::request::{Refusal, Request, Shape};
 use crate::state::{Hold, NodeCondition, Phase, Stage, State, kinds_of};
 use crate::tenants::Counted;
@@ -147,6 +148,24 @@ pub enum Obstacle {
         left: Watts,
         /// What the job would draw under it at work.
         needed: Watts,
+    },
+    /// There would be room, but its site takes on no more at once, or keeps what it does for another that comes first.
+    Ramp {
+        /// The site.
+        site: SiteIx,
+        /// What the job would draw there, at the grid connection.
+        needed: Watts,
+        /// What the site takes on now.
+        left: Watts,
+        /// When it takes on as much, if nobody goes first.
+        ready: Timestamp,
+    },
+    /// There would be room, but its site does not stand its sudden stop, or how its draw swings.
+    Unborne {
+        /// The site.
+        site: SiteIx,
+        /// What it does not stand.
+        what: Unborne,
     },
     /// It has to run in a reservation that has not begun.
     NotBegun {
@@ -360,6 +379,11 @@ impl State {
             None if in_the_way.is_empty() => Some(self.now),
             None => earliest_start(self, shape, job).map(|(start, ..)| start),
         };
+        let ramps = in_the_way.iter().filter_map(|obstacle| match obstacle {
+            Obstacle::Ramp { ready, .. } => Some(*ready),
+            _ => None,
+        });
+        let earliest = ramps.fold(earliest, |earliest, ready| earliest.map(|start| start.max(ready)));
         self.lay_holds(|_| true);
         if !in_the_way.is_empty() {
             obstacles.extend(self.behind_by_share(job, shape));
@@ -422,7 +446,11 @@ impl State {
 
     /// What keeps a job from starting now, whoever comes before it.
     fn in_the_way(&mut self, job: JobId, shape: ShapeIx) -> Vec<Obstacle> {
-        if self.trial(job, shape, &Aside::default()).is_some() {
+        if let Some(placement) = self.trial(job, shape, &Aside::default()) {
+            let ramps = self.met_by_ramps(self.shape(shape), &placement);
+            if !ramps.is_empty() {
+                return ramps;
+            }
             let own = self.holds.iter().find(|hold| hold.job == job);
             return own.map(|hold| Obstacle::HeldFor { job, start: hold.start }).into_iter().collect();
         }
@@ -442,8 +470,12 @@ impl State {
         found.extend(self.met_without(job, shape, &Aside { out: true, ..Aside::default() }));
         found.extend(self.met_without(job, shape, &Aside { tenants: true, ..Aside::default() }));
         found.extend(self.met_without(job, shape, &Aside { quota: true, ..Aside::default() }));
+        if !self.ramps_are_lifted() {
+            found.extend(self.met_without(job, shape, &Aside { ramps: true, ..Aside::default() }));
+        }
         if found.is_empty() {
-            let all = Aside { holds: true, caps: all_caps, out: true, tenants: true, quota: true, apart: false };
+            let all =
+                Aside { holds: true, caps: all_caps, out: true, tenants: true, quota: true, ramps: true, apart: false };
             found = self.met_without(job, shape, &all);
         }
         let together =
@@ -476,6 +508,7 @@ impl State {
             self.lay_holds(|_| false);
         }
         self.tenants.is_lifted = aside.quota;
+        self.lift_ramps(aside.ramps);
         let limits = self.capacity.limits();
         let kept = |limit: &LimitIx| (*limit, limits[limit.ix()].capacity(), limits[limit.ix()].extra());
         let caps: Vec<_> = aside.caps.iter().map(kept).collect();
@@ -490,6 +523,7 @@ impl State {
             self.vacate(shape_ix, placement);
         }
         self.tenants.is_lifted = false;
+        self.lift_ramps(false);
         for (limit, watts, extra) in caps {
             self.capacity.set_cap(limit, watts);
             self.capacity.set_extra(limit, extra);
@@ -550,6 +584,10 @@ impl State {
             if !nodes.is_empty() {
                 met.push(Obstacle::Tenant { nodes });
             }
+        }
+        if aside.ramps {
+            let unborne = self.unborne(self.shape(shape), placement).into_iter();
+            met.extend(unborne.map(|(site, what)| Obstacle::Unborne { site, what }));
         }
         if aside.quota {
             met.extend(self.quota_met_by(job, shape, placement));
@@ -681,6 +719,8 @@ struct Aside {
     out: bool,
     tenants: bool,
     quota: bool,
+    /// What sites stand.
+    ramps: bool,
     /// That workers must lie together.
     apart: bool,
 }

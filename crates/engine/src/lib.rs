@@ -26,6 +26,7 @@ mod plan;
 mod policy;
 mod preempt;
 mod queue;
+mod ramp;
 mod request;
 mod reserve;
 mod risk;
@@ -54,11 +55,13 @@ pub use policy::{
 };
 pub use preempt::Plan as PreemptionPlan;
 pub use queue::{Blocked, Queue};
+pub use ramp::Unborne;
 pub use request::Refusal;
 pub use reserve::{Unmet, Window};
 pub use risk::{CHIP_HOURS_BETWEEN_FAILURES, Risk};
 pub use state::{
-    Announced, Ended, Hold, Image, NodeCondition, Phase, Reserved, ServiceState, Stage, State, Unfit, Work,
+    Announced, Course as RampCourse, Ended, Hold, Image, NodeCondition, Phase, Reserved, ServiceState, Stage, State,
+    Unfit, Work,
 };
 pub use tenants::{Counted, Entitled, Limits, Load, Quota, QuotaView, Tenant, TenantTree, TenantView};
 pub use throttle::{Throttle, ends_at};

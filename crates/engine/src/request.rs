@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use offtake_fleet::{AcceleratorKindIx, Fleet, LevelIx, NodeKind, NodeKindIx, Sides, Torus};
-use offtake_units::{ChipMilli, CpuMilli, Mebibytes};
-use offtake_workload::{ChipRequest, Gang, INNERMOST, Slice, Strength, Topology};
+use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Watts};
+use offtake_workload::{ChipRequest, Gang, INNERMOST, Slice, Strength, Swing, Topology};
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::Take;
@@ -46,6 +46,8 @@ pub struct Request {
     pub slice: Option<Sides>,
     /// The fewest workers that would do: fewer than `workers` for a gang that may shrink.
     pub least: u32,
+    /// How its draw falls away and returns.
+    pub swing: Option<Swing>,
 }
 
 impl Shape {
@@ -238,6 +240,34 @@ pub enum Refusal {
         /// Workers asked for.
         workers: u32,
     },
+    /// Its sudden stop is a larger step than any site stands that could hold it.
+    #[error(
+        "its sudden stop is a step of {step}, and site {site} stands {most}, the `max_step` of its ramp with what its \
+         hardware smooths; ask for fewer chips"
+    )]
+    TooSteep {
+        /// The first such site.
+        site: String,
+        /// What would vanish at one instant.
+        step: Watts,
+        /// What the site stands.
+        most: Watts,
+    },
+    /// Its draw swings further than any site stands that could hold it.
+    #[error(
+        "its draw swings by {swing} every {period}, and site {site} stands {most} in that time, by the rates of its ramp \
+         with what its hardware smooths; ask for fewer chips, or smooth its swing"
+    )]
+    TooShaky {
+        /// The first such site.
+        site: String,
+        /// What falls away and returns.
+        swing: Watts,
+        /// From one fall to the next.
+        period: Duration,
+        /// What the site stands in that time.
+        most: Watts,
+    },
 }
 
 impl Request {
@@ -322,6 +352,7 @@ impl Request {
             spares: gang.spares,
             slice: gang.slice.map(|slice| slice.sides),
             least: gang.elastic.as_ref().map_or(room, |elastic| elastic.minimum.min(room)),
+            swing: gang.swing,
         })
     }
 

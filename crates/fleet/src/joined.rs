@@ -71,6 +71,7 @@ pub fn joined(site: &str, joined: &[JoinedNode]) -> Fleet {
             pue: Ppm::new(1_000_000),
             storage_bandwidth: None,
             backup: None,
+            ramp: None,
         }],
         domains: vec![Domain {
             name: site.to_owned(),

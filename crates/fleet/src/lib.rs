@@ -23,7 +23,8 @@ pub use hours::{Hours, Lowered, Schedule};
 pub use joined::{JoinedNode, joined, lacking};
 pub use model::{
     AcceleratorKind, AcceleratorKindIx, Basis, Cap, CapKind, CapTarget, Circuit, CircuitIx, Derating, Domain, DomainIx,
-    Feed, Fleet, LevelIx, Meter, Node, NodeIx, NodeKind, NodeKindIx, Overload, PowerLevel, Site, SiteIx,
+    Feed, Fleet, LevelIx, Meter, Node, NodeIx, NodeKind, NodeKindIx, Overload, PowerLevel, Ramp, Site, SiteIx,
+    Smoothing,
 };
 pub use racks::{Rack, racks, with_racks};
 pub use torus::{Sides, Torus};

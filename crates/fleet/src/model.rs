@@ -100,6 +100,40 @@ pub struct Site {
     /// What carries it while its utility is lost; none where nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
+    /// How fast its draw may change, where that is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Ramp>,
+}
+
+/// How fast the draw of a site may change at its grid connection, PUE included. It counts what can be enforced, as a
+/// breaker does: of each chip at work its peak draw less its idle draw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ramp {
+    /// The largest change at one instant, above nothing.
+    pub max_step: Watts,
+    /// How much more with each second, above nothing.
+    pub up: Watts,
+    /// How much less with each second, above nothing.
+    pub down: Watts,
+    /// Hardware between the servers and the grid that takes up what changes faster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoothing: Option<Smoothing>,
+}
+
+/// Batteries, supercapacitors or flywheels, as the site declares them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Smoothing {
+    /// The largest swing that it takes up, for as long as that goes on.
+    pub watts: Watts,
+    /// Who says so.
+    pub source: String,
+}
+
+impl Ramp {
+    /// What the site's hardware takes up.
+    pub fn smoothed(&self) -> Watts {
+        self.smoothing.as_ref().map_or(Watts::ZERO, |smoothing| smoothing.watts)
+    }
 }
 
 /// A domain of the containment tree.
@@ -433,6 +467,11 @@ impl Fleet {
     pub fn torus_of(&self, kind: NodeKindIx) -> Option<&Torus> {
         let accelerator = self.node_kinds[kind.ix()].accelerator?;
         self.tori.iter().find(|torus| torus.accelerator == accelerator)
+    }
+
+    /// The site of a node.
+    pub fn site_of_node(&self, node: NodeIx) -> SiteIx {
+        self.domains[self.nodes[node.ix()].domain.ix()].site
     }
 
     /// The domain of a level that holds a node.

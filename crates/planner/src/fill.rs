@@ -31,6 +31,8 @@ impl Filled {
     /// pack one hall to its cap with nodes of one kind, where the others of the hall are to be at work too.
     pub fn of(mut fleet: Fleet, busy: Ppm) -> Self {
         let kinds = tell_sorts_apart(&mut fleet);
+        // It is about what can be at work together, however long that takes to start.
+        fleet.sites.iter_mut().for_each(|site| site.ramp = None);
         let mut nodes = vec![0_u64; fleet.node_kinds.len()];
         for node in &fleet.nodes {
             nodes[node.kind.ix()] += u64::from(fleet.kind(*node).chips > 0);

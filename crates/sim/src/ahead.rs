@@ -266,7 +266,8 @@ impl Look {
         // Whoever runs may have to stop for a curtailment, and whoever waits has power once it is over.
         let waits = self.course.state.queue().jobs() > 0;
         let eased = self.course.state.next_curtailment().filter(|_| waits || self.course.is_busy());
-        let Some(next) = [change, begin, eased, self.course.next()].into_iter().flatten().min() else {
+        let rise = self.course.state.next_rise();
+        let Some(next) = [change, begin, eased, rise, self.course.next()].into_iter().flatten().min() else {
             let waits = waits && self.next_hour - self.stirred <= CURVES_REPEAT;
             return hour.filter(|_| waits || to_the_end);
         };

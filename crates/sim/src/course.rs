@@ -185,7 +185,13 @@ impl Course {
     /// curtailment asks for something.
     pub fn next_due(&self) -> Option<Timestamp> {
         let state = &self.state;
-        let due = [state.next_window(), state.next_proof(), state.next_crossing(), state.next_curtailment()];
+        let due = [
+            state.next_window(),
+            state.next_proof(),
+            state.next_crossing(),
+            state.next_curtailment(),
+            state.next_rise(),
+        ];
         let due = due.into_iter().flatten();
         due.filter(|at| *at > self.state.now()).min()
     }

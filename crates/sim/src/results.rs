@@ -12,10 +12,11 @@ use crate::failures::{IntervalAdvice, gain};
 use crate::grid::{GridEvent, GridOutcome, Touched};
 use crate::meters::{FeedLoss, Meter, Reading, SPAN as METER_SPAN};
 use crate::overload::{FeedLoad, FeedOutcome};
+use crate::ramps::RampOutcome;
 use crate::report::{
     BackupLine, BackupSummary, CapLine, ChipHours, ExchangeRate as ReportRate, FailureLine, FeedLine, FeedLoadLine,
-    GridCourse, GridLine, GridSummary, MeterLimit, MeterLine, PolicyReport, PolicySummary, PriceLine, RepairLine,
-    ReportData, ScenarioFacts, Source, Stats, Timeline, TouchedLine, UtilityLine, WaitBucket,
+    GridCourse, GridLine, GridSummary, MeterLimit, MeterLine, PolicyReport, PolicySummary, PriceLine, RampLine,
+    RepairLine, ReportData, ScenarioFacts, Source, Stats, Timeline, TouchedLine, UtilityLine, WaitBucket,
 };
 use crate::run::{Outcome, Sample, Setup, SignalValue, is_running};
 use crate::scenario::Scenario;
@@ -96,6 +97,7 @@ pub fn summary(scenario: &Scenario, outcome: &Outcome) -> PolicySummary {
             .then(|| grid_summary(setup, outcome)),
         feed_losses: feed_lines(setup, outcome),
         backup: (!setup.utility_losses.is_empty()).then(|| backup_summary(setup, outcome)),
+        ramps: ramp_lines(setup, outcome),
         cap_breaches: outcome.cap_breaches,
         decisions: outcome.decisions,
     }
@@ -291,6 +293,30 @@ fn repair_line(outcome: &Outcome) -> RepairLine {
         waits: repairs.waits,
         wait_mean_s: round(ratio(repairs.waited.as_secs_f64(), repairs.waits as f64), 3),
     }
+}
+
+fn ramp_lines(setup: &Setup, outcome: &Outcome) -> Vec<RampLine> {
+    let mw = |watts: Watts| round(watts.as_mw(), 6);
+    let each_second = |watts: Watts| round(watts.as_mw() / 60.0, 6);
+    let line = |(ix, seen): &(SiteIx, RampOutcome)| {
+        let site = &setup.fleet.sites[ix.ix()];
+        let ramp = site.ramp.as_ref()?;
+        Some(RampLine {
+            site: site.name.clone(),
+            max_step_mw: mw(ramp.max_step),
+            up_mw_per_s: mw(ramp.up),
+            down_mw_per_s: mw(ramp.down),
+            smoothing_mw: ramp.smoothing.as_ref().map(|smoothing| mw(smoothing.watts)),
+            step_up_mw: mw(seen.step_up),
+            step_down_mw: mw(seen.step_down),
+            minute_up_mw_per_s: each_second(seen.minute_up),
+            minute_down_mw_per_s: each_second(seen.minute_down),
+            largest_job_mw: mw(seen.largest),
+            swing_mw: mw(seen.swing),
+            waited: seen.waited,
+        })
+    };
+    outcome.ramps.iter().filter_map(line).collect()
 }
 
 /// What a cap allows from when on, in seconds and megawatts, as grid events begin and end, and as it rises again.

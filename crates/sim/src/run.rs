@@ -6,7 +6,7 @@ use std::sync::Arc;
 use offtake_engine::{
     ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, Phase, Policy, ReservationId, ServiceId, State,
 };
-use offtake_fleet::{Fleet, Lowered};
+use offtake_fleet::{Fleet, Lowered, SiteIx};
 use offtake_programmes::Series;
 use offtake_units::{CarbonIntensity, Duration, Ppm, PricePerMwh, Timestamp, Watts};
 use offtake_workload::{Job, Reservation, Service};
@@ -21,6 +21,7 @@ use crate::meters::{FeedLoss, Meter, Meters, Reading};
 use crate::overload::{FeedOutcome, Feeds};
 use crate::picture::Snapshot;
 use crate::progress::Spent;
+use crate::ramps::{RampOutcome, Ramps};
 
 /// Curtailments by heat and by the clock have identities from here on, behind those of grid events.
 const BY_NATURE: u64 = 1 << 40;
@@ -170,6 +171,8 @@ pub struct Outcome {
     pub readings: Vec<Reading>,
     /// The energy that was drawn under the cap of each grid programme of the fleet.
     pub metered: Vec<Series>,
+    /// How fast the draw of each site with a ramp changed.
+    pub ramps: Vec<(SiteIx, RampOutcome)>,
     /// Time that each pass took, in nanoseconds, as the clock that was handed in tells; of the order of passes.
     pub pass_ns: Vec<u32>,
 }
@@ -228,6 +231,7 @@ struct Run<'a> {
     looked_until: Timestamp,
     meters: Meters<'a>,
     energy: EnergyMeters,
+    ramps: Ramps,
     /// Someone was released at this instant: it is to be tried yet.
     again: bool,
     next_job: usize,
@@ -262,6 +266,7 @@ impl<'a> Run<'a> {
             looked_until: setup.start - Duration::DAY,
             meters: Meters::new(&setup.meters, &setup.feed_losses, setup.start),
             energy: EnergyMeters::of_programmes(&setup.fleet, setup.start),
+            ramps: Ramps::default(),
             again: false,
             next_job: 0,
             next_signal: 0,
@@ -287,6 +292,7 @@ impl<'a> Run<'a> {
                 utility: Vec::new(),
                 readings: Vec::new(),
                 metered: Vec::new(),
+                ramps: Vec::new(),
                 pass_ns: Vec::new(),
             },
         }
@@ -311,8 +317,9 @@ impl<'a> Run<'a> {
         let arrival = self.setup.jobs.get(self.next_job).map(|job| job.submitted.max(self.setup.start));
         let failures = self.failures.as_ref();
         let work = [arrival, self.course.next()].into_iter().flatten().min();
-        // Whoever gave way comes back when an event is over.
-        let power = [self.grid.next(), self.feeds.next(), self.supplies.next(), self.meters.next()];
+        // Whoever gave way comes back when an event is over, and whoever waits for a ramp starts once there is enough.
+        let rise = self.course.state.next_rise();
+        let power = [self.grid.next(), self.feeds.next(), self.supplies.next(), self.meters.next(), rise];
         let work = power.into_iter().chain([work]).flatten().min();
         let limit = self.setup.horizon.map(|horizon| self.setup.start + horizon);
         // Failures go on for ever; without a horizon they count as long as there is work, or one of them is not over.
@@ -490,6 +497,7 @@ impl<'a> Run<'a> {
         self.feeds.heed(&self.course);
         self.supplies.heed(&self.course);
         self.note_closed(true);
+        self.ramps.observe(now, &self.course.state, &self.course.decided);
         self.grid.heed(now, &self.course);
         let waited = self.course.state.queue().jobs();
         passed.into_iter().for_each(|(job, milestone)| self.passed(now, job, milestone));
@@ -562,6 +570,7 @@ impl<'a> Run<'a> {
         self.outcome.readings = self.meters.finish(end, &self.course);
         self.outcome.metered = self.energy.finish(end, &self.course);
         self.outcome.feeds = self.feeds.finish(end, &self.course.state);
+        self.outcome.ramps = self.ramps.finish();
         self.supplies.read(end, &self.course.state);
         self.outcome.tenants = self.course.tenants;
         self.outcome.state = self.course.state;

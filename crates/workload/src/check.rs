@@ -191,6 +191,16 @@ pub fn gang(prefix: &str, gang: &Gang) -> Result<(), Fault> {
             return Err(Fault::new(field("spares"), gang.spares, allowed));
         }
     }
+    if let Some(swing) = gang.swing {
+        if swing.share == Ppm::ZERO || swing.share > Ppm::ONE {
+            let allowed = "1 to 1000000, all that its chips draw beyond their idle draw";
+            return Err(Fault::new(field("swing_ppm"), swing.share.parts(), allowed));
+        }
+        span(&field("swing_period"), swing.period)?;
+        if gang.chips == ChipRequest::None {
+            return Err(Fault::new(field("swing_ppm"), swing.share.parts(), "nothing for work that needs no chip"));
+        }
+    }
     gang.accelerators.iter().try_for_each(|kind| word(field("accelerators"), kind))?;
     for (key, value) in &gang.attributes {
         word(field("attributes"), key)?;

@@ -31,8 +31,8 @@ pub use error::{TraceError, WriteError};
 pub use file::{Array, JobFile, MOST_SCRIPT_BYTES, ServiceFile, Submission};
 pub use job_text::{JobText, JobTextError};
 pub use model::{
-    Checkpoint, ChipRequest, Elastic, Gang, Groups, INNERMOST, Job, Predecessor, Service, Strength, Tier, Topology,
-    Workload,
+    Checkpoint, ChipRequest, Elastic, Gang, Groups, INNERMOST, Job, Predecessor, Service, Strength, Swing, Tier,
+    Topology, Workload,
 };
 pub use program::{ArrayTask, Dependency, Layout, Program, Start, Stop, User, Warning, When};
 pub use reservation::{Purpose, Reservation};

@@ -133,6 +133,19 @@ pub struct Gang {
     /// How far the number of workers may differ from `workers`, the preferred one; none where it may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elastic: Option<Elastic>,
+    /// How its power falls away and returns while it works; none where nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swing: Option<Swing>,
+}
+
+/// How the power of a synchronous gang falls away and returns, at all its chips at once: while they wait for each other,
+/// or save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Swing {
+    /// The share of what its chips draw beyond their idle draw.
+    pub share: Ppm,
+    /// The time from one fall to the next.
+    pub period: Duration,
 }
 
 /// How far a gang may shrink and grow, and what that does to its speed.

@@ -75,6 +75,12 @@ impl Capacity {
         self.alike(nodes).map(drawn).sum()
     }
 
+    /// What `take` on each of `nodes` can be made to draw, in all.
+    pub fn enforceable(&self, nodes: Range<u32>, take: &Take) -> Watts {
+        let drawn = |run: Range<u32>| self.draw_on(NodeIx(run.start), take).enforceable.get() * run.len() as i64;
+        Watts::new(self.alike(nodes).map(drawn).sum())
+    }
+
     /// What `take` on a node draws at most.
     fn draw_on(&self, node: NodeIx, take: &Take) -> Draw {
         match take.share {

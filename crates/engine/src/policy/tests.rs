@@ -53,6 +53,7 @@ fn fleet(kinds: &[(u16, u32, u64)]) -> Fleet {
             jurisdiction: None,
             storage_bandwidth: None,
             backup: None,
+            ramp: None,
             pue: Ppm::ONE,
         }],
         domains: vec![Domain {
@@ -92,6 +93,7 @@ fn request(chips: ChipRequest, cores: u32) -> Request {
         spares: 0,
         slice: None,
         least: 1,
+        swing: None,
     }
 }
 

@@ -106,6 +106,7 @@ pub(crate) fn plan(state: &mut State, job: JobId) -> Option<(Plan, Vec<JobId>)> 
     state.lay_holds(|_| true);
     let request = Arc::clone(state.shape(shape));
     let found = found.filter(|plan| state.exceeded_by(job, &request, &plan.placement).is_empty());
+    let found = found.filter(|plan| state.unborne(&request, &plan.placement).is_empty());
     // What is held for it comes as early.
     let plan = found.filter(|plan| own_start.is_none_or(|start| plan.start < start))?;
     let taken_over = state

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use offtake_fleet::AcceleratorKindIx;
+use offtake_fleet::{AcceleratorKindIx, SiteIx};
 use offtake_units::{Duration, Timestamp};
 use offtake_workload::Tier;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,8 @@ pub enum Blocked {
     Limit,
     /// Its reservation has not begun, or is not there.
     Reservation,
+    /// Its site takes on no more at once, or keeps what it does for another that comes first.
+    Ramp(SiteIx),
     /// It would delay the job that capacity is held for, or comes after it.
     Behind(JobId),
 }

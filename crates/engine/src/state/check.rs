@@ -89,6 +89,9 @@ impl State {
         if let Some(difference) = self.capacity.difference(&truth) {
             return Err(difference);
         }
+        if let Some(difference) = self.ramp_difference() {
+            return Err(difference);
+        }
         if self.throttled != throttled {
             return Err(format!("jobs {:?} are thought to be throttled, not {throttled:?}", self.throttled));
         }
@@ -214,7 +217,7 @@ impl State {
                 &self.faults,
                 &self.proving,
                 (&self.caps, curtailments, &self.rising, &self.unthrottled),
-                self.tenancy.image(),
+                (self.tenancy.image(), self.ramps.essence()),
                 self.tenants.image(self.fleet()),
             ),
         );

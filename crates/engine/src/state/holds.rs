@@ -211,6 +211,9 @@ impl State {
         if !may || self.runs_into_a_window(job, placement) {
             return false;
         }
+        if !self.unborne(self.shape(shape), placement).is_empty() {
+            return false;
+        }
         let limits = self.capacity.limits();
         let exceeds = |(limit, draw): (LimitIx, i64)| draw > limits[limit.ix()].left_micro().max(0);
         if self.draw_of(shape, placement).into_iter().any(exceeds) {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::curtailments::Rising;
 use super::health::Faults;
 use super::jobs::{Entry, length};
+use super::ramps::Ramps;
 use super::reservations::{Reservations, Reserved};
 use super::{Announced, Ended, Hold, NodeCondition, Phase, ServiceState, Stage, State, Work};
 use crate::capacity::{LimitIx, Withheld};
@@ -51,6 +52,8 @@ pub struct Image {
     curtailments: BTreeMap<CurtailmentId, Announced>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     rising: BTreeMap<LimitIx, Rising>,
+    #[serde(default, skip_serializing_if = "Ramps::is_empty")]
+    ramps: Ramps,
     #[serde(default, skip_serializing_if = "TenancyImage::is_empty")]
     tenancy: TenancyImage,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -200,6 +203,7 @@ impl State {
             caps: self.caps.clone(),
             curtailments: self.curtailments.clone(),
             rising: self.rising.clone(),
+            ramps: self.ramps.clone(),
             tenancy: self.tenancy.image(),
             unthrottled: self.unthrottled.clone(),
             tenants: self.tenants.image(self.fleet()),
@@ -345,6 +349,7 @@ impl State {
             return Err(Unfit(format!("who works on the single-tenant node {} is not clear", node.0)));
         }
         self.take_in_caps(image.caps, image.curtailments, image.rising);
+        self.take_in_ramps(image.ramps);
         self.capacity.accept(0);
         for node in image.conditions.keys() {
             self.has_node(*node)?;
@@ -523,6 +528,7 @@ impl Image {
             .filter_map(|(node, condition)| Some((nodes[node.ix()]?, condition)))
             .collect();
         self.faults = self.faults.renumbered(&nodes);
+        self.ramps = std::mem::take(&mut self.ramps).on(before, fleet);
         self.tenancy = self.tenancy.renumbered(&nodes);
         self.unthrottled = self.unthrottled.iter().filter_map(|node| nodes[node.ix()]).collect();
         self.ledger = self.ledger.on(before, fleet);

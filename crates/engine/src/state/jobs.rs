@@ -260,6 +260,7 @@ impl State {
             self.throttled.insert(job);
         }
         let (spec, turn) = (Arc::clone(&work.spec), work.turn);
+        self.rise(shape, placement);
         self.ledger.take_chips(spec.tier, self.shapes[shape.ix()].chip_milli());
         if let Some(lane) = self.lane_of(waited_as, &spec) {
             self.queue.remove(lane, turn, spec.chip_milli());
@@ -363,6 +364,9 @@ impl State {
         // What was held for it while it was to move, or to change its size.
         self.release_hold(job);
         self.ledger.lose(self.shapes[shape.ix()].chip_milli(), lost_since, now);
+        // Its workers have stopped, and start again at once.
+        self.fall(shape, &placement);
+        self.rise(shape, &placement);
         self.ends.remove(&(before, job));
         if after != Timestamp::NEVER {
             self.ends.insert((after, job));
@@ -496,6 +500,7 @@ impl State {
             self.ledger.lose(chip_milli, *placed, self.now);
         }
         self.vacate(*shape, placement);
+        self.fall(*shape, placement);
         if !self.tenancy.is_empty() {
             let tenant = self.tenants.number(&spec.tenant);
             self.tenancy.leave(&mut self.capacity, tenant, placement);

@@ -9,6 +9,7 @@ mod jobs;
 mod nodes;
 mod order;
 mod quota;
+mod ramps;
 mod reservations;
 mod services;
 mod tenants;
@@ -43,6 +44,8 @@ use health::Faults;
 pub use holds::Hold;
 pub use image::{Image, Unfit};
 pub use nodes::NodeCondition;
+pub use ramps::Course;
+use ramps::Ramps;
 use reservations::Reservations;
 pub use reservations::{ReservationIx, Reserved};
 
@@ -216,6 +219,8 @@ pub struct State {
     rising: BTreeMap<LimitIx, Rising>,
     /// Caps that are set to another draw than the fleet declares.
     caps: BTreeMap<LimitIx, Watts>,
+    /// What sites may take on at once.
+    ramps: Ramps,
     /// Nodes that run work of one tenant at a time, and whose.
     pub(crate) tenancy: Tenancy,
     /// Who pays: what each has had and may have.
@@ -275,6 +280,7 @@ impl Default for State {
             curtailments: BTreeMap::new(),
             rising: BTreeMap::new(),
             caps: BTreeMap::new(),
+            ramps: Ramps::default(),
             tenancy: Tenancy::default(),
             tenants: Tenants::default(),
             shapes: Vec::new(),
@@ -547,6 +553,7 @@ impl State {
         if self.policy.packing.keeps_sizes() {
             self.capacity.keep_sizes();
         }
+        self.open_ramps();
         self.declare_tenants();
     }
 }

@@ -69,6 +69,7 @@ impl State {
                 self.capacity.throttle(slot.nodes.numbers(), &take, to);
             }
         }
+        self.rise_from(shape, &before, &after);
         self.outlast(shape, &after, |start| ends > start, true);
         if to.is_none() {
             self.throttled.remove(&job)
@@ -140,9 +141,13 @@ impl State {
         if self.capacity.around(node.domain).iter().any(is_too_much) {
             return None;
         }
-        let keeps =
-            |start: Timestamp, is_job: bool| start < *ends && (is_job || start <= self.now.saturating_add(SOON));
-        let holds = || self.holds.iter().filter(|hold| keeps(hold.start, hold.job.curtailment().is_none()));
+        let keeps = |hold: &&super::Hold| {
+            // Where power has to fall slowly, some may have been given back long before.
+            let falls = hold.leaves().map(|(cap, _)| self.longest_fall(cap)).max().unwrap_or_default();
+            let is_soon = hold.start <= self.now.saturating_add(SOON + falls);
+            hold.start < *ends && (hold.job.curtailment().is_none() || is_soon)
+        };
+        let holds = || self.holds.iter().filter(keeps);
         let left = |limit: LimitIx| {
             let kept = holds().flat_map(super::Hold::leaves).filter(|(of, _)| *of == limit).map(|(_, left)| left);
             kept.fold(limits[limit.ix()].left_micro(), i64::min)

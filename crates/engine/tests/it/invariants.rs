@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use offtake_engine::{
     Backfill, Curtailment, CurtailmentId, Estimates, Event, Fairness, Fault, Health, JobId, LimitIx, Limits, Order,
-    Phase, Policy, Preemption, Quota, ReservationId, ServiceId, Stage, StopReason, Tenant, TenantTree,
+    Phase, Placement, Policy, Preemption, Quota, ReservationId, ServiceId, Stage, State, StopReason, Tenant,
+    TenantTree,
 };
 use offtake_fleet::{Fleet, NodeIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
@@ -69,9 +70,21 @@ fn throttled() -> String {
     text.replace("kind = \"contract\"", slow)
 }
 
+/// The same with ramps at both sites: twenty chips of the north at once, and five more smoothed.
+fn ramped() -> String {
+    let ramp = |site: &str, step: i64, up: i64, more: &str| {
+        let watts = |watts: i64| format!("{{ watts = {watts} }}");
+        let (step, up) = (watts(step), watts(up));
+        format!("[sites.{site}.ramp]\nmax_step = {step}\nup_per_second = {up}\ndown_per_second = {up}\n{more}\n")
+    };
+    let smoothing = "smoothing = { watts = 3600, source = \"a test\" }";
+    format!("{}\n{}\n{}", throttled(), ramp("north", 14_400, 300, smoothing), ramp("south", 3000, 100, ""))
+}
+
 /// The fleet with so many racks in the north and so many small nodes and hosts in the south.
-fn grown(racks: u32, small: u32, hosts: u32) -> std::sync::Arc<Fleet> {
-    let text = throttled().replace("{ rack = 4 }", &format!("{{ rack = {racks} }}"));
+fn grown(before: &Fleet, racks: u32, small: u32, hosts: u32) -> std::sync::Arc<Fleet> {
+    let text = if before.sites[0].ramp.is_some() { ramped() } else { throttled() };
+    let text = text.replace("{ rack = 4 }", &format!("{{ rack = {racks} }}"));
     fleet(&text.replace("a10-2 = 5", &format!("a10-2 = {small}")).replace("host = 2", &format!("host = {hosts}")))
 }
 
@@ -237,6 +250,80 @@ fn nothing_is_missed(policy: Policy, steps: Vec<Step>) {
 }
 
 fn run_on(mut engine: Engine, steps: Vec<Step>, after_each: impl Fn(&Engine)) {
+    run_steps(&mut engine, steps, after_each);
+}
+
+/// No site is given more at once than it takes on: over any span no more than its step, what is smoothed, and what may rise
+/// meanwhile; and at one instant what is smoothed belongs to one job.
+fn ramps_are_kept(policy: Policy, steps: Vec<Step>) {
+    let mut engine = Engine::under(fleet(&ramped()), policy);
+    run_steps(&mut engine, steps, |_| ());
+    let mut folded = State::default();
+    let mut rises: BTreeMap<String, Vec<(Timestamp, i64)>> = BTreeMap::new();
+    for fact in &engine.journal {
+        let risen = match &fact.event {
+            Event::JobPlaced { job, placement } => {
+                let spec = folded.job(*job).map(|work| Arc::clone(&work.spec));
+                spec.map(|spec| drawn(folded.fleet(), &spec, placement))
+            }
+            Event::JobThrottled { job, to } => folded.job(*job).and_then(|work| {
+                let Phase::Running { placement, .. } = &work.phase else { return None };
+                let draw = |throttle| {
+                    let placement = Placement { throttle, ..Placement::clone(placement) };
+                    drawn(folded.fleet(), &work.spec, &placement)
+                };
+                let before = draw(placement.throttle);
+                let more = |(site, watts): (String, i64)| (site.clone(), watts - before[&site]);
+                Some(draw(*to).into_iter().map(more).collect())
+            }),
+            _ => None,
+        };
+        for (site, watts) in risen.unwrap_or_default() {
+            if watts > 0 {
+                rises.entry(site).or_default().push((fact.at, watts));
+            }
+        }
+        folded.apply(fact);
+    }
+    let fleet = fleet(&ramped());
+    for site in &fleet.sites {
+        let ramp = site.ramp.as_ref().expect("both have one");
+        let (most, smoothed) = (ramp.max_step.get() * 1_000_000, ramp.smoothed().get() * 1_000_000);
+        let rises = rises.remove(&site.name).unwrap_or_default();
+        for (place, (from, _)) in rises.iter().enumerate() {
+            let mut sum = 0;
+            for (at, watts) in &rises[place..] {
+                sum += watts;
+                let allowed = most + smoothed + ramp.up.get() * 1000 * (*at - *from).as_millis();
+                assert!(sum <= allowed, "{} takes on {sum} from {from:?} to {at:?}, more than {allowed}", site.name);
+                assert!(at > from || sum <= most || sum == *watts, "{} is smoothed for one job at {at:?}", site.name);
+            }
+        }
+    }
+}
+
+/// What a job can be made to draw beyond idle chips at each site, in millionths of a watt, from what the fleet declares.
+fn drawn(fleet: &Fleet, spec: &Job, placement: &Placement) -> BTreeMap<String, i64> {
+    let mut drawn = BTreeMap::new();
+    for (gang, slots) in spec.gangs.iter().zip(&placement.gangs) {
+        for (slot, node) in slots.iter().flat_map(|slot| slot.nodes.numbers().map(move |node| (slot, node))) {
+            let node = fleet.nodes[node as usize];
+            let site = &fleet.sites[fleet.domains[node.domain.ix()].site.ix()];
+            let chip = fleet.accelerator(fleet.kind(node));
+            let watts = chip.map_or(0, |chip| {
+                let is_whole = matches!(gang.chips, ChipRequest::Whole(_));
+                let level = usize::from(placement.throttle.0).min(chip.power_levels.len() - 1);
+                let power = if is_whole { chip.power_levels[level].power } else { Ppm::ONE };
+                chip.peak.share_up(power).get() - chip.idle.get()
+            });
+            let chips = i64::from(slot.chips.count_ones());
+            *drawn.entry(site.name.clone()).or_default() += watts * chips * i64::from(site.pue.parts());
+        }
+    }
+    drawn
+}
+
+fn run_steps(engine: &mut Engine, steps: Vec<Step>, after_each: impl Fn(&Engine)) {
     let spec = Service {
         program: None,
         name: "chat".to_owned(),
@@ -306,7 +393,8 @@ fn run_on(mut engine: Engine, steps: Vec<Step>, after_each: impl Fn(&Engine)) {
                 }
             }
             Step::Grow(racks, small, hosts) => {
-                engine.tell(Event::FleetChanged { fleet: grown(racks, small, hosts) });
+                let fleet = grown(engine.state.fleet(), racks, small, hosts);
+                engine.tell(Event::FleetChanged { fleet });
             }
             Step::Policy(order) => {
                 let policy = order.map_or_else(|| Policy::named("fgd", 7).expect("it has a name"), with_tenants);
@@ -325,7 +413,7 @@ fn run_on(mut engine: Engine, steps: Vec<Step>, after_each: impl Fn(&Engine)) {
             }
         }
         engine.decide();
-        after_each(&engine);
+        after_each(engine);
     }
     let folded = engine.folded();
     folded.check().expect("every truth holds in the fold");
@@ -600,6 +688,33 @@ proptest! {
     #[test]
     fn hold_on_eventful_days_while_fifo_preempts(steps in prop::collection::vec(eventful(), 1..80)) {
         run_preempting("fifo", steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn ramps_are_kept_under_offtake(holds in 0u32..10, steps in prop::collection::vec(eventful(), 1..80)) {
+        let named = Policy::named("offtake", 7).expect("the test's policy exists");
+        ramps_are_kept(Policy { backfill: Backfill { holds, ..Backfill::default() }, ..named }, steps);
+    }
+
+    #[test]
+    fn ramps_are_kept_under_fifo(steps in prop::collection::vec(eventful(), 1..80)) {
+        ramps_are_kept(Policy::named("fifo", 7).expect("the test's policy exists"), steps);
+    }
+
+    #[test]
+    fn ramps_are_kept_with_tenants(order in orders(), steps in prop::collection::vec(eventful(), 1..80)) {
+        ramps_are_kept(with_tenants(order), steps);
+    }
+
+    #[test]
+    fn ramps_are_kept_while_offtake_preempts(steps in prop::collection::vec(eventful(), 1..80)) {
+        let preemption = Preemption { minimum_run: [Duration::from_secs(30); 4], moves: true, ..Preemption::default() };
+        let policy = Policy::named("offtake", 7).expect("the test's policy exists");
+        ramps_are_kept(Policy { preemption: Some(preemption), ..policy }, steps);
     }
 }
 

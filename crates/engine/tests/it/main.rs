@@ -13,6 +13,7 @@ mod invariants;
 mod life;
 mod power;
 mod preempt;
+mod ramp;
 mod reclaim;
 mod reservations;
 mod support;

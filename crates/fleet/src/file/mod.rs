@@ -13,6 +13,7 @@ mod limits;
 mod node_list;
 mod paths;
 mod programmes;
+mod ramps;
 mod suggest;
 mod syntax;
 mod templates;
@@ -165,6 +166,7 @@ fn site(name: &toml::Spanned<String>, entry: &syntax::Site, values: &Values) -> 
         pue,
         storage_bandwidth: entry.storage_bandwidth.as_ref().map(|number| values.bandwidth(number)).transpose()?,
         backup: None,
+        ramp: entry.ramp.as_ref().map(|ramp| ramps::ramp(ramp, values)).transpose()?,
     })
 }
 

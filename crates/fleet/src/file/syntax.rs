@@ -113,6 +113,7 @@ pub(super) struct Site {
     pub pue: Spanned<Number>,
     pub storage_bandwidth: Option<Spanned<Number>>,
     pub backup: Option<Spanned<Backup>>,
+    pub ramp: Option<Ramp>,
     pub domains: Option<Spanned<Named<Spanned<Number>>>>,
     pub nodes: Option<Spanned<Named<Spanned<Number>>>>,
     pub node_list: Option<Spanned<NodeList>>,
@@ -129,6 +130,15 @@ pub(super) struct Backup {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Ramp {
+    pub max_step: Spanned<Power>,
+    pub up_per_second: Spanned<Power>,
+    pub down_per_second: Spanned<Power>,
+    pub smoothing: Option<Spanned<Smoothing>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Generators {
     pub count: Spanned<Number>,
     pub kilowatts: Spanned<Number>,
@@ -139,6 +149,23 @@ pub(super) struct Generators {
     pub fuel_hours: Option<Spanned<Number>>,
     pub kg_co2_per_kwh: Spanned<Number>,
     pub fuel_usd_per_mwh: Option<Spanned<Number>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Power {
+    pub watts: Option<Spanned<Number>>,
+    pub kilowatts: Option<Spanned<Number>>,
+    pub megawatts: Option<Spanned<Number>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Smoothing {
+    pub watts: Option<Spanned<Number>>,
+    pub kilowatts: Option<Spanned<Number>>,
+    pub megawatts: Option<Spanned<Number>>,
+    pub source: Spanned<String>,
 }
 
 #[derive(Deserialize)]

@@ -573,6 +573,41 @@ const CASES: &[(&str, &str, &str)] = &[
         "[caps.\"feeder-a for feeder-b\"]",
         "fleet.toml:59:13: caps.feeder-a for feeder-b.megawatts: a second cap named `feeder-a for feeder-b`: rename one",
     ),
+    (
+        "[sites.albany]\npue = 1.2",
+        "[sites.albany]\npue = 1.2\nramp = { max_step = { megawatts = 0 }, up_per_second = { kilowatts = 5 }, down_per_second = { kilowatts = 5 } }",
+        "fleet.toml:43:35: sites.albany.ramp.max_step.megawatts: a step of nothing: no work could run; leave the ramp out instead",
+    ),
+    (
+        "[sites.albany]\npue = 1.2",
+        "[sites.albany]\npue = 1.2\nramp = { max_step = { megawatts = 2 }, up_per_second = { }, down_per_second = { kilowatts = 5 } }",
+        "fleet.toml:43:56: sites.albany.ramp.up_per_second: is empty: write { megawatts = 8 }, or `kilowatts` or `watts`",
+    ),
+    (
+        "[sites.albany]\npue = 1.2",
+        "[sites.albany]\npue = 1.2\nramp = { max_step = { megawatts = 2 }, up_per_second = { kilowatts = 5 } }",
+        "fleet.toml:43:8: sites.albany.ramp: missing key `down_per_second`",
+    ),
+    (
+        "[sites.albany]\npue = 1.2",
+        "[sites.albany]\npue = 1.2\nramp = { max_step = { megawatts = 2 }, up_per_second = { kilowatts = 5 }, down_per_second = { kilowatts = 5, watts = 1 } }",
+        "fleet.toml:43:107: sites.albany.ramp.down_per_second.kilowatts: a second fall with each second: write one of `watts`, `kilowatts` and `megawatts`",
+    ),
+    (
+        "[sites.albany]\npue = 1.2",
+        "[sites.albany]\npue = 1.2\nramp = { max_step = { megawatts = 2 }, up_per_second = { kilowatts = 5 }, down_per_second = { kilowatts = 5 }, smoothing = { megawatts = 2 } }",
+        "fleet.toml:43:124: sites.albany.ramp.smoothing: missing key `source`",
+    ),
+    (
+        "[sites.albany]\npue = 1.2",
+        "[sites.albany]\npue = 1.2\nramp = { max_step = { megawatts = 2 }, up_per_second = { kilowatts = 5 }, down_per_second = { kilowatts = 5 }, smoothing = { megawatts = 2, source = \"\" } }",
+        "fleet.toml:43:150: sites.albany.ramp.smoothing.source: is empty: write who states that it takes up so much, such as \"acceptance test, March 2026\"",
+    ),
+    (
+        "[sites.albany]\npue = 1.2",
+        "[sites.albany]\npue = 1.2\nramp = { max_step = { megawatts = 2 }, up_per_second = { kilowatts = 5 }, down_per_second = { kilowatts = 5 }, smoothing = { source = \"a test\" } }",
+        "fleet.toml:43:124: sites.albany.ramp.smoothing: takes up nothing: write { megawatts = 2, source = \"…\" }, or leave it out",
+    ),
     ("name = \"example\"", "name = \"\"", "fleet.toml:1:8: name: a name is empty"),
     (
         "name = \"example\"",

@@ -501,6 +501,7 @@ impl Core {
             self.state.next_window(),
             self.state.next_crossing(),
             self.state.next_curtailment(),
+            self.state.next_rise(),
         ];
         due.into_iter().flatten().min()
     }

@@ -299,6 +299,7 @@ impl Core {
                     .get(limit.ix())
                     .map_or("power".to_owned(), |cap| format!("power under the cap {}", cap.name)),
                 Blocked::Quota(kind) => format!("quota of its tenant for {}", fleet.accelerators[kind.ix()].name),
+                Blocked::Ramp(site) => format!("the ramp of site {}", fleet.sites[site.ix()].name),
                 Blocked::Limit => "the limits of its tenant".to_owned(),
                 Blocked::Reservation => "its reservation".to_owned(),
                 Blocked::Behind(other) if self.may_name(caller, other) => format!("job {}, which comes first", other.0),

@@ -744,6 +744,39 @@ fn a_running_job_is_told_how_often_to_save_its_work() {
 }
 
 #[test]
+fn a_job_waits_until_its_site_takes_on_more() {
+    let watts = |watts: i64| format!("{{ watts = {watts} }}");
+    let (step, rate) = (watts(4800), watts(1200));
+    let ramp = format!("ramp = {{ max_step = {step}, up_per_second = {rate}, down_per_second = {rate} }}");
+    let mut world = World::declared(&format!("nodes = {{ node = 3 }}, {ramp}"), "");
+    let work = |workers: u32| {
+        format!(r#"{{"command": ["train"], "gangs": [{{"workers": {workers}, "chips": 4, "cpu_milli": 1000}}]}}"#)
+    };
+    let [first, second, third] = [1, 1, 1].map(|workers| world.submit(&work(workers)));
+    world.settle();
+    let states = |world: &World| [first, second, third].map(|job| world.state(job));
+    assert_eq!(states(&world), [JobState::Running, JobState::Running, JobState::Pending]);
+    let ready = Timestamp::from_millis(world.now + 2_000);
+    assert_eq!(world.core.state().next_rise(), Some(ready));
+    assert!(world.core.next_timer() <= Some(ready));
+    let why = world.core.why(&operator(), third, false).expect("it is known");
+    let at = super::why::instant(ready);
+    let told =
+        format!("the ramp of site here takes on 0 W now, and it draws 2.40 kW: it does by {at} if nobody goes first");
+    assert_eq!(why.blockers, [told]);
+    world.restart();
+    world.now += 2_000;
+    world.settle();
+    assert_eq!(states(&world)[2], JobState::Running);
+    let file: JobFile = serde_json::from_str(&work(3)).expect("a job file");
+    let refused = world.ask(&operator(), Command::Submit(vec![file])).expect_err("three nodes stop at one instant");
+    assert!(
+        refused.detail.contains("its sudden stop is a step of 7.20 kW, and site here stands 4.80 kW"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn jobs_of_two_tenants_do_not_share_a_node_that_cannot_keep_them_apart() {
     let mut world = World::new(&["a"]);
     let of = |tenant: &str| {

@@ -124,7 +124,7 @@ impl Core {
                 }
                 Timer::Kill(job, attempt) => {
                     // Whoever asked for its power may not any more.
-                    let asked = |by| self.state.curtailments().values().any(|announced| announced.spec.from == by);
+                    let asked = |by| self.state.curtailments().values().any(|announced| announced.spec.from >= by);
                     if self.is_live(job, attempt, |attempt| attempt.stop_by.is_some_and(asked)) {
                         self.kill(job);
                     }

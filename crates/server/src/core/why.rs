@@ -1,6 +1,8 @@
 //! Why a job waits, and why one that runs is where it is, in words.
 
-use offtake_engine::{Blocked, Curtailment, Explanation, JobId, Need, Obstacle, Phase, Placed, Waiting, series};
+use offtake_engine::{
+    Blocked, Curtailment, Explanation, JobId, Need, Obstacle, Phase, Placed, Unborne, Waiting, series,
+};
 use offtake_fleet::NodeIx;
 use offtake_protocol::rest::{JobState, Levels, Problem, Risk, Why};
 use offtake_sim::failures::{FailureModel, IntervalAdvice};
@@ -283,6 +285,24 @@ impl Core {
                 let name = self.state.fleet().caps.get(limit.ix()).map_or("a cap", |cap| cap.name.as_str());
                 format!("the cap {name} of {cap} leaves {left}, and it draws {needed}")
             }
+            Obstacle::Ramp { site, needed, left, ready } => {
+                let site = &self.state.fleet().sites[site.ix()].name;
+                let at = instant(*ready);
+                format!(
+                    "the ramp of site {site} takes on {left} now, and it draws {needed}: it does by {at} if nobody goes first"
+                )
+            }
+            Obstacle::Unborne { site, what } => {
+                let site = &self.state.fleet().sites[site.ix()].name;
+                match what {
+                    Unborne::Step { step, most } => {
+                        format!("its sudden stop is a step of {step}, and site {site} stands {most}")
+                    }
+                    Unborne::Swing { swing, period, most } => {
+                        format!("its draw swings by {swing} every {period}, and site {site} stands {most} in that time")
+                    }
+                }
+            }
             Obstacle::NotBegun { name, start: Some(start) } => {
                 format!("its reservation {name} begins at {}", instant(*start))
             }
@@ -444,9 +464,12 @@ fn describe_gang(gang: &Gang) -> String {
         spares => format!(", and {spares} that stand by"),
     };
     let spread = gang.per_node.map_or_else(String::new, |most| format!(", at most {most} on a node"));
+    let swing = gang.swing.map_or_else(String::new, |swing| {
+        format!(", swinging by {:.0} % every {}", swing.share.as_f64() * 100.0, swing.period)
+    });
     let with = if gang.workers == 1 { "with" } else { "each with" };
     format!(
-        "{} {with} {each}{memory}{of}{topology}{groups}{slice}{spread}{spares}",
+        "{} {with} {each}{memory}{of}{topology}{groups}{slice}{spread}{spares}{swing}",
         count(u64::from(gang.workers), "worker")
     )
 }

@@ -181,6 +181,9 @@ pub struct PolicySummary {
     /// What came of the losses of utilities; none without any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupSummary>,
+    /// How fast the draw of each site with a ramp changed, against what it stands.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ramps: Vec<RampLine>,
     /// Times that a cap was passed.
     pub cap_breaches: u64,
     /// Decisions taken.
@@ -298,6 +301,36 @@ pub struct UtilityLine {
     pub rework_chip_hours: f64,
     /// Chip-hours of hosts that were without power, or booted after it.
     pub out_chip_hours: f64,
+}
+
+/// How fast the draw of a site changed at its grid connection, against its ramp, which counts what can be enforced.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct RampLine {
+    /// The site.
+    pub site: String,
+    /// The largest change at one instant that it stands.
+    pub max_step_mw: f64,
+    /// What it lets rise with each second.
+    pub up_mw_per_s: f64,
+    /// What it lets fall with each second.
+    pub down_mw_per_s: f64,
+    /// What its hardware takes up, as the site declares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smoothing_mw: Option<f64>,
+    /// The most that was taken on at one instant.
+    pub step_up_mw: f64,
+    /// The most that was given back at one instant.
+    pub step_down_mw: f64,
+    /// The fastest rise over a minute, for each second.
+    pub minute_up_mw_per_s: f64,
+    /// The fastest fall over a minute, for each second.
+    pub minute_down_mw_per_s: f64,
+    /// The largest job: what would have vanished had it stopped.
+    pub largest_job_mw: f64,
+    /// The most that would have fallen away and returned if all work ever did so at once: no more than that.
+    pub swing_mw: f64,
+    /// Starts that waited for nothing but the ramp.
+    pub waited: u64,
 }
 
 /// What came of the grid events that were announced.

@@ -32,6 +32,7 @@ drawBackup();
 drawFeeds();
 drawMeters();
 drawOneLines();
+drawRamps();
 drawGoodput();
 drawWaits();
 drawPolicies();

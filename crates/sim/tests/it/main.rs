@@ -8,5 +8,6 @@ mod estimates;
 mod failures;
 mod feeds;
 mod grid;
+mod ramps;
 mod reservations;
 mod settlement;

@@ -10,7 +10,7 @@ use crate::error::{TraceError, WriteError};
 use crate::input::{Column, InputError, Row, Table, write_row};
 use crate::{Strength, Tier, Workload};
 
-const COLUMNS: [Column; 26] = [
+const COLUMNS: [Column; 28] = [
     Column::required("name"),
     Column::required("tenant"),
     Column::required("submitted"),
@@ -37,8 +37,10 @@ const COLUMNS: [Column; 26] = [
     Column::optional("workers_min"),
     Column::optional("workers_max"),
     Column::optional("topology_cost_ppm"),
+    Column::optional("swing_ppm"),
+    Column::optional("swing_period"),
 ];
-const WRITTEN_COLUMNS: usize = 26;
+const WRITTEN_COLUMNS: usize = 28;
 
 pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(), TraceError> {
     into.column = flat_name;
@@ -88,6 +90,8 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         workers_min,
         workers_max,
         topology_cost_ppm,
+        swing_ppm,
+        swing_period,
     ] = *positions;
     let text = |position| Some(row.text(position)).filter(|text| !text.is_empty()).map(str::to_owned);
     let whole = |position| row.value::<u32>(position, "a whole number from 0 to 4294967295, or nothing");
@@ -111,6 +115,8 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         torus: text(torus),
         per_node: None,
         speedup: Vec::new(),
+        swing_ppm: whole(swing_ppm)?,
+        swing_period: text(swing_period),
     };
     Ok(WireJob {
         name: row.text(name).to_owned(),
@@ -231,6 +237,8 @@ pub fn write_csv(workload: &Workload, mut out: impl Write) -> Result<(), WriteEr
             number(gang.workers_min),
             number(gang.workers_max),
             number(gang.topology_cost_ppm),
+            number(gang.swing_ppm),
+            gang.swing_period.unwrap_or_default(),
         ];
         write_row(&mut out, fields.iter().map(String::as_str))?;
     }

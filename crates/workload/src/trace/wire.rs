@@ -13,7 +13,9 @@ use crate::check::Fault;
 use crate::human::{self, DURATION_ALLOWED, SIZE_ALLOWED, TIMESTAMP_ALLOWED};
 use crate::input::excerpt;
 use crate::slice::SLICE_ALLOWED;
-use crate::{Checkpoint, ChipRequest, Elastic, Gang, Groups, Job, Predecessor, Service, Strength, Tier, Topology};
+use crate::{
+    Checkpoint, ChipRequest, Elastic, Gang, Groups, Job, Predecessor, Service, Strength, Swing, Tier, Topology,
+};
 
 /// The fields of a job, its gangs aside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,6 +105,13 @@ pub struct WireGang {
     /// The most workers on one node; as many as it takes when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_node: Option<u32>,
+    /// The share of what its chips draw beyond their idle draw that falls away and returns at all of them at once, in
+    /// millionths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swing_ppm: Option<u32>,
+    /// The time from one such fall to the next, such as `2s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swing_period: Option<String>,
 }
 
 /// The speed of a gang with some number of workers.
@@ -269,6 +278,20 @@ impl WireGang {
                 return Err(Fault::new(field("group_workers"), "", "a number beside `group_level`"));
             }
         };
+        let swing = match (self.swing_ppm, self.swing_period) {
+            (None, None) => None,
+            (Some(share), Some(period)) => Some(Swing {
+                share: Ppm::new(share),
+                period: human::parse_duration(&period)
+                    .ok_or_else(|| Fault::new(field("swing_period"), period, DURATION_ALLOWED))?,
+            }),
+            (Some(_), None) => {
+                return Err(Fault::new(field("swing_period"), "", "a time beside `swing_ppm`, such as `2s`"));
+            }
+            (None, Some(_)) => {
+                return Err(Fault::new(field("swing_ppm"), "", "a number beside `swing_period`"));
+            }
+        };
         Ok(Gang {
             workers,
             chips,
@@ -282,6 +305,7 @@ impl WireGang {
             spares: self.spares.unwrap_or(0),
             slice,
             elastic,
+            swing,
         })
     }
 
@@ -310,6 +334,8 @@ impl WireGang {
             workers_min: gang.elastic.as_ref().map(|elastic| elastic.minimum),
             workers_max: gang.elastic.as_ref().map(|elastic| elastic.maximum),
             speedup: gang.elastic.iter().flat_map(|elastic| &elastic.speedup).map(WireSpeed::of).collect(),
+            swing_ppm: gang.swing.map(|swing| swing.share.parts()),
+            swing_period: gang.swing.map(|swing| human::write_duration(swing.period)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use offtake_units::{ChipMilli, CpuMilli, Duration, Mebibytes, Ppm, Timestamp};
 use offtake_workload::{
-    Checkpoint, ChipRequest, Elastic, Gang, Groups, Job, Service, Slice, Strength, Tier, Topology, Workload,
+    Checkpoint, ChipRequest, Elastic, Gang, Groups, Job, Service, Slice, Strength, Swing, Tier, Topology, Workload,
 };
 use proptest::prelude::*;
 
@@ -59,26 +59,37 @@ pub fn gang() -> impl Strategy<Value = Gang> {
         proptest::collection::btree_map(word(), attribute, 0..3),
         topology,
         proptest::option::of((1_u32..9, word())),
-        (0_u32..3, proptest::option::of((any::<u32>(), any::<u32>()))),
+        (
+            0_u32..3,
+            proptest::option::of((any::<u32>(), any::<u32>())),
+            proptest::option::of((1_u32..=1_000_000, span())),
+        ),
     )
-        .prop_map(|(workers, chips, cpu, memory, accelerators, attributes, topology, groups, (spares, elastic))| Gang {
-            workers,
-            chips,
-            cpu: CpuMilli::new(cpu),
-            memory: Mebibytes::new(memory),
-            accelerators,
-            attributes,
-            topology,
-            // A gang in groups, with spares or in a slice has a fixed number of workers.
-            elastic: elastic.filter(|_| groups.is_none() && spares == 0).map(|(fewer, more)| Elastic {
-                minimum: 1 + fewer % workers,
-                maximum: workers + more % (1_000_001 - workers),
-                speedup: Vec::new(),
-            }),
-            groups: groups.map(|(parts, level)| Groups { workers: workers / gcd(workers, parts), level }),
-            spares: if matches!(chips, ChipRequest::Whole(_)) && workers < 100_000 { spares } else { 0 },
-            ..Gang::default()
-        })
+        .prop_map(
+            |(workers, chips, cpu, memory, accelerators, attributes, topology, groups, (spares, elastic, swing))| {
+                Gang {
+                    workers,
+                    chips,
+                    cpu: CpuMilli::new(cpu),
+                    memory: Mebibytes::new(memory),
+                    accelerators,
+                    attributes,
+                    topology,
+                    // A gang in groups, with spares or in a slice has a fixed number of workers.
+                    elastic: elastic.filter(|_| groups.is_none() && spares == 0).map(|(fewer, more)| Elastic {
+                        minimum: 1 + fewer % workers,
+                        maximum: workers + more % (1_000_001 - workers),
+                        speedup: Vec::new(),
+                    }),
+                    groups: groups.map(|(parts, level)| Groups { workers: workers / gcd(workers, parts), level }),
+                    swing: swing
+                        .filter(|_| chips != ChipRequest::None)
+                        .map(|(share, period)| Swing { share: Ppm::new(share), period }),
+                    spares: if matches!(chips, ChipRequest::Whole(_)) && workers < 100_000 { spares } else { 0 },
+                    ..Gang::default()
+                }
+            },
+        )
         .prop_flat_map(|gang| {
             let slice = Slice::from_str(&format!("{}x{}", gang.workers % 9 + 1, gang.workers % 7 + 1));
             let sliced = slice.ok().map(|slice| Gang {

@@ -168,6 +168,26 @@ fn of_our_json_lines() {
             &["`gangs[0].topology_cost_ppm` is `5`", "nothing without `topology_level`"],
         ),
         (
+            job("", "{\"chips\":4,\"swing_ppm\":1000001,\"swing_period\":\"2s\"}"),
+            &["`gangs[0].swing_ppm` is `1000001`", "1 to 1000000, all that its chips draw"],
+        ),
+        (
+            job("", "{\"chips\":4,\"swing_ppm\":5,\"swing_period\":\"2 seconds\"}"),
+            &["`gangs[0].swing_period` is `2 seconds`", "a time above zero"],
+        ),
+        (
+            job("", "{\"chips\":4,\"swing_ppm\":5}"),
+            &["`gangs[0].swing_period` is ``", "a time beside `swing_ppm`, such as `2s`"],
+        ),
+        (
+            job("", "{\"chips\":4,\"swing_period\":\"2s\"}"),
+            &["`gangs[0].swing_ppm` is ``", "a number beside `swing_period`"],
+        ),
+        (
+            job("", "{\"swing_ppm\":5,\"swing_period\":\"2s\"}"),
+            &["`gangs[0].swing_ppm` is `5`", "nothing for work that needs no chip"],
+        ),
+        (
             job("\"after\":[{\"job\":\"b\",\"when\":\"ended\"}],", "{}"),
             &["w:2", "`after[0].job` is `b`", "submitted before this one"],
         ),
