@@ -62,6 +62,9 @@ pub struct Arguments {
     /// Carbon intensity by the hour, and the zones that it is of
     #[arg(long, value_names = ["CSV", "ZONES"], num_args = 2)]
     carbon: Option<Vec<PathBuf>>,
+    /// Wet-bulb temperatures of sites by the hour
+    #[arg(long, value_name = "CSV")]
+    weather: Option<PathBuf>,
     /// Jobs that may wait or run at one time
     #[arg(long, value_name = "N", default_value_t = Limits::default().jobs)]
     most_jobs: usize,
@@ -325,8 +328,11 @@ fn configuration(arguments: &Arguments, around: &Surroundings) -> anyhow::Result
         Some([hours, zones]) => Some((hours.clone(), zones.clone())),
         _ => None,
     };
-    configuration.signals =
-        offtake_server::Signals { prices: pair(&arguments.prices), carbon: pair(&arguments.carbon) };
+    configuration.signals = offtake_server::Signals {
+        prices: pair(&arguments.prices),
+        carbon: pair(&arguments.carbon),
+        weather: arguments.weather.clone(),
+    };
     Ok((configuration, socket))
 }
 

@@ -22,7 +22,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use offtake_fleet::SiteIx;
-use offtake_units::{Duration, Ppm, Timestamp, Watts};
+use offtake_units::{Duration, Ppm, Timestamp};
 use offtake_workload::{ChipRequest, Job, Tier};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -214,8 +214,7 @@ pub fn curtail(state: &mut State, facts: &mut Vec<Fact>) {
         stops.into_iter().for_each(|giver| give(state, facts, giver, by));
         let of_cap = |announced: &crate::state::Announced| announced.spec.cap == cap && announced.least.is_some();
         if over > 0 && !state.curtailments.values().any(of_cap) {
-            let allowed = state.capacity.limits()[cap.ix()].capacity();
-            let least = allowed + Watts::new(over.unsigned_abs().div_ceil(1_000_000) as i64);
+            let least = state.capacity.limits()[cap.ix()].shown_over(over);
             propose(state, facts, Event::CurtailmentUnmet { cap, least, curtailment: None });
         }
     }

@@ -438,6 +438,13 @@ pub enum Event {
         /// The intensity.
         intensity: CarbonIntensity,
     },
+    /// How hot and humid it is at a site, from now on.
+    WeatherPublished {
+        /// The site.
+        site: String,
+        /// Wet-bulb temperature, in thousandths of a degree Celsius.
+        wet_bulb_mc: i32,
+    },
 }
 
 /// What fails on a node.

@@ -5,6 +5,8 @@ use offtake_units::{CarbonIntensity, CarbonMass, Duration, Energy, Money, PriceP
 use offtake_workload::Tier;
 use serde::{Deserialize, Serialize};
 
+use crate::cooling::RunningOn;
+
 /// Chip-time in thousandths of a chip times milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -34,6 +36,11 @@ pub struct SiteAccount {
     pub uncounted_carbon: Energy,
     price: Option<PricePerMwh>,
     intensity: Option<CarbonIntensity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wet_bulb_mc: Option<i32>,
+    /// Cooling that has not followed yet.
+    #[serde(default, skip_serializing_if = "RunningOn::is_empty")]
+    running_on: RunningOn,
 }
 
 /// All accounts, up to an instant.
@@ -61,6 +68,8 @@ impl Ledger {
             uncounted_carbon: Energy::ZERO,
             price: None,
             intensity: None,
+            wet_bulb_mc: None,
+            running_on: RunningOn::default(),
         };
         Self {
             allocated: ChipTime::default(),
@@ -89,12 +98,18 @@ impl Ledger {
         ledger
     }
 
-    /// Books a span of steady draw.
-    pub fn accrue(&mut self, span: Duration, fleet: &Fleet, draw: impl Fn(SiteIx) -> Watts) {
+    /// Books a span of steady draw at the servers, up to an instant.
+    pub fn accrue(&mut self, span: Duration, until: Timestamp, fleet: &Fleet, draw: impl Fn(SiteIx) -> Watts) {
         self.allocated.0 += i128::from(self.chip_milli_in_use.iter().sum::<u64>()) * i128::from(span.as_millis());
         for (index, account) in self.sites.iter_mut().enumerate() {
             let it = draw(SiteIx(index as u32));
-            let facility = it.share_up(fleet.sites[index].pue).over(span);
+            let facility = match &fleet.sites[index].cooling {
+                None => it.share_up(fleet.sites[index].pue).over(span),
+                Some(cooling) => {
+                    let factor = cooling.factor(account.wet_bulb_mc);
+                    account.running_on.accrue(cooling, factor, it, until - span..until)
+                }
+            };
             account.it += it.over(span);
             account.facility += facility;
             match account.price {
@@ -124,6 +139,11 @@ impl Ledger {
         });
     }
 
+    /// Sets how hot it is at a site.
+    pub fn set_weather(&mut self, site: SiteIx, wet_bulb_mc: i32) {
+        self.sites[site.ix()].wet_bulb_mc = Some(wet_bulb_mc);
+    }
+
     /// Books chips that come into use.
     pub const fn take_chips(&mut self, tier: Tier, chip_milli: u64) {
         self.chip_milli_in_use[tier as usize] += chip_milli;
@@ -141,6 +161,16 @@ impl Ledger {
 }
 
 impl SiteAccount {
+    /// How hot it is, in thousandths of a degree Celsius of the wet bulb; none where nobody has said.
+    pub const fn wet_bulb_mc(&self) -> Option<i32> {
+        self.wet_bulb_mc
+    }
+
+    /// Cooling that has not followed yet.
+    pub(crate) const fn running_on(&self) -> &RunningOn {
+        &self.running_on
+    }
+
     fn pay(&mut self, amount: Money) {
         match self.cost.iter_mut().find(|money| money.currency == amount.currency) {
             Some(money) => money.add(amount),

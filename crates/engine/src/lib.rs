@@ -6,6 +6,7 @@
 mod admission;
 mod blast;
 mod capacity;
+mod cooling;
 mod crossing;
 mod curtail;
 mod decide;

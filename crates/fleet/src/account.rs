@@ -16,7 +16,7 @@ pub struct Account {
     pub chips: u64,
     /// The draw at the servers.
     pub it: Draw,
-    /// The draw at the grid connections: each site's draw times its PUE.
+    /// The draw at the grid connections: each site's draw times its PUE, or with what its cooling takes in the greatest heat.
     pub facility: Draw,
     /// Chips by kind, in the order of the fleet file.
     pub accelerators: Vec<ChipCount>,
@@ -62,7 +62,7 @@ pub struct SiteAccount {
     pub chips: u64,
     /// Its chips by kind; kinds that it lacks are left out.
     pub accelerators: Vec<ChipCount>,
-    /// Its PUE in parts per million.
+    /// Its PUE in parts per million; where its cooling is known, that of full load in the greatest heat.
     pub pue_ppm: Ppm,
     /// The draw at its servers.
     pub it: Draw,
@@ -154,11 +154,11 @@ impl Draw {
 
     /// A share of it, or with a ratio above one what must come in for it.
     fn scaled(self, ratio: Ppm) -> Self {
-        Self {
-            idle: self.idle.share_up(ratio),
-            operating: self.operating.share_up(ratio),
-            nameplate: self.nameplate.share_up(ratio),
-        }
+        self.each(|watts| watts.share_up(ratio))
+    }
+
+    fn each(self, of: impl Fn(Watts) -> Watts) -> Self {
+        Self { idle: of(self.idle), operating: of(self.operating), nameplate: of(self.nameplate) }
     }
 }
 
@@ -189,15 +189,26 @@ impl Tallies {
         Self(tallies)
     }
 
-    /// The draw of a site at its grid connection.
+    /// The draw of a site at its grid connection, where it is as hot as it can be.
     pub(crate) fn at_grid(&self, fleet: &Fleet, site: usize) -> Draw {
-        self.0[site].draw.scaled(fleet.sites[site].pue)
+        let at_grid = |watts| fleet.sites[site].facility(watts, None);
+        let Draw { idle, operating, nameplate } = self.0[site].draw;
+        Draw { idle: at_grid(idle), operating: at_grid(operating), nameplate: at_grid(nameplate) }
+    }
+
+    /// The draw at the servers of a site.
+    pub(crate) fn of_site(&self, site: usize) -> Draw {
+        self.0[site].draw
     }
 
     /// The draw that a cap sees where it is measured.
     pub(crate) fn against(&self, fleet: &Fleet, cap: &Cap) -> Draw {
         let seen = |part: &Part| self.0[part.domain.ix()].draw.scaled(part.share).scaled(part.overhead);
-        parts(fleet, cap).iter().map(seen).fold(Draw::default(), Draw::plus)
+        let draw = parts(fleet, cap).iter().map(seen).fold(Draw::default(), Draw::plus);
+        match fleet.cooling_under(cap) {
+            Some(cooling) => draw.each(|it| cooling.facility(it, cooling.factor(None))),
+            None => draw,
+        }
     }
 }
 
@@ -233,14 +244,7 @@ struct Part {
 }
 
 fn parts(fleet: &Fleet, cap: &Cap) -> Vec<Part> {
-    let part = |domain: DomainIx, share: Ppm| {
-        let site = &fleet.sites[fleet.domains[domain.ix()].site.ix()];
-        let overhead = match cap.meter {
-            Meter::It => Ppm::ONE,
-            Meter::Facility => site.pue,
-        };
-        Part { domain, share, overhead }
-    };
+    let part = |domain: DomainIx, share: Ppm| Part { domain, share, overhead: fleet.counted_per_watt(cap, domain) };
     fleet.limited_by(cap.target).into_iter().map(|(domain, share)| part(domain, share)).collect()
 }
 
@@ -257,7 +261,7 @@ fn site(fleet: &Fleet, tallies: &Tallies, ix: usize) -> SiteAccount {
             .collect(),
         pue_ppm: site.pue,
         it: tally.draw,
-        facility: tally.draw.scaled(site.pue),
+        facility: tally.draw.each(|it| site.facility(it, None)),
     }
 }
 
@@ -317,14 +321,28 @@ fn cap_account(fleet: &Fleet, tallies: &Tallies, cap: &Cap) -> CapAccount {
         draw,
         binds,
         chips,
-        chips_at_work: if binds { chips_at_work(fleet, cap, &parts, draw.idle) } else { chips },
+        chips_at_work: if binds {
+            chips_at_work(fleet, cap, &parts, left_above(fleet, tallies, cap, draw.idle))
+        } else {
+            chips
+        },
+    }
+}
+
+/// What a cap leaves above the idle draw, as it is counted: at the servers, where it counts cooling as it is.
+fn left_above(fleet: &Fleet, tallies: &Tallies, cap: &Cap, idle: Watts) -> Watts {
+    match (fleet.cooling_under(cap), cap.target) {
+        (Some(cooling), CapTarget::Domain(domain)) => {
+            cooling.it_under(cap.watts, cooling.factor(None)) - tallies.0[domain.ix()].draw.idle
+        }
+        _ => cap.watts - idle,
     }
 }
 
 /// Fills what is left above the idle draw, the chips that add least first: no choice keeps more of them at work.
-fn chips_at_work(fleet: &Fleet, cap: &Cap, parts: &[Part], idle: Watts) -> u64 {
+fn chips_at_work(fleet: &Fleet, cap: &Cap, parts: &[Part], left: Watts) -> u64 {
     // Shares and overheads are millionths each, so the sums are kept in millionths of millionths of a watt.
-    let mut left = i128::from((cap.watts - idle).get().max(0)) * 1_000_000_000_000;
+    let mut left = i128::from(left.get().max(0)) * 1_000_000_000_000;
     let mut steps: Vec<(i128, u64)> = Vec::new();
     for part in parts {
         let ratio = i128::from(part.share.parts()) * i128::from(part.overhead.parts());

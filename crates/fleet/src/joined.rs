@@ -69,6 +69,8 @@ pub fn joined(site: &str, joined: &[JoinedNode]) -> Fleet {
             carbon_zone: None,
             jurisdiction: None,
             pue: Ppm::new(1_000_000),
+            cooling: None,
+            ride_through: Vec::new(),
             storage_bandwidth: None,
             backup: None,
             ramp: None,

@@ -6,6 +6,7 @@
 
 pub mod account;
 mod backup;
+mod cooling;
 mod error;
 mod file;
 mod hours;
@@ -17,10 +18,12 @@ mod torus;
 
 pub use account::account;
 pub use backup::{Backup, Generators};
+pub use cooling::{Cooling, HeatPoint, LoadPoint};
 pub use error::FleetError;
 pub use file::{MAX_DOMAINS, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_NODES, parse, read};
 pub use hours::{Hours, Lowered, Schedule};
 pub use joined::{JoinedNode, joined, lacking};
+use model::interpolated;
 pub use model::{
     AcceleratorKind, AcceleratorKindIx, Basis, Cap, CapKind, CapTarget, Circuit, CircuitIx, Derating, Domain, DomainIx,
     Feed, Fleet, LevelIx, Meter, Node, NodeIx, NodeKind, NodeKindIx, Overload, PowerLevel, Ramp, Site, SiteIx,

@@ -12,7 +12,7 @@ use offtake_programmes::Programme;
 use offtake_units::{CpuMilli, Duration, Mebibytes, Ppm, VoltAmperes, Watts};
 use serde::{Deserialize, Serialize};
 
-use crate::{Backup, Schedule, Torus};
+use crate::{Backup, Cooling, Schedule, Torus};
 
 macro_rules! index {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
@@ -92,8 +92,14 @@ pub struct Site {
     pub carbon_zone: Option<String>,
     /// Law that holds there: an ISO 3166 code.
     pub jurisdiction: Option<String>,
-    /// Facility power over IT power (ISO/IEC 30134-2).
+    /// Facility power over IT power (ISO/IEC 30134-2); where `cooling` is known, that of full load in the greatest heat.
     pub pue: Ppm,
+    /// What it draws beside its servers, as that follows their load and the weather; none where PUE is all that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooling: Option<Cooling>,
+    /// How long servers can go on at full power once a domain of a level has lost its cooling.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ride_through: Vec<(LevelIx, Duration)>,
     /// What its shared storage reads and writes, in bytes a second, where stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_bandwidth: Option<u64>,
@@ -133,6 +139,17 @@ impl Ramp {
     /// What the site's hardware takes up.
     pub fn smoothed(&self) -> Watts {
         self.smoothing.as_ref().map_or(Watts::ZERO, |smoothing| smoothing.watts)
+    }
+}
+
+impl Site {
+    /// What is drawn at its grid connection for so much at its servers, in weather of a wet-bulb temperature in thousandths
+    /// of a degree Celsius, cooling having followed; rounded up.
+    pub fn facility(&self, it: Watts, wet_bulb_mc: Option<i32>) -> Watts {
+        match &self.cooling {
+            Some(cooling) => cooling.facility(it, cooling.factor(wet_bulb_mc)),
+            None => it.share_up(self.pue),
+        }
     }
 }
 
@@ -331,19 +348,26 @@ impl Cap {
     /// What it allows at a wet-bulb temperature in thousandths of a degree Celsius: between two points of its derating in
     /// proportion, and before the first and after the last what those say; rounded down.
     pub fn at_wet_bulb(&self, wet_bulb_mc: i32) -> Watts {
-        let after = self.derating.partition_point(|point| point.wet_bulb_mc <= wet_bulb_mc);
-        let (low, high) = match (after.checked_sub(1).map(|place| self.derating[place]), self.derating.get(after)) {
-            (None, None) => return self.watts,
-            (Some(one), None) => (one, one),
-            (None, Some(one)) => (*one, *one),
-            (Some(low), Some(high)) => (low, *high),
-        };
-        let span = i128::from(high.wet_bulb_mc - low.wet_bulb_mc).max(1);
-        let over = i128::from(wet_bulb_mc.clamp(low.wet_bulb_mc, high.wet_bulb_mc) - low.wet_bulb_mc);
-        let (from, to) = (i128::from(low.share.parts()), i128::from(high.share.parts()));
-        let share = from * span + (to - from) * over;
+        let at = |point: &Derating| (point.wet_bulb_mc, point.share.parts().into());
+        let Some((share, span)) = interpolated(self.derating.iter().map(at), wet_bulb_mc) else { return self.watts };
         Watts::new((i128::from(self.watts.get()) * share / (span * 1_000_000)) as i64)
     }
+}
+
+/// What points, in the order of their places, say of a place: a value over a span. Between two points it is in proportion,
+/// and before the first and after the last what those say; none where there are no points.
+pub(crate) fn interpolated(points: impl Iterator<Item = (i32, i128)>, place: i32) -> Option<(i128, i128)> {
+    let mut low = None;
+    for point in points {
+        if point.0 > place {
+            let (from, value) = low.unwrap_or(point);
+            let span = (i128::from(point.0) - i128::from(from)).max(1);
+            let over = (i128::from(place) - i128::from(from)).max(0);
+            return Some((value * span + (point.1 - value) * over, span));
+        }
+        low = Some(point);
+    }
+    low.map(|(_, value)| (value, 1))
 }
 
 /// What a cap limits.
@@ -370,7 +394,7 @@ pub enum CapTarget {
 pub enum Meter {
     /// At the servers.
     It,
-    /// At the grid connection: IT power times the site's PUE.
+    /// At the grid connection: IT power and what cooling takes beside it, or times the site's PUE.
     Facility,
 }
 
@@ -403,6 +427,26 @@ impl Fleet {
             }
         };
         Some(&self.sites[self.domains[domain.ix()].site.ix()])
+    }
+
+    /// The cooling that a cap counts as it is: it is at the grid connection of a whole site whose cooling is known.
+    pub fn cooling_under(&self, cap: &Cap) -> Option<&Cooling> {
+        match (cap.target, cap.meter) {
+            (CapTarget::Domain(domain), Meter::Facility) => self.sites.get(domain.ix())?.cooling.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// What a cap counts for each watt at the servers of a domain beside the share that comes under it. Of a part of a site
+    /// whose cooling follows its load that is the most that a watt can add, whatever the others draw and however hot it is.
+    pub fn counted_per_watt(&self, cap: &Cap, domain: DomainIx) -> Ppm {
+        let site = &self.sites[self.domains[domain.ix()].site.ix()];
+        match (cap.meter, &site.cooling) {
+            (Meter::It, _) => Ppm::ONE,
+            (Meter::Facility, None) => site.pue,
+            (Meter::Facility, Some(_)) if self.cooling_under(cap).is_some() => Ppm::ONE,
+            (Meter::Facility, Some(cooling)) => cooling.steepest(),
+        }
     }
 
     /// The domains that a cap limits, each with the share of its power that comes under it, PUE aside.

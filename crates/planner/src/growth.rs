@@ -75,7 +75,7 @@ pub fn fit(capacity: &Capacity, racks: &[Rack], count: Count) -> Result<Fit, Bou
     let mut nodes = 0;
     while let Some((_, ix)) = turns.pop_first() {
         let sort = &sorts[ix];
-        let allows = |cap: usize| i128::from(limits[cap].capacity().get()) * 1_000_000;
+        let allows = |cap: usize| i128::from(limits[cap].capacity_micro());
         let more = |cap: usize, factor: Ppm| {
             drawn(capacity, sort, cap, factor, count, sort.racks + 1)
                 - drawn(capacity, sort, cap, factor, count, sort.racks)

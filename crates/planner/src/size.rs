@@ -219,7 +219,7 @@ fn row(filled: &Filled, name: String, level: Throttle, unlimited: &Fleet) -> Row
         chips: fleet.chips(),
         chips_at_work: filled.working.values().sum(),
         it_watts,
-        facility_watts: it_watts.share_up(fleet.sites[0].pue),
+        facility_watts: fleet.sites[0].facility(it_watts, None),
         cap: None,
         useful_chip_milli: useful(10),
         against_rule_ppm: None,

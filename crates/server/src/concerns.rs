@@ -79,6 +79,7 @@ fn of_engine(event: &EngineEvent) -> Option<u64> {
         | EngineEvent::CurtailmentEnded { .. }
         | EngineEvent::CurtailmentUnmet { .. }
         | EngineEvent::PricePublished { .. }
-        | EngineEvent::CarbonPublished { .. } => None,
+        | EngineEvent::CarbonPublished { .. }
+        | EngineEvent::WeatherPublished { .. } => None,
     }
 }

@@ -37,7 +37,7 @@ pub struct Configuration {
     pub metrics_open: bool,
     /// Whether spans go to the process's tracer provider of OpenTelemetry.
     pub spans: bool,
-    /// Files with prices and carbon intensity; published as their hours come.
+    /// Files with prices, carbon intensity and weather; published as their hours come.
     pub signals: Signals,
 }
 
@@ -110,11 +110,13 @@ impl Default for Limits {
     }
 }
 
-/// Files with prices and carbon intensity, as `docs/signals.md` explains them.
+/// Files with prices, carbon intensity and weather, as `docs/signals.md` explains them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signals {
     /// Prices by the hour, and the zones that they are of.
     pub prices: Option<(PathBuf, PathBuf)>,
     /// Carbon intensity by the hour, and the zones that it is of.
     pub carbon: Option<(PathBuf, PathBuf)>,
+    /// Wet-bulb temperatures of sites by the hour.
+    pub weather: Option<PathBuf>,
 }

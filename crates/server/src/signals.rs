@@ -1,9 +1,9 @@
-//! Prices and carbon intensity from files, told to the core as their hours come.
+//! Prices, carbon intensity and weather from files, told to the core as their hours come.
 
 use std::time::Duration;
 
 use offtake_engine::Event as EngineEvent;
-use offtake_signals::{SignalError, read_carbon, read_prices};
+use offtake_signals::{SignalError, read_carbon, read_prices, read_wet_bulb};
 use offtake_units::Timestamp;
 
 use crate::clock::wall;
@@ -41,6 +41,13 @@ impl Feed {
                 values.extend(hours.map(|(at, intensity)| (at, published(intensity))));
             }
         }
+        if let Some(weather) = &signals.weather {
+            for (site, series) in read_wet_bulb(weather)? {
+                let hours = series.hours().filter_map(|(at, _)| Some((at, i32::try_from(series.at(at)?).ok()?)));
+                let published = |wet_bulb_mc| EngineEvent::WeatherPublished { site: site.clone(), wet_bulb_mc };
+                values.extend(hours.map(|(at, wet_bulb_mc)| (at, published(wet_bulb_mc))));
+            }
+        }
         values.sort_by_key(|(at, _)| *at);
         Ok(Self { values })
     }
@@ -61,7 +68,7 @@ impl Feed {
                 match handle.command(teller.clone(), None, Command::Tell(events.clone())).await {
                     Ok(_) => events.clear(),
                     Err(problem) => {
-                        tracing::warn!(problem.detail, "prices cannot be recorded yet");
+                        tracing::warn!(problem.detail, "prices and weather cannot be recorded yet");
                         tokio::time::sleep(LOOK_AGAIN).await;
                     }
                 }
@@ -73,11 +80,12 @@ impl Feed {
     }
 }
 
-/// What a value is of.
-fn zone(event: &EngineEvent) -> (bool, String) {
+/// What a value is of: of its kind the zone, or the site.
+fn zone(event: &EngineEvent) -> (u8, String) {
     match event {
-        EngineEvent::PricePublished { zone, .. } => (true, zone.clone()),
-        EngineEvent::CarbonPublished { zone, .. } => (false, zone.clone()),
-        _ => (false, String::new()),
+        EngineEvent::PricePublished { zone, .. } => (0, zone.clone()),
+        EngineEvent::CarbonPublished { zone, .. } => (1, zone.clone()),
+        EngineEvent::WeatherPublished { site, .. } => (2, site.clone()),
+        _ => (3, String::new()),
     }
 }

@@ -529,11 +529,9 @@ impl Course {
     /// Draw at the servers and at the grid connections.
     pub fn draw(&self) -> (Watts, Watts) {
         let state = &self.state;
-        let sites = state.fleet().sites.iter().zip((0..).map(SiteIx));
-        let powered = sites.filter(|(_, ix)| !self.unpowered.contains(ix));
-        powered.fold((Watts::ZERO, Watts::ZERO), |(it, facility), (site, ix)| {
-            let draw = state.capacity().site_draw(ix);
-            (it + draw, facility + draw.share_up(site.pue))
+        let sites = (0..state.fleet().sites.len() as u32).map(SiteIx).filter(|site| !self.unpowered.contains(site));
+        sites.fold((Watts::ZERO, Watts::ZERO), |(it, facility), site| {
+            (it + state.capacity().site_draw(site), facility + state.facility_draw(site))
         })
     }
 }

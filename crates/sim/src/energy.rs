@@ -39,7 +39,7 @@ impl EnergyMeters {
         for (limit, counted) in self.limits.iter().zip(&mut self.counted) {
             let Some(limit) = limit else { continue };
             let is_off_grid = !course.off_grid.is_empty() && course.is_at(*limit, &course.off_grid);
-            let load = if is_off_grid { Watts::ZERO } else { state.capacity().limits()[limit.ix()].load() };
+            let load = if is_off_grid { Watts::ZERO } else { state.metered(*limit) };
             let mut at = since;
             while at < now {
                 let place = (at - self.start).as_millis() / INTERVAL.as_millis();

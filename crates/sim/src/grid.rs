@@ -12,6 +12,7 @@ use offtake_units::{Duration, Energy, Ppm, Timestamp, Watts};
 use offtake_workload::{Job, Tier};
 
 use crate::course::Course;
+use crate::weather::{Weather, lead};
 
 /// A cap that allows less for a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct GridEvent {
     pub cap: LimitIx,
     /// When everybody learns of it.
     pub announced: Timestamp,
-    /// By when no more is drawn.
+    /// By when no more is drawn. Sooner than [`LEAST_NOTICE`] after everybody learned of it is too soon for who has to stop.
     pub at: Timestamp,
     /// Until when.
     pub until: Timestamp,
@@ -37,6 +38,11 @@ impl GridEvent {
     pub fn span(&self) -> Duration {
         let told = (self.until - self.announced).as_millis();
         Duration::from_millis(((told + told / 4 + SPANS - 1) / SPANS).max(1))
+    }
+
+    /// When all that has to stop for it is gone at the earliest.
+    fn met_from(&self) -> Timestamp {
+        self.announced.saturating_add(LEAST_NOTICE)
     }
 
     /// When nobody looks any more at what is drawn.
@@ -69,6 +75,8 @@ pub struct GridOutcome {
     pub target: Watts,
     /// What is drawn without any work, where that is more, and when that was declared.
     pub least: Option<(Watts, Timestamp)>,
+    /// What is drawn without any work while cooling that runs on has not followed, where that is more, and until when.
+    pub runs_on: Option<(Watts, Timestamp)>,
     /// When no more was drawn than was allowed, or than can be had.
     pub met: Option<Timestamp>,
     /// For how long after it was to be met more was drawn than was allowed, or than can be had.
@@ -122,12 +130,27 @@ impl GridOutcome {
     pub fn goal(&self) -> Watts {
         self.least.map_or(self.target, |(least, _)| least.max(self.target))
     }
+
+    /// The same at an instant, as cooling still runs on.
+    fn goal_at(&self, at: Timestamp) -> Watts {
+        let runs_on = self.runs_on.filter(|(_, until)| at < *until);
+        runs_on.map_or(self.goal(), |(least, _)| least.max(self.goal()))
+    }
 }
 
 /// A cap on a domain that does not bind until it is set; gives its place.
 pub(crate) fn add_cap(fleet: &mut Fleet, domain: DomainIx, meter: Meter, name: &str) -> LimitIx {
-    let site = &fleet.sites[fleet.domains[domain.ix()].site.ix()];
-    let factor = if meter == Meter::It { Ppm::ONE } else { site.pue };
+    let mut cap = Cap {
+        name: name.to_owned(),
+        target: CapTarget::Domain(domain),
+        watts: Watts::ZERO,
+        meter,
+        kind: CapKind::Contract,
+        derating: Vec::new(),
+        rise: None,
+        schedule: None,
+    };
+    let factor = fleet.counted_per_watt(&cap, domain);
     let nodes = fleet.domains[domain.ix()].nodes.clone();
     let most = |node: u32| {
         let kind = fleet.kind(fleet.nodes[node as usize]);
@@ -135,16 +158,8 @@ pub(crate) fn add_cap(fleet: &mut Fleet, domain: DomainIx, meter: Meter, name: &
         (kind.base + chip.times(kind.chips.into())).share_up(factor)
     };
     let watts = nodes.map(most).fold(Watts::ZERO, |all, node| all + node);
-    fleet.caps.push(Cap {
-        name: name.to_owned(),
-        target: CapTarget::Domain(domain),
-        watts,
-        meter,
-        kind: CapKind::Contract,
-        derating: Vec::new(),
-        rise: None,
-        schedule: None,
-    });
+    cap.watts = fleet.cooling_under(&cap).map_or(watts, |cooling| cooling.facility(watts, cooling.factor(None)));
+    fleet.caps.push(cap);
     LimitIx(fleet.caps.len() as u32 - 1)
 }
 
@@ -153,6 +168,8 @@ pub(crate) fn add_cap(fleet: &mut Fleet, domain: DomainIx, meter: Meter, name: &
 pub(crate) struct Grid<'a> {
     /// In the order in which they are announced.
     events: &'a [GridEvent],
+    /// How long before each event servers have to draw less for it, as cooling follows them.
+    leads: Vec<Duration>,
     outcomes: Vec<GridOutcome>,
     /// Those that were announced, until nobody looks any more.
     open: Vec<usize>,
@@ -167,10 +184,11 @@ pub(crate) struct Grid<'a> {
 }
 
 impl<'a> Grid<'a> {
-    pub fn new(events: &'a [GridEvent], start: Timestamp) -> Self {
+    pub fn new(events: &'a [GridEvent], fleet: &Fleet, start: Timestamp) -> Self {
+        let leads = events.iter().map(|event| lead(fleet, event.cap)).collect();
         let (outcomes, open, reserved) = (Vec::new(), Vec::new(), Vec::new());
         let (lacking, levels) = (BTreeMap::new(), BTreeMap::new());
-        Self { events, outcomes, open, reserved, lacking, levels, since: start }
+        Self { events, leads, outcomes, open, reserved, lacking, levels, since: start }
     }
 
     /// When an event is announced, has to be met, or is over next.
@@ -181,11 +199,11 @@ impl<'a> Grid<'a> {
     }
 
     /// Events are announced.
-    pub fn happen(&mut self, now: Timestamp, course: &mut Course) {
+    pub fn happen(&mut self, now: Timestamp, weather: &mut Weather<'_>, course: &mut Course) {
         self.measure(now, &course.state);
         self.open.retain(|event| self.events[*event].closes() > now);
         while let Some(event) = self.events.get(self.outcomes.len()).filter(|event| event.announced <= now) {
-            let before = course.state.capacity().limits()[event.cap.ix()].load();
+            let before = course.state.metered(event.cap);
             let watts = match event.cut {
                 Cut::To(watts) => watts,
                 Cut::By(share) => before - before.share_up(share),
@@ -193,15 +211,19 @@ impl<'a> Grid<'a> {
             };
             let place = self.outcomes.len();
             self.open.push(place);
-            self.outcomes.push(GridOutcome { before, target: watts, ..GridOutcome::default() });
-            let GridEvent { name, cap, at: from, until, .. } = event.clone();
-            let spec = Curtailment { name, cap, watts, from, until };
+            // Who has to stop is not gone any sooner.
+            let over = (event.met_from() - event.at).max(Duration::ZERO);
+            let over = if before > watts { over } else { Duration::ZERO };
+            let GridEvent { name, cap, until, .. } = event.clone();
+            let spec = Curtailment { name, cap, watts, from: event.at.max(event.met_from()), until };
             course.tell(now, Event::CurtailmentAnnounced { curtailment: CurtailmentId(place as u64), spec });
+            let runs_on = weather.announce(now, event, watts, course);
+            self.outcomes.push(GridOutcome { before, target: watts, over, runs_on, ..GridOutcome::default() });
         }
     }
 
     /// Takes note of what a pass decided, and of what is drawn since.
-    pub fn heed(&mut self, now: Timestamp, course: &Course) {
+    pub fn heed(&mut self, now: Timestamp, weather: &Weather<'_>, course: &Course) {
         for Fact { event, .. } in &course.decided {
             match event {
                 Event::JobStopping { job, reason: StopReason::Curtailed, .. } => {
@@ -213,14 +235,16 @@ impl<'a> Grid<'a> {
                 Event::CurtailmentUnmet { least, curtailment: Some(curtailment), .. } => {
                     // Curtailments by heat are none of these.
                     if let Some(outcome) = self.outcomes.get_mut(curtailment.0 as usize) {
-                        outcome.least = outcome.least.or(Some((*least, now)));
+                        // In greater heat cooling takes more beside idle nodes.
+                        let (known, at) = outcome.least.unwrap_or((*least, now));
+                        outcome.least = Some((known.max(*least), at));
                     }
                 }
                 _ => {}
             }
         }
         self.hand_over(now, &course.state);
-        self.judge(now, &course.state);
+        self.judge(now, weather, &course.state);
         self.measure(now, &course.state);
     }
 
@@ -273,6 +297,11 @@ impl<'a> Grid<'a> {
         touched
     }
 
+    /// When servers draw no more than an event leaves them.
+    fn due(&self, event: usize) -> Timestamp {
+        self.events[event].at - self.leads[event]
+    }
+
     fn note_throttle(&mut self, now: Timestamp, job: JobId, to: Throttle, state: &State) {
         let before = match to.is_none() {
             true => self.levels.remove(&job),
@@ -283,7 +312,7 @@ impl<'a> Grid<'a> {
         let lasting =
             self.lacking.get(&job).map(|lacking| lacking.event).filter(|event| self.events[*event].until > now);
         // Before its last moment nobody is throttled for an event.
-        let is_due = |event: &usize| is_further && self.events[*event].at <= now.saturating_add(LEAST_NOTICE);
+        let is_due = |event: &usize| is_further && self.due(*event) <= now.saturating_add(LEAST_NOTICE);
         let Some(event) = lasting.or_else(|| self.met_by(now, job, state).filter(is_due)) else {
             return self.settle(now, job);
         };
@@ -302,7 +331,7 @@ impl<'a> Grid<'a> {
             self.lacking.iter().filter(|(_, lacking)| over(lacking)).map(|(job, lacking)| (*job, *lacking)).collect();
         for (job, lacking) in left {
             self.settle(now, job);
-            let begun = |open: &usize| self.events[*open].at <= now.saturating_add(LEAST_NOTICE);
+            let begun = |open: &usize| self.due(*open) <= now.saturating_add(LEAST_NOTICE);
             let next = match state.job(job).map(|work| &work.phase) {
                 Some(Phase::Running { .. }) => self.met_by(now, job, state).filter(begun),
                 Some(_) => {
@@ -340,15 +369,16 @@ impl<'a> Grid<'a> {
     }
 
     /// Once the time of an event has come: whether there was a weaker one for each that gave way to it.
-    fn judge(&mut self, now: Timestamp, state: &State) {
+    fn judge(&mut self, now: Timestamp, weather: &Weather<'_>, state: &State) {
         let (events, outcomes) = (self.events, &mut self.outcomes);
         self.reserved.retain(|(event, since, draw)| {
             let (event, outcome) = (&events[*event], &mut outcomes[*event]);
             if event.at > now {
                 return true;
             }
-            let room = outcome.goal() - state.capacity().limits()[event.cap.ix()].load();
-            if *draw <= room + drawn_by_weaker(state, event.cap, *since) {
+            let limits = state.capacity().limits();
+            let room = limits[event.cap.ix()].left_of(outcome.goal()).min(weather.left_to_servers(event.cap, state));
+            if *draw <= Watts::new(room.div_euclid(1_000_000)) + drawn_by_weaker(state, event.cap, *since) {
                 outcome.reserved_stopped += 1;
             }
             false
@@ -368,15 +398,19 @@ impl<'a> Grid<'a> {
         let since = std::mem::replace(&mut self.since, now);
         for open in &self.open {
             let (event, outcome) = (&self.events[*open], &mut self.outcomes[*open]);
-            let load = state.capacity().limits()[event.cap.ix()].load();
+            let load = state.metered(event.cap);
+            let goal = outcome.goal_at(since);
             note_course(event, &mut outcome.course, since, now, load);
             let due = now.min(event.until) - since.max(event.at);
             if due > Duration::ZERO {
                 outcome.drawn = outcome.drawn.max(load);
                 outcome.given_back += (outcome.before - load).max(Watts::ZERO).over(due);
             }
-            if load <= outcome.goal() {
-                outcome.met = outcome.met.or(Some(since.max(event.announced)));
+            if load <= goal {
+                // Who has to stop for what is asked too soon is gone when it can be.
+                let is_too_soon = event.at < event.met_from() && outcome.before > goal;
+                let soonest = if is_too_soon { event.met_from() } else { event.announced };
+                outcome.met = outcome.met.or(Some(since.max(soonest)));
             } else if due > Duration::ZERO {
                 outcome.over += due;
             } else if now <= event.at {

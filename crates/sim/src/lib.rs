@@ -19,6 +19,7 @@ mod run;
 mod scenario;
 mod settlement;
 mod storage;
+mod weather;
 
 pub use ahead::{Ahead, Awaiting, JobAhead, look_ahead, starts_ahead, with_cap};
 pub use backup::{NotBought, UtilityLoss, UtilityOutcome};
@@ -33,3 +34,4 @@ pub use results::{report_data, summary, write_jobs, write_timeline};
 pub use run::{Broken, JobOutcome, Observer, Outcome, Sample, Setup, Signal, SignalValue, run};
 pub use scenario::{Overrides, Scenario, ScenarioError, read};
 pub use settlement::{settlements, write_events, write_meter};
+pub use weather::Cooled;

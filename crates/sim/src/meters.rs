@@ -157,7 +157,7 @@ impl<'a> Meters<'a> {
             let account = meter.drawn.iter().rev().find(|(without, _)| without.is_none_or(lost));
             let is_dark = |limit: LimitIx| !course.unpowered.is_empty() && course.is_at(limit, &course.unpowered);
             let account = account.filter(|(_, limit)| !is_dark(*limit));
-            let load = account.map_or(Watts::ZERO, |(_, limit)| limits[limit.ix()].load());
+            let load = account.map_or(Watts::ZERO, |(_, limit)| course.state.metered(*limit));
             let load = if is_out { Watts::ZERO } else { load };
             reading.drawn.resize(spans.end.max(reading.drawn.len()), Watts::ZERO);
             reading.drawn[spans.clone()].iter_mut().for_each(|most| *most = load.max(*most));

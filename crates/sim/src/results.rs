@@ -345,7 +345,7 @@ fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
     let count =
         |is: &dyn Fn(&GridEvent, &GridOutcome) -> bool| events().filter(|(event, came)| is(event, came)).count() as u64;
     let is_met = |event: &GridEvent, came: &GridOutcome| came.met.is_some_and(|met| met <= event.at);
-    let is_feasible = |came: &GridOutcome| came.least.is_none();
+    let is_feasible = |came: &GridOutcome| came.least.is_none() && came.runs_on.is_none();
     // What idle nodes draw under a cap is known to the watt: a declaration is true where it is more than what was asked.
     let is_false = |came: &GridOutcome| came.least.is_some_and(|(least, _)| least <= came.target);
     let lines = events().map(|(event, came)| GridLine {
@@ -358,8 +358,12 @@ fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
         before_mw: round(came.before.as_mw(), 6),
         target_mw: round(came.target.as_mw(), 6),
         response_mw: round(came.drawn.as_mw(), 6),
-        achievable_mw: came.least.map(|(least, _)| round(least.as_mw(), 6)),
-        declared_after_s: came.least.map(|(_, at)| (at - event.announced).as_secs_f64()),
+        achievable_mw: [came.least, came.runs_on]
+            .into_iter()
+            .flatten()
+            .map(|(had, _)| round(had.as_mw(), 6))
+            .reduce(f64::max),
+        declared_after_s: declared(event, came).map(|at| (at - event.announced).as_secs_f64()),
         met_after_s: came.met.map(|met| (met - event.announced).as_secs_f64()),
         breach_s: came.over.as_secs_f64(),
         throttled: came.throttled,
@@ -385,6 +389,12 @@ fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
         lines: lines.collect(),
         programmes: statements(setup, outcome),
     }
+}
+
+/// When it was said that an event asks for what cannot be had.
+fn declared(event: &GridEvent, came: &GridOutcome) -> Option<Timestamp> {
+    // What cooling takes that runs on is known at once.
+    came.runs_on.map(|_| event.announced).or(came.least.map(|(_, at)| at))
 }
 
 /// The course of those events that asked for most, in the order in which they were announced.
@@ -580,7 +590,9 @@ fn timeline(scenario: &Scenario, outcome: &Outcome) -> Timeline {
     let samples = &outcome.samples;
     let chips = |milli: u64| round(milli as f64 / 1000.0, 1);
     let is_account = |limit: &LimitIx| {
-        setup.meters.iter().any(|meter| meter.has_account(*limit))
+        let beside = setup.cooled.iter().any(|cooled| cooled.servers == *limit);
+        beside
+            || setup.meters.iter().any(|meter| meter.has_account(*limit))
             || setup.utility_losses.iter().any(|loss| loss.cap == *limit)
     };
     let caps = setup.fleet.caps.iter().zip((0..).map(LimitIx)).filter(|(_, limit)| !is_account(limit));

@@ -22,9 +22,10 @@ use crate::overload::{FeedOutcome, Feeds};
 use crate::picture::Snapshot;
 use crate::progress::Spent;
 use crate::ramps::{RampOutcome, Ramps};
+use crate::weather::{Cooled, Weather};
 
-/// Curtailments by heat and by the clock have identities from here on, behind those of grid events.
-const BY_NATURE: u64 = 1 << 40;
+/// Curtailments by the clock have identities from here on, behind those of grid events, heat and losses of power.
+const BY_CLOCK: u64 = 1 << 43;
 /// How long before it begins at the least everybody learns of a time in which a cap allows less by the clock: as of heat.
 /// What outlasts its beginning starts from then on only within what it leaves, so earlier would leave power unused.
 const AHEAD: Duration = Duration::HOUR;
@@ -51,6 +52,8 @@ pub struct Setup {
     pub feed_losses: Vec<FeedLoss>,
     /// Sites whose utility is lost for a time, in the order in which that happens; of each site one at a time.
     pub utility_losses: Vec<UtilityLoss>,
+    /// Caps at the grid connections of sites whose cooling follows load and weather.
+    pub cooled: Vec<Cooled>,
     /// What is metered as time goes on.
     pub meters: Vec<Meter>,
     /// The first instant.
@@ -225,10 +228,11 @@ struct Run<'a> {
     grid: Grid<'a>,
     feeds: Feeds<'a>,
     supplies: Supplies<'a>,
-    /// Curtailments that were announced by no grid event.
+    /// Times that were announced, each in which a cap allows less by the clock.
     announced: u64,
     /// Caps that follow the clock were looked at until here.
     looked_until: Timestamp,
+    weather: Weather<'a>,
     meters: Meters<'a>,
     energy: EnergyMeters,
     ramps: Ramps,
@@ -261,7 +265,8 @@ impl<'a> Run<'a> {
             feeds: Feeds::new(&setup.feed_losses, &setup.fleet, setup.start),
             supplies,
             dependencies: Dependencies::of(&setup.jobs),
-            grid: Grid::new(&setup.grid_events, setup.start),
+            grid: Grid::new(&setup.grid_events, &setup.fleet, setup.start),
+            weather: Weather::new(setup),
             announced: 0,
             looked_until: setup.start - Duration::DAY,
             meters: Meters::new(&setup.meters, &setup.feed_losses, setup.start),
@@ -329,10 +334,13 @@ impl<'a> Run<'a> {
         // Windows recur for ever: without a horizon they count as long as there is work.
         let due = self.course.next_due().filter(|_| limit.is_some() || work.is_some());
         let work = [work, due].into_iter().flatten().min();
+        // Meters show less from then on.
+        let cooled = self.course.state.next_cooled().unwrap_or(Timestamp::NEVER);
+        let noted = self.next_hour.min(self.next_sample).min(cooled);
         match limit {
-            None => work.map(|work| work.min(self.next_hour).min(self.next_sample)),
+            None => work.map(|work| work.min(noted)),
             Some(limit) => {
-                let next = work.unwrap_or(Timestamp::NEVER).min(self.next_hour).min(self.next_sample);
+                let next = work.unwrap_or(Timestamp::NEVER).min(noted);
                 (next < limit).then_some(next)
             }
         }
@@ -352,7 +360,7 @@ impl<'a> Run<'a> {
         self.feeds.read(now, &self.course.state);
         self.supplies.read(now, &self.course.state);
         self.feeds.happen(now, &mut self.course);
-        self.grid.happen(now, &mut self.course);
+        self.grid.happen(now, &mut self.weather, &mut self.course);
         while let Some(job) = self.course.end_next(now) {
             self.outcome.jobs[job.0 as usize].finished = Some(now);
             self.grid.ended(now, job);
@@ -420,27 +428,16 @@ impl<'a> Run<'a> {
             match signal.value {
                 SignalValue::Price(price) => self.course.tell(now, Event::PricePublished { zone, price }),
                 SignalValue::Carbon(intensity) => self.course.tell(now, Event::CarbonPublished { zone, intensity }),
-                SignalValue::WetBulb { from, milli_celsius } => self.derate(now, &zone, from, milli_celsius),
+                SignalValue::WetBulb { from, milli_celsius } => {
+                    self.weather.forecast(now, &zone, from, milli_celsius, &mut self.course);
+                }
             }
             self.next_signal += 1;
         }
+        self.weather.begin(now, &mut self.course);
         for (index, service) in self.setup.services.iter().enumerate() {
             let Some(replicas) = service.demand_at(now) else { continue };
             self.course.tell(now, Event::ServiceScaled { service: ServiceId(index as u64), replicas });
-        }
-    }
-
-    /// What the weather of an hour leaves of the caps of a site is announced as a curtailment of them.
-    fn derate(&mut self, now: Timestamp, site: &str, from: Timestamp, milli_celsius: i32) {
-        let fleet = Arc::clone(&self.setup.fleet);
-        for (cap, limit) in fleet.caps.iter().zip((0..).map(LimitIx)) {
-            let watts = cap.at_wet_bulb(milli_celsius);
-            let is_there = fleet.site_of(cap.target).is_some_and(|of| of.name == site);
-            if cap.derating.is_empty() || !is_there || watts == cap.watts {
-                continue;
-            }
-            let until = from.saturating_add(Duration::HOUR);
-            self.announce(now, Curtailment { name: format!("heat on {}", cap.name), cap: limit, watts, from, until });
         }
     }
 
@@ -450,17 +447,13 @@ impl<'a> Run<'a> {
         for Lowered { name, cap, time, watts } in self.setup.fleet.lowered_in(&(self.looked_until..until)) {
             if time.end > now {
                 let (from, until) = (time.start.max(now), time.end);
-                self.announce(now, Curtailment { name, cap: LimitIx(cap), watts, from, until });
+                let curtailment = CurtailmentId(BY_CLOCK + self.announced);
+                self.announced += 1;
+                let spec = Curtailment { name, cap: LimitIx(cap), watts, from, until };
+                self.course.tell(now, Event::CurtailmentAnnounced { curtailment, spec });
             }
         }
         self.looked_until = until;
-    }
-
-    /// What no grid event asks for, but weather or the clock.
-    fn announce(&mut self, now: Timestamp, spec: Curtailment) {
-        let curtailment = CurtailmentId(BY_NATURE + self.announced);
-        self.announced += 1;
-        self.course.tell(now, Event::CurtailmentAnnounced { curtailment, spec });
     }
 
     fn pass(&mut self, now: Timestamp) {
@@ -498,7 +491,7 @@ impl<'a> Run<'a> {
         self.supplies.heed(&self.course);
         self.note_closed(true);
         self.ramps.observe(now, &self.course.state, &self.course.decided);
-        self.grid.heed(now, &self.course);
+        self.grid.heed(now, &self.weather, &self.course);
         let waited = self.course.state.queue().jobs();
         passed.into_iter().for_each(|(job, milestone)| self.passed(now, job, milestone));
         self.again = self.course.state.queue().jobs() > waited;

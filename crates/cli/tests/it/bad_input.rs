@@ -104,6 +104,18 @@ const EDITS: &[(&str, &str, &str, &str)] = &[
         "[signals]",
         "[[utility_losses]]\nsite = \"hall\"\nat = \"2022-01-01T02:00:00Z\"\nhold = \"0s\"\n[signals]",
     ),
+    (
+        "a loss of cooling nowhere",
+        "scenario.toml",
+        "[signals]",
+        "[[cooling_losses]]\non = \"hal\"\nat = \"2022-01-01T02:00:00Z\"\nhold = \"1h\"\nleaves = 0.5\n[signals]",
+    ),
+    (
+        "a loss of cooling of which nothing is known",
+        "scenario.toml",
+        "[signals]",
+        "[[cooling_losses]]\non = \"hall\"\nat = \"2022-01-01T02:00:00Z\"\nhold = \"1h\"\nleaves = 0.5\n[signals]",
+    ),
     ("weather of a site that is not there", "scenario.toml", "[signals]", "[signals]\nweather = \"prices.csv\""),
     (
         "a grid event before the run",

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use offtake_fleet::{NodeIx, NodeKindIx};
-use offtake_units::{ChipMilli, Watts};
+use offtake_units::{ChipMilli, Ppm, Watts};
 
 use super::{
     Capacity, CellIx, ClassIx, Closed, Draw, FreeVector, LimitIx, SharedChip, Take, Watch, Withheld, size_bit,
@@ -189,6 +189,12 @@ impl Capacity {
     /// Sets what a limit allows from now on. What is over it then stays, and nothing is added.
     pub fn set_cap(&mut self, limit: LimitIx, watts: Watts) {
         self.limits[limit.ix()].set_capacity(watts);
+        self.bind_anew(limit);
+    }
+
+    /// Sets what heat makes of the cooling that a limit counts. What is over it then stays, and nothing is added.
+    pub fn set_heat(&mut self, limit: LimitIx, factor: Ppm) {
+        self.limits[limit.ix()].set_heat(factor);
         self.bind_anew(limit);
     }
 

@@ -1,6 +1,6 @@
 //! Caps as running accounts: what is drawn under each, and how much more each can power.
 
-use offtake_fleet::{CapKind, DomainIx, Fleet, Meter};
+use offtake_fleet::{CapKind, Cooling, DomainIx, Fleet};
 use offtake_units::{Ppm, Watts};
 use serde::{Deserialize, Serialize};
 
@@ -30,15 +30,18 @@ pub struct Feed {
     pub limit: LimitIx,
     /// The domain that it lies on.
     pub domain: DomainIx,
-    /// Share of the domain's IT draw that comes under it, PUE included.
+    /// Share of the domain's IT draw that comes under it, PUE included; not so where the limit counts cooling as it is.
     pub factor: Ppm,
 }
 
-/// One cap's account.
+/// One cap's account. It is kept in what is drawn at the servers where the cap is at the grid connection of a site whose
+/// cooling follows their load; in what the meter shows where that is in proportion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     capacity: MicroWatts,
-    /// What the fleet declares, whatever it has been set to since.
+    /// What its meter may show.
+    allows: Watts,
+    /// The most that it can come to allow by what the fleet declares, whatever it has been set to since.
     declared: MicroWatts,
     /// The least that it is known to allow some day.
     lowest: MicroWatts,
@@ -52,6 +55,8 @@ pub struct Limit {
     /// What work that outlasts a hold may still add, where a hold needs power under the limit.
     extra: Option<MicroWatts>,
     kind: CapKind,
+    /// The cooling beside the servers' draw where that is counted as it is, and what heat makes of it now.
+    cooling: Option<Box<(Cooling, Ppm)>>,
     /// The topmost domains under it.
     pub domains: Vec<(DomainIx, Ppm)>,
 }
@@ -96,33 +101,75 @@ impl Limit {
 
     /// What it allows now.
     pub const fn capacity(&self) -> Watts {
-        Watts::new(self.capacity / PER_WATT)
+        self.allows
+    }
+
+    /// The same as the account counts it, in millionths of a watt.
+    pub const fn capacity_micro(&self) -> i64 {
+        self.capacity
     }
 
     /// Sets what it allows from now on. What is over it then was not added.
     pub fn set_capacity(&mut self, watts: Watts) {
-        self.capacity = watts.get().clamp(0, MicroWatts::MAX / PER_WATT) * PER_WATT;
+        self.allows = Watts::new(watts.get().clamp(0, MicroWatts::MAX / PER_WATT));
+        self.capacity = self.counted_of(self.allows);
         self.accept();
     }
 
+    /// Sets what heat makes of the cooling that it counts: it allows as much as before at its meter.
+    pub fn set_heat(&mut self, factor: Ppm) {
+        if let Some(cooling) = &mut self.cooling {
+            cooling.1 = factor;
+            self.set_capacity(self.allows);
+        }
+    }
+
+    /// As the account counts it where the meter shows so much.
+    fn counted_of(&self, watts: Watts) -> MicroWatts {
+        let counted = match self.cooling.as_deref() {
+            Some((cooling, factor)) => cooling.it_under(watts, *factor),
+            None => watts,
+        };
+        counted.get() * PER_WATT
+    }
+
+    /// What the meter shows of what is counted, in watts, rounded up.
+    fn shown(&self, counted: MicroWatts) -> Watts {
+        let counted = whole_up(counted);
+        match self.cooling.as_deref() {
+            Some((cooling, factor)) => cooling.facility(counted, *factor),
+            None => counted,
+        }
+    }
+
     /// Whether it could ever bind if it allowed so much.
-    pub const fn would_bind(&self, watts: Watts) -> bool {
-        self.full > watts.get() * PER_WATT
+    pub fn would_bind(&self, watts: Watts) -> bool {
+        self.full > self.counted_of(watts)
     }
 
     /// Some day it allows no more than this; none where nothing is known of such a day.
     pub fn set_lowest(&mut self, watts: Option<Watts>) {
-        self.lowest = watts.map_or(MicroWatts::MAX, |watts| watts.get() * PER_WATT);
+        self.lowest = watts.map_or(MicroWatts::MAX, |watts| self.counted_of(watts));
     }
 
     /// What would be left now if it allowed so much, in millionths of a watt.
-    pub const fn left_of(&self, watts: Watts) -> i64 {
-        watts.get() * PER_WATT - self.used
+    pub fn left_of(&self, watts: Watts) -> i64 {
+        self.counted_of(watts) - self.used
+    }
+
+    /// What would be left without any work if it allowed so much, in millionths of a watt.
+    pub fn left_when_idle(&self, watts: Watts) -> i64 {
+        self.counted_of(watts) - whole_up(self.idle).get() * PER_WATT
     }
 
     /// What is drawn under it without any work, in watts, rounded up.
-    pub const fn idle(&self) -> Watts {
-        Watts::new(self.idle.div_euclid(PER_WATT) + (self.idle.rem_euclid(PER_WATT) != 0) as i64)
+    pub fn idle(&self) -> Watts {
+        self.shown(self.idle)
+    }
+
+    /// What its meter shows where so much more is counted than it allows, in watts, rounded up.
+    pub fn shown_over(&self, micro: i64) -> Watts {
+        self.shown(self.capacity + micro)
     }
 
     /// Takes what is drawn under it as it is.
@@ -145,8 +192,8 @@ impl Limit {
     }
 
     /// What it carries now, in watts, rounded up.
-    pub const fn load(&self) -> Watts {
-        Watts::new(self.used.div_euclid(PER_WATT) + (self.used.rem_euclid(PER_WATT) != 0) as i64)
+    pub fn load(&self) -> Watts {
+        self.shown(self.used)
     }
 
     /// Books a change of draw; until the work is known to end before a hold begins, it counts as outlasting it.
@@ -186,13 +233,7 @@ pub fn open_accounts(fleet: &Fleet) -> (Vec<Limit>, Vec<Vec<Feed>>) {
         let domains: Vec<(DomainIx, Ppm)> = fleet
             .limited_by(cap.target)
             .into_iter()
-            .map(|(domain, share)| {
-                let pue = match cap.meter {
-                    Meter::It => Ppm::ONE,
-                    Meter::Facility => fleet.sites[fleet.domains[domain.ix()].site.ix()].pue,
-                };
-                (domain, product_up(share, pue))
-            })
+            .map(|(domain, share)| (domain, product_up(share, fleet.counted_per_watt(cap, domain))))
             .collect();
         let (mut used, mut full) = (0, 0);
         for (domain, factor) in &domains {
@@ -211,21 +252,33 @@ pub fn open_accounts(fleet: &Fleet) -> (Vec<Limit>, Vec<Vec<Feed>>) {
                 full += (idle + busy) * i64::from(factor.parts());
             }
         }
-        let capacity = cap.watts.get() * PER_WATT;
-        limits.push(Limit {
-            capacity,
-            declared: capacity,
+        let mut limit = Limit {
+            capacity: 0,
+            allows: Watts::ZERO,
+            declared: 0,
             lowest: MicroWatts::MAX,
             used,
-            excess: (used - capacity).max(0),
+            excess: 0,
             idle: used,
             full,
             extra: None,
             kind: cap.kind,
+            cooling: fleet.cooling_under(cap).map(|cooling| Box::new((cooling.clone(), cooling.coolest()))),
             domains,
-        });
+        };
+        limit.declared = limit.counted_of(cap.watts);
+        limit.set_capacity(cap.watts);
+        if let Some(cooling) = fleet.cooling_under(cap) {
+            limit.set_heat(cooling.factor(None));
+        }
+        limits.push(limit);
     }
     (limits, on_domain)
+}
+
+/// Millionths of a watt in watts, rounded up.
+const fn whole_up(micro: MicroWatts) -> Watts {
+    Watts::new(micro.div_euclid(PER_WATT) + (micro.rem_euclid(PER_WATT) != 0) as i64)
 }
 
 fn product_up(a: Ppm, b: Ppm) -> Ppm {

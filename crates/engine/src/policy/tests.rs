@@ -55,6 +55,8 @@ fn fleet(kinds: &[(u16, u32, u64)]) -> Fleet {
             backup: None,
             ramp: None,
             pue: Ppm::ONE,
+            cooling: None,
+            ride_through: Vec::new(),
         }],
         domains: vec![Domain {
             name: "site".to_owned(),

@@ -36,6 +36,7 @@ impl State {
             truth.withhold(NodeIx(node), Withheld::Held);
         }
         self.conditions.keys().for_each(|node| truth.withhold(*node, Withheld::Out));
+        self.cooled_caps().into_iter().for_each(|(cap, factor)| truth.set_heat(cap, factor));
         for cap in self.changed_caps() {
             truth.set_cap(cap, self.allowed(cap));
             truth.foresee_cap(cap, self.lowest(cap));

@@ -82,9 +82,21 @@ impl State {
                 _ => 0,
             };
             let drawn: i64 = self.running().map(draws).sum();
-            let left = (watts - self.capacity.limits()[cap.ix()].idle()).get() * 1_000_000 - drawn;
+            let left = self.capacity.limits()[cap.ix()].left_when_idle(watts) - drawn;
             self.keep_power(JobId::of_curtailment(id), from..until, (cap, left));
         }
+    }
+
+    /// What curtailments of a cap that are to come leave to servers is found anew.
+    pub(super) fn keep_curtailed_anew(&mut self, cap: LimitIx) {
+        let ahead = self.curtailments.iter_mut().filter(|(_, it)| it.spec.cap == cap && !it.begun);
+        let mut kept = Vec::new();
+        for (id, announced) in ahead {
+            announced.look_at = None;
+            kept.push(JobId::of_curtailment(*id));
+        }
+        kept.into_iter().for_each(|keeper| self.release_hold(keeper));
+        self.keep_curtailed();
     }
 
     /// Work is there for longer than it was thought: who has to stop for what is to come may be others.
@@ -192,6 +204,9 @@ impl State {
         rising: BTreeMap<LimitIx, Rising>,
     ) {
         (self.caps, self.curtailments, self.rising) = (caps, curtailments, rising);
+        for (cap, factor) in self.cooled_caps() {
+            self.capacity.set_heat(cap, factor);
+        }
         let changed: Vec<LimitIx> = self.changed_caps().collect();
         for cap in changed {
             self.capacity.set_cap(cap, self.allowed(cap));

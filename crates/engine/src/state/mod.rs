@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use offtake_fleet::{Fleet, NodeIx, NodeKindIx};
+use offtake_fleet::{Fleet, NodeIx, NodeKindIx, SiteIx};
 use offtake_units::{Duration, Timestamp, Watts};
 use offtake_workload::{Gang, Job, Service};
 use rustc_hash::FxHashMap;
@@ -400,7 +400,7 @@ impl State {
             return;
         }
         let capacity = &self.capacity;
-        self.ledger.accrue(now - self.now, capacity.fleet(), |site| capacity.site_draw(site));
+        self.ledger.accrue(now - self.now, now, capacity.fleet(), |site| capacity.site_draw(site));
         self.now = now;
     }
 
@@ -520,7 +520,12 @@ impl State {
             Event::CarbonPublished { zone, intensity } => {
                 self.ledger.set_intensity(self.capacity.fleet(), zone, *intensity);
             }
+            Event::WeatherPublished { site, wet_bulb_mc } => self.set_weather(site, *wet_bulb_mc),
         }
+    }
+
+    pub(crate) fn set_wet_bulb(&mut self, site: SiteIx, wet_bulb_mc: i32) {
+        self.ledger.set_weather(site, wet_bulb_mc);
     }
 
     fn set_policy(&mut self, policy: &Policy) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use offtake_fleet::{DomainIx, NodeIx};
-use offtake_units::{Timestamp, Watts};
+use offtake_units::{Ppm, Timestamp, Watts};
 use serde::{Deserialize, Serialize};
 
 use super::State;
@@ -112,6 +112,20 @@ impl State {
             self.power_freed = true;
             self.wake_under_cap(cap);
         }
+    }
+
+    /// A cap allows what it did at its meter, and heat leaves other power of that to servers.
+    pub(crate) fn reheat_cap(&mut self, cap: LimitIx, factor: Ppm, leaves_more: bool) {
+        // They were planned with what it left.
+        self.replan_holds(|state, held| state.capacity.is_under(held, cap));
+        self.capacity.set_heat(cap, factor);
+        self.capacity.foresee_cap(cap, self.lowest(cap));
+        self.note_lowered(cap);
+        if leaves_more {
+            self.power_freed = true;
+            self.wake_under_cap(cap);
+        }
+        self.keep_curtailed_anew(cap);
     }
 
     /// Who waits for what a cap allows is tried.

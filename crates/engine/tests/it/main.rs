@@ -2,6 +2,7 @@
 
 mod backfill;
 mod blast;
+mod cooling;
 mod crossing;
 mod curtail;
 mod defrag;

@@ -6,6 +6,7 @@
 
 mod backup;
 mod bounded;
+mod cooling;
 mod fault;
 mod hours;
 mod kinds;
@@ -85,7 +86,7 @@ fn build(file: &FleetFile, base_dir: &Path, parameters: &BTreeMap<String, i64>) 
     let mut sum = Size::default();
     for (name, entry) in in_order(&file.sites) {
         check_name(name)?;
-        sites.push(site(name, entry, &values)?);
+        sites.push(site(name, entry, &levels, &values)?);
         let known = Known { levels: &levels, node_kinds: &node_kinds, values: &values };
         let content = Content::of(name, entry, &templates, &known, &accelerators, base_dir)?;
         let size = content.size();
@@ -108,6 +109,7 @@ fn build(file: &FleetFile, base_dir: &Path, parameters: &BTreeMap<String, i64>) 
         Fleet { name, levels, accelerators, node_kinds, sites, domains, nodes, node_names, ..Fleet::default() };
     check_node_names(&fleet, file)?;
     tori::add(&mut fleet, file, &values)?;
+    cooling::check_load(&fleet, file)?;
     limits::add(&mut fleet, file, &values)?;
     backup::add(&mut fleet, file, &values)?;
     programmes::add(&mut fleet, file, &values)?;
@@ -150,12 +152,23 @@ fn levels(file: &FleetFile) -> Checked<Vec<String>> {
     }
 }
 
-fn site(name: &toml::Spanned<String>, entry: &syntax::Site, values: &Values) -> Checked<Site> {
+fn site(name: &toml::Spanned<String>, entry: &syntax::Site, levels: &[String], values: &Values) -> Checked<Site> {
     let text = |written: &Option<toml::Spanned<String>>| match written {
         Some(written) if written.get_ref().trim().is_empty() => Err(at(written, "is empty: leave the key out instead")),
         written => Ok(written.as_ref().map(|written| written.get_ref().clone())),
     };
-    let pue: Ppm = values.pue(&entry.pue)?;
+    let cooling = entry.cooling.as_ref().map(|cooling| cooling::read(cooling, values)).transpose()?;
+    let pue: Ppm = match (&entry.pue, &cooling) {
+        (Some(pue), None) => values.pue(pue)?,
+        (None, Some(cooling)) => cooling.pue(),
+        (Some(pue), Some(_)) => {
+            return Err(at(pue, "`cooling` says what is drawn beside the servers: leave `pue` out"));
+        }
+        (None, None) => {
+            let message = "says nothing of what it draws beside its servers: write `pue`, or a curve as `cooling`";
+            return Err(at(name, message));
+        }
+    };
     Ok(Site {
         name: name.get_ref().clone(),
         provider: text(&entry.provider)?,
@@ -164,6 +177,8 @@ fn site(name: &toml::Spanned<String>, entry: &syntax::Site, values: &Values) -> 
         carbon_zone: text(&entry.carbon_zone)?,
         jurisdiction: text(&entry.jurisdiction)?,
         pue,
+        cooling,
+        ride_through: cooling::ride_through(&entry.ride_through, levels)?,
         storage_bandwidth: entry.storage_bandwidth.as_ref().map(|number| values.bandwidth(number)).transpose()?,
         backup: None,
         ramp: entry.ramp.as_ref().map(|ramp| ramps::ramp(ramp, values)).transpose()?,

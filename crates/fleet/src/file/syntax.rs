@@ -110,7 +110,10 @@ pub(super) struct Site {
     pub price_zone: Option<Spanned<String>>,
     pub carbon_zone: Option<Spanned<String>>,
     pub jurisdiction: Option<Spanned<String>>,
-    pub pue: Spanned<Number>,
+    pub pue: Option<Spanned<Number>>,
+    pub cooling: Option<Spanned<Cooling>>,
+    #[serde(default)]
+    pub ride_through: Named<Spanned<String>>,
     pub storage_bandwidth: Option<Spanned<Number>>,
     pub backup: Option<Spanned<Backup>>,
     pub ramp: Option<Ramp>,
@@ -130,11 +133,28 @@ pub(super) struct Backup {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Cooling {
+    pub full_load_megawatts: Spanned<Number>,
+    pub follows: Option<Spanned<String>>,
+    pub curve: Spanned<Vec<LoadPoint>>,
+    #[serde(default)]
+    pub heat: Vec<HeatPoint>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Ramp {
     pub max_step: Spanned<Power>,
     pub up_per_second: Spanned<Power>,
     pub down_per_second: Spanned<Power>,
     pub smoothing: Option<Spanned<Smoothing>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoadPoint {
+    pub it: Spanned<Number>,
+    pub overhead: Spanned<Number>,
 }
 
 #[derive(Deserialize)]
@@ -166,6 +186,13 @@ pub(super) struct Smoothing {
     pub kilowatts: Option<Spanned<Number>>,
     pub megawatts: Option<Spanned<Number>>,
     pub source: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeatPoint {
+    pub wet_bulb_c: Spanned<Number>,
+    pub factor: Spanned<Number>,
 }
 
 #[derive(Deserialize)]

@@ -99,6 +99,15 @@ impl Values {
         }
     }
 
+    /// A ratio from none up to `most`.
+    pub(super) fn ratio(&self, number: &Spanned<Number>, most: u32, what: &str) -> Checked<Ppm> {
+        let (value, written) = self.resolve(number)?;
+        match Ppm::from_ratio(value) {
+            Some(ratio) if ratio.parts() <= most * Ppm::ONE.parts() => Ok(ratio),
+            _ => Err(at(number, format!("{written} is not allowed: {what} is from 0 to {most}"))),
+        }
+    }
+
     /// An amount of money in millionths of its currency's unit.
     pub(super) fn micros(&self, number: &Spanned<Number>, what: &str) -> Checked<i64> {
         self.real(number, 0.0..=MAX_PRICE, what).map(|price| (price * 1e6).round() as i64)

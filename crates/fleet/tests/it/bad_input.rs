@@ -397,6 +397,81 @@ const CASES: &[(&str, &str, &str)] = &[
         "fleet.toml:38:7: sites.ashburn.pue: 0.9 is not allowed: PUE is facility power over IT power, from 1 to 10; 1.1 to 1.5 is usual",
     ),
     (
+        "pue = 1.25",
+        "",
+        "fleet.toml:32:8: sites.ashburn: says nothing of what it draws beside its servers: write `pue`, or a curve as `cooling`",
+    ),
+    (
+        "pue = 1.25",
+        "pue = 1.25\ncooling = { full_load_megawatts = 1.2, curve = [{ it = 0, overhead = 0.03 }, { it = 0.5, overhead = 0.08 }, { it = 1, overhead = 0.2 }] }",
+        "fleet.toml:38:7: sites.ashburn.pue: `cooling` says what is drawn beside the servers: leave `pue` out",
+    ),
+    (
+        "pue = 1.25",
+        "cooling = { full_load_megawatts = 1.2, curve = [{ it = 0, overhead = 0.03 }, { it = 0.5, overhead = 0.12 }, { it = 1, overhead = 0.2 }] }",
+        "fleet.toml:38:130: sites.ashburn.cooling.curve[2].overhead: rises more slowly up to here than up to the point before it: a curve of fans, pumps and chillers is convex; leave out the one of the two that is off",
+    ),
+    (
+        "pue = 1.25",
+        "cooling = { full_load_megawatts = 1.2, curve = [{ it = 0, overhead = 0.03 }, { it = 0.5, overhead = 0.02 }, { it = 1, overhead = 0.2 }] }",
+        "fleet.toml:38:101: sites.ashburn.cooling.curve[1].overhead: more load takes no less: the point before it takes more",
+    ),
+    (
+        "pue = 1.25",
+        "cooling = { full_load_megawatts = 1.2, curve = [{ it = 0, overhead = 0.03 }, { it = 0, overhead = 0.08 }, { it = 1, overhead = 0.2 }] }",
+        "fleet.toml:38:85: sites.ashburn.cooling.curve[1].it: is no more load than at the point before it: write the least first",
+    ),
+    (
+        "pue = 1.25",
+        "cooling = { full_load_megawatts = 1.2, curve = [{ it = 0.1, overhead = 0.03 }, { it = 1, overhead = 0.2 }] }",
+        "fleet.toml:38:56: sites.ashburn.cooling.curve[0].it: the first point is that of no load: write { it = 0.0, overhead = … }",
+    ),
+    (
+        "pue = 1.25",
+        "cooling = { full_load_megawatts = 1.2, curve = [{ it = 0, overhead = 0.03 }, { it = 0.9, overhead = 0.2 }] }",
+        "fleet.toml:38:48: sites.ashburn.cooling.curve: goes from no load to full load: its first point has it = 0.0, its last it = 1.0",
+    ),
+    (
+        "pue = 1.25",
+        "cooling = { full_load_megawatts = 1.2, curve = [{ it = 0, overhead = 3 }, { it = 100, overhead = 20 }] }",
+        "fleet.toml:38:82: sites.ashburn.cooling.curve[1].it: 100 is not allowed: a share of full IT load is from 0 to 1",
+    ),
+    (
+        "pue = 1.25",
+        "cooling = { full_load_megawatts = 0.9, curve = [{ it = 0, overhead = 0.03 }, { it = 0.5, overhead = 0.08 }, { it = 1, overhead = 0.2 }] }",
+        "fleet.toml:38:35: sites.ashburn.cooling.full_load_megawatts: is less than what its servers draw at work, 947 kW: a curve tells nothing of what is beyond its end",
+    ),
+    (
+        "pue = 1.25",
+        "cooling = { full_load_megawatts = 1.2, curve = [{ it = 0, overhead = 0.03 }, { it = 0.5, overhead = 0.08 }, { it = 1, overhead = 0.2 }], follows = \"2h\" }",
+        "fleet.toml:38:148: sites.ashburn.cooling.follows: 2 h is not allowed: at most 30 min",
+    ),
+    (
+        "pue = 1.25",
+        "cooling = { full_load_megawatts = 1.2, curve = [{ it = 0, overhead = 0.03 }, { it = 0.5, overhead = 0.08 }, { it = 1, overhead = 0.2 }], heat = [{ wet_bulb_c = 10, factor = 1 }, { wet_bulb_c = 20, factor = 1.5 }, { wet_bulb_c = 30, factor = 1.6 }] }",
+        "fleet.toml:38:242: sites.ashburn.cooling.heat[2].factor: rises more slowly up to here than up to the point before it: what heat takes is convex; leave out the one of the two that is off",
+    ),
+    (
+        "pue = 1.25",
+        "cooling = { full_load_megawatts = 1.2, curve = [{ it = 0, overhead = 0.03 }, { it = 0.5, overhead = 0.08 }, { it = 1, overhead = 0.2 }], heat = [{ wet_bulb_c = 10, factor = 1 }, { wet_bulb_c = 20, factor = 0.5 }] }",
+        "fleet.toml:38:207: sites.ashburn.cooling.heat[1].factor: heat takes no less: the point before it takes more",
+    ),
+    (
+        "pue = 1.25",
+        "cooling = { full_load_megawatts = 1.2, curve = [{ it = 0, overhead = 0.03 }, { it = 0.5, overhead = 0.08 }, { it = 1, overhead = 0.2 }], heat = [{ wet_bulb_c = 10, factor = 1 }, { wet_bulb_c = 10, factor = 2 }] }",
+        "fleet.toml:38:194: sites.ashburn.cooling.heat[1].wet_bulb_c: is no warmer than the point before it: write the coolest first",
+    ),
+    (
+        "pue = 1.25",
+        "pue = 1.25\nride_through = { rak = \"20s\" }",
+        "fleet.toml:39:18: sites.ashburn.ride_through.rak: `rak` is no level (did you mean `rack`?); levels are: site, hall, rack",
+    ),
+    (
+        "pue = 1.25",
+        "pue = 1.25\nride_through = { rack = \"20\" }",
+        "fleet.toml:39:25: sites.ashburn.ride_through.rack: `20` is not a duration: write a number and a unit (ms, s, m, h, d, w), such as `90s`, `36h` or `1d12h`",
+    ),
+    (
         "provider = \"own\"",
         "provider = \" \"",
         "fleet.toml:33:12: sites.ashburn.provider: is empty: leave the key out instead",

@@ -1,6 +1,7 @@
 //! Fleet files from the outside: presets, the reference page, what is refused, and what always holds.
 
 mod bad_input;
+mod cooling;
 mod docs;
 mod node_lists;
 mod presets;

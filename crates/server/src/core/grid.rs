@@ -62,7 +62,7 @@ impl Core {
             name: cap.name.clone(),
             watts: whole(limit.capacity()),
             declared_w: (limit.capacity() != cap.watts).then(|| whole(cap.watts)),
-            used_w: whole(limit.load()),
+            used_w: whole(self.state.metered(LimitIx(place as u32))),
         }
     }
 
@@ -97,7 +97,7 @@ impl Core {
             from_ms: from.as_millis(),
             until_ms: until.as_millis(),
             state: if announced.begun { GridEventState::Active } else { GridEventState::Announced },
-            used_w: whole(limit.load()),
+            used_w: whole(self.state.metered(*cap)),
             // What the engine declares in its next pass.
             least_w: Some(limit.idle()).filter(|idle| idle > watts).map(whole),
         }
@@ -161,7 +161,7 @@ pub(super) fn curtailment(state: &State, name: &str, event: &GridEvent) -> Resul
     if event.hold <= Duration::ZERO {
         return nonsense("hold", "it lasts for no time; say how long, such as `3h`");
     }
-    let load = state.capacity().limits()[cap.ix()].load();
+    let load = state.metered(cap);
     let watts = match (event.watts, event.cut_ppm) {
         (Some(watts), None) => allowed(watts)?,
         (None, Some(cut @ 1..=1_000_000)) => load - load.share_up(Ppm::new(cut)),

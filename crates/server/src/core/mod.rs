@@ -580,6 +580,7 @@ impl Core {
             EngineEvent::NodesSwapped { job, saved_until, .. } => self.note_swapped(at, *job, *saved_until),
             EngineEvent::PolicySet { .. }
             | EngineEvent::EstimateCorrected { .. }
+            | EngineEvent::WeatherPublished { .. }
             | EngineEvent::LevelAwaited { .. }
             | EngineEvent::LevelCrossed { .. }
             | EngineEvent::ServiceScaled { .. }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{JobId, Phase, Stage};
+use offtake_engine::{JobId, LimitIx, Phase, Stage};
 use offtake_fleet::{DomainIx, Fleet, NodeIx, SiteIx};
 use offtake_protocol::agent::{EnergySource, TaskId};
 use offtake_protocol::rest::{
@@ -455,11 +455,12 @@ impl Core {
             *figures.nodes.entry(word).or_default() += 1;
         }
         for (site, entry) in fleet.sites.iter().enumerate() {
-            let it = self.state.capacity().site_draw(SiteIx(site as u32));
-            figures.power.push((entry.name.clone(), whole(it), whole(it.share_up(entry.pue))));
+            let ix = SiteIx(site as u32);
+            let (it, facility) = (self.state.capacity().site_draw(ix), self.state.facility_draw(ix));
+            figures.power.push((entry.name.clone(), whole(it), whole(facility)));
         }
-        for (cap, limit) in fleet.caps.iter().zip(self.state.capacity().limits()) {
-            figures.caps.push((cap.name.clone(), whole(limit.capacity()), whole(limit.load())));
+        for ((cap, limit), ix) in fleet.caps.iter().zip(self.state.capacity().limits()).zip((0..).map(LimitIx)) {
+            figures.caps.push((cap.name.clone(), whole(limit.capacity()), whole(self.state.metered(ix))));
         }
         figures
     }

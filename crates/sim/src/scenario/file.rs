@@ -43,6 +43,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) utility_losses: Vec<UtilityLossFile>,
     #[serde(default)]
+    pub(super) cooling_losses: Vec<CoolingLossFile>,
+    #[serde(default)]
     pub(super) sources: Vec<SourceFile>,
 }
 
@@ -86,6 +88,18 @@ pub(super) struct UtilityLossFile {
     pub(super) at: Timestamp,
     #[serde(with = "human::duration")]
     pub(super) hold: Duration,
+}
+
+/// A domain whose cooling is lost for a time, but for a share.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CoolingLossFile {
+    pub(super) on: String,
+    #[serde(with = "human::timestamp")]
+    pub(super) at: Timestamp,
+    #[serde(with = "human::duration")]
+    pub(super) hold: Duration,
+    pub(super) leaves: f64,
 }
 
 /// Events of which each is drawn: one of the notices, one of the holds, one of the cuts.

@@ -9,7 +9,7 @@ use offtake_programmes::{Baseline, Depth};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::rng::Rng;
 
-use super::file::{File, GridEventFile, ProgrammeFile};
+use super::file::{CoolingLossFile, File, GridEventFile, ProgrammeFile};
 use super::{Reader, ScenarioError};
 use crate::grid::{Cut, GridEvent, add_cap};
 use crate::meters::{FeedLoss, Meter};
@@ -45,6 +45,72 @@ impl Reader {
             let place = [&programme.on, &programme.cap, &programme.programme].map(Option::as_deref);
             let on = place_of(place, fleet, &mut of_domains).map_err(wrong)?;
             asked.push(Asked::Programme(Programme::read(programme, on, fleet).map_err(wrong)?));
+        }
+        Ok(asked)
+    }
+
+    /// Losses of cooling as grid events at the servers that nobody announces: the power of a domain has to be down before its
+    /// ride-through is over.
+    pub(super) fn cooling_losses(
+        &self,
+        losses: &[CoolingLossFile],
+        fleet: &mut Fleet,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Asked>, ScenarioError> {
+        let mut of_domains: BTreeMap<DomainIx, LimitIx> = BTreeMap::new();
+        let mut asked = Vec::new();
+        for (place, loss) in losses.iter().enumerate() {
+            let field = |key: &str| format!("cooling_losses[{place}].{key}");
+            let of_path = |domain: &DomainIx| fleet.path(*domain) == loss.on;
+            let known: Vec<DomainIx> = (0..fleet.domains.len() as u32).map(DomainIx).filter(of_path).collect();
+            if known.is_empty() {
+                let allowed = "the path of a site or domain, such as `ashburn/hall-0`";
+                return Err(self.value(&field("on"), &loss.on, allowed));
+            }
+            let rides = |domain: DomainIx| {
+                let (site, level) = (fleet.domains[domain.ix()].site, fleet.domains[domain.ix()].level);
+                let times = fleet.sites[site.ix()].ride_through.iter();
+                times.filter(|(of, _)| *of == level).map(|(_, time)| (domain, *time)).next()
+            };
+            let Some((domain, rides)) = known.iter().find_map(|domain| rides(*domain)) else {
+                let level = &fleet.levels[fleet.domains[known[0].ix()].level.ix()];
+                let fault = format!("is `{}`, and nothing says how long a {level} there rides through", loss.on);
+                let allowed = format!("a domain of a level in its site's `ride_through = {{ {level} = \"20s\" }}`");
+                return Err(self.fault(&field("on"), fault, allowed));
+            };
+            let Some(leaves) = Ppm::from_ratio(loss.leaves).filter(|share| *share < Ppm::ONE) else {
+                return Err(self.value(
+                    &field("leaves"),
+                    loss.leaves,
+                    "a share of its power at work, from 0 to below 1",
+                ));
+            };
+            if loss.hold <= rides {
+                notes.push(format!(
+                    "{} rides through a loss of cooling of {}: nothing has to be done.",
+                    loss.on, loss.hold
+                ));
+                continue;
+            }
+            if rides < LEAST_NOTICE {
+                notes.push(format!(
+                    "{} rides through a loss of cooling for {rides}, and work is stopped in {LEAST_NOTICE}: it is too hot for \
+                     the time between.",
+                    loss.on
+                ));
+            }
+            let at_work = at_work(fleet, domain);
+            let name = format!("cooling of {}", loss.on);
+            let cap = *of_domains.entry(domain).or_insert_with(|| add_cap(fleet, domain, Place::It, &name));
+            asked.push(Asked::Once(GridEvent {
+                name: format!("{} loses its cooling", loss.on),
+                cap,
+                announced: loss.at,
+                at: loss.at.saturating_add(rides),
+                until: loss.at.saturating_add(loss.hold.max(LEAST_NOTICE)),
+                cut: Cut::To(at_work - at_work.share_up(Ppm::new(Ppm::ONE.parts() - leaves.parts()))),
+                programme: None,
+            }));
         }
         Ok(asked)
     }
@@ -150,6 +216,16 @@ impl Reader {
         }
         Ok(events)
     }
+}
+
+/// What the servers of a domain draw with all chips at work.
+fn at_work(fleet: &Fleet, domain: DomainIx) -> Watts {
+    let nodes = fleet.domains[domain.ix()].nodes.clone();
+    let drawn = |node: u32| {
+        let kind = fleet.kind(fleet.nodes[node as usize]);
+        kind.base + fleet.accelerator(kind).map_or(Watts::ZERO, |chip| chip.operating.times(kind.chips.into()))
+    };
+    nodes.map(drawn).sum()
 }
 
 /// The key that is wrong, what is wrong with it, and what is allowed.

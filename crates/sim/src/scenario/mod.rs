@@ -17,6 +17,7 @@ use std::sync::Arc;
 use self::file::File;
 use crate::meters::put_up;
 use crate::run::Setup;
+use crate::weather;
 use offtake_engine::{Policy, PolicyError};
 use offtake_signals::ExchangeRate;
 use offtake_units::{Duration, Ppm};
@@ -170,7 +171,8 @@ impl Reader {
         let mut fleet = offtake_fleet::read(&self.dir.join(&file.fleet), &file.parameters)?;
         let mut notes = file.notes.clone();
         self.lay_zones(&file, &mut fleet, &mut notes)?;
-        let grid_events = self.grid_events(&file.grid_events, &file.grid_programmes, &mut fleet)?;
+        let mut grid_events = self.grid_events(&file.grid_events, &file.grid_programmes, &mut fleet)?;
+        grid_events.extend(self.cooling_losses(&file.cooling_losses, &mut fleet, &mut notes)?);
         for (name, policy) in &policies {
             let wrong = |error: PolicyError| self.fault("policies", format!("names `{name}`"), error.message);
             policy.check_on(&fleet).map_err(wrong)?;
@@ -182,8 +184,10 @@ impl Reader {
             && (!grid_events.is_empty()
                 || !feed_losses.is_empty()
                 || !utility_losses.is_empty()
+                || fleet.sites.iter().any(|site| site.cooling.is_some())
                 || fleet.caps.iter().any(|cap| !cap.derating.is_empty()));
         let meters = if is_watched { put_up(&mut fleet, &feed_losses) } else { Vec::new() };
+        let cooled = weather::put_up(&mut fleet, &meters);
         let fleet = Arc::new(fleet);
         let failures = self.failures(file.failures.as_ref(), &fleet, seed)?;
         let (workload, start) = self.workload(&file, &fleet, seed, &mut notes)?;
@@ -217,6 +221,7 @@ impl Reader {
                 grid_events,
                 feed_losses,
                 utility_losses,
+                cooled,
                 meters,
                 start,
                 horizon: file.horizon,

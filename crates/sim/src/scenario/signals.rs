@@ -48,10 +48,7 @@ impl Reader {
         notes: &mut Vec<String>,
     ) -> Result<(Vec<Signal>, Vec<ExchangeRate>), ScenarioError> {
         let Some(file) = &scenario.signals else {
-            let hot = fleet.sites.iter().filter(|site| is_derated(fleet, site));
-            notes.extend(
-                hot.map(|site| format!("Site {} has no weather: heat takes nothing from its caps.", site.name)),
-            );
+            notes.extend(fleet.sites.iter().flat_map(|site| without_weather(fleet, site)));
             return Ok((Vec::new(), Vec::new()));
         };
         let prices = match (&file.prices, &file.price_zones) {
@@ -85,6 +82,8 @@ impl Reader {
         let hours = scenario.horizon.unwrap_or(known.max(span)).as_millis() / Duration::HOUR.as_millis() + 1;
         let mut signals = Vec::new();
         let mut used = BTreeSet::new();
+        let is_cooled = |name: &str| fleet.sites.iter().any(|site| site.name == name && site.cooling.is_some());
+        let mut last: BTreeMap<&str, i64> = BTreeMap::new();
         for hour in 0..=hours {
             let ahead = Duration::from_millis(hour * Duration::HOUR.as_millis());
             let (at, then) = (start + ahead, from + ahead);
@@ -99,7 +98,11 @@ impl Reader {
             for coming in if hour == 0 { 0..2 } else { 1..2 } {
                 let ahead = Duration::from_millis(coming * Duration::HOUR.as_millis());
                 let (from, then) = (at + ahead, then + ahead);
-                for (site, temperature) in weather.iter().filter_map(|(site, series)| Some((site, series.at(then)?))) {
+                for (site, series) in &weather {
+                    // Cooling goes on, whether anybody knows how hot it is or not.
+                    let held = last.get(site.as_str()).copied().filter(|_| is_cooled(site));
+                    let Some(temperature) = series.at(then).or(held) else { continue };
+                    last.insert(site, temperature);
                     let milli_celsius = i32::try_from(temperature).unwrap_or(i32::MAX);
                     let value = SignalValue::WetBulb { from, milli_celsius };
                     signals.push(Signal { at, zone: site.clone(), value });
@@ -112,10 +115,13 @@ impl Reader {
             let missing = hours - known.count() as i64;
             let told = match missing {
                 0 => return None,
-                _ if what == "weather" => {
+                _ if what == "weather" && !is_cooled(zone) => {
                     format!(
                         "Site {zone} has no weather for {missing} of {hours} hours: heat takes nothing from its caps then."
                     )
+                }
+                _ if what == "weather" => {
+                    format!("Site {zone} has no weather for {missing} of {hours} hours: the last before them holds on.")
                 }
                 _ if missing == hours => format!("Zone {zone} has no {what} at the time of the run."),
                 _ => {
@@ -129,8 +135,15 @@ impl Reader {
         notes.extend(
             carbon_gaps.filter_map(|(zone, series)| missing(zone, "carbon intensity", &|at| series.at(at).is_some())),
         );
-        for site in fleet.sites.iter().filter(|site| is_derated(fleet, site)) {
+        for site in &fleet.sites {
             let series = weather.get(&site.name);
+            if series.is_none() && site.cooling.is_some() {
+                notes.extend(without_weather(fleet, site));
+                continue;
+            }
+            if !is_derated(fleet, site) && !is_heated(site) {
+                continue;
+            }
             let known = |at| series.is_some_and(|series| series.at(at).is_some());
             notes.extend(missing(&site.name, "weather", &known));
         }
@@ -150,6 +163,21 @@ impl Reader {
         let rates = prices.rates.into_values().filter(|rate| used.contains(&rate.currency)).collect();
         Ok((signals, rates))
     }
+}
+
+/// What is taken for granted of a site where nobody says how hot it is.
+fn without_weather(fleet: &Fleet, site: &Site) -> Vec<String> {
+    let derated = is_derated(fleet, site)
+        .then(|| format!("Site {} has no weather: heat takes nothing from its caps.", site.name));
+    let heated = is_heated(site).then(|| {
+        format!("Site {} has no weather: its cooling is taken to be in the greatest heat of its curve.", site.name)
+    });
+    derated.into_iter().chain(heated).collect()
+}
+
+/// Whether heat makes cooling take more at a site.
+fn is_heated(site: &Site) -> bool {
+    site.cooling.as_ref().is_some_and(|cooling| cooling.coolest() < cooling.factor(None))
 }
 
 /// Whether heat takes from the caps of a site.

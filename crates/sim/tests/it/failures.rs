@@ -124,6 +124,7 @@ pub fn setup_on(racks: u32, jobs: Vec<Job>, horizon: Option<Duration>, failures:
         grid_events: Vec::new(),
         feed_losses: Vec::new(),
         utility_losses: Vec::new(),
+        cooled: Vec::new(),
         meters: Vec::new(),
         fleet: Arc::new(fleet.expect("the test's fleet is valid")),
         jobs: jobs.into_iter().map(Arc::new).collect(),

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod backup;
+mod cooling;
 mod crossing;
 mod dependencies;
 mod estimates;

@@ -196,9 +196,7 @@ impl Course {
 
     /// What all sites draw at their grid connections.
     fn drawn(&self) -> Watts {
-        let sites = &self.state.fleet().sites;
-        let drawn = |(ix, pue): (u32, Ppm)| self.state.capacity().site_draw(SiteIx(ix)).share_up(pue);
-        (0..).zip(sites.iter().map(|site| site.pue)).map(drawn).sum()
+        (0..self.state.fleet().sites.len() as u32).map(|site| self.state.facility_draw(SiteIx(site))).sum()
     }
 
     /// Sees to it that enough work waits, and lets the engine decide.
