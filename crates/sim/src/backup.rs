@@ -250,6 +250,10 @@ const FIRST: u64 = 1 << 41;
 /// Everybody learns so long before that generators have to stop: time to save work, and for other work to go on meanwhile.
 const STOP_NOTICE: Duration = Duration::HOUR;
 
+/// Generators that have to stop so soon after they carry alone leave too little time to save work on them: it is saved on
+/// the UPS.
+const LEAST_RUN: Duration = Duration::from_secs(600);
+
 /// The losses of a run.
 #[derive(Debug)]
 pub(crate) struct Supplies<'a> {
@@ -477,8 +481,11 @@ fn steps_of(loss: &UtilityLoss, backup: &Backup, plan: &Plan) -> Vec<(Timestamp,
                     steps.push((loss.at, carries(before, from, at)));
                 }
             }
-            let told = loss.at.max(start.ends - STOP_NOTICE);
-            if start.ends != never && told < loss.until {
+            // Who is being stopped for the later of two instants is not gone by the sooner: one at a time.
+            let told = from.max(start.ends - STOP_NOTICE);
+            if start.ends < from.saturating_add(LEAST_RUN) {
+                steps.push((loss.at, carries(Watts::ZERO, from, never)));
+            } else if start.ends != never && told < loss.until {
                 steps.push((told, carries(Watts::ZERO, start.ends, never)));
             }
         }
