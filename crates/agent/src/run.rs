@@ -533,6 +533,7 @@ impl Agent {
             }
             Action::Run(id) => self.tell(id, Order::Run),
             Action::Signal(id, signal) => self.tell(id, Order::Signal(signal)),
+            Action::Pause(id, paused) => self.tell(id, Order::Pause(paused)),
             Action::Stop(id, stop) => self.tell(id, Order::Stop(stop)),
             Action::Kill(id) => self.tell(id, Order::Kill),
             Action::Forget(id) => self.forget(id),

@@ -4,7 +4,7 @@
 //! ends, the future is dropped and the workers live on with their supervisors; the next run of the agent finds them by
 //! the task's folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
@@ -52,6 +52,8 @@ const METERS_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) enum Order {
     Run,
     Signal(NumberedSignal),
+    /// Its workers stand still, or go on.
+    Pause(bool),
     Stop(Stop),
     Kill,
 }
@@ -68,6 +70,8 @@ enum WorkerStand {
     Watched {
         handle: Option<Handle>,
         running_since_ms: Option<i64>,
+        /// Whether it stands still.
+        paused: bool,
     },
     Ended(Ended),
 }
@@ -297,7 +301,7 @@ impl Task {
         launch_of.group = group.map_err(|error| node_fault(error.to_string()))?;
         let folder = folder.join(spec.rank.to_string());
         let handle = self.node.launcher.launch(&folder, launch_of).map_err(|error| node_fault(error.to_string()))?;
-        let stand = WorkerStand::Watched { handle: Some(handle), running_since_ms: None };
+        let stand = WorkerStand::Watched { handle: Some(handle), running_since_ms: None, paused: false };
         Ok(Worker { spec: *spec, folder, stand })
     }
 
@@ -328,13 +332,17 @@ impl Task {
             following.commands.push(commands);
             match worker.stand {
                 WorkerStand::Ended(ended) => following.ends.push(Some((worker.spec, ended))),
-                WorkerStand::Watched { handle, running_since_ms } => {
+                WorkerStand::Watched { handle, running_since_ms, paused } => {
                     following.ends.push(None);
+                    following.paused.extend(paused.then_some(index));
                     following.running.extend(running_since_ms.map(|since| (index, since)));
                     let lease = self.lease_until_ms.clone();
                     tokio::spawn(watch_worker(index, worker.folder, handle, commanded, lease, told.clone()));
                 }
             }
+        }
+        if let Some(input) = following.stands_still(self.id) {
+            let _ = self.inputs.send(input).await;
         }
         while !following.is_over() {
             tokio::select! {
@@ -374,6 +382,8 @@ impl Task {
                 let to = if is_script(&self.spec) { Whom::Worker } else { Whom::Tree };
                 following.command(&Command::Signal { signal: signal.signal, to });
             }
+            Order::Pause(true) => following.command(&Command::Pause),
+            Order::Pause(false) => following.command(&Command::Resume),
             Order::Stop(stop) => following.command(&Command::Stop(self.plan(stop))),
             Order::Kill => following.command(&Command::Kill),
         }
@@ -579,7 +589,7 @@ async fn end_prepared(workers: Vec<Worker>) -> Vec<Worker> {
                     Some((_, Status::Ended(end))) => break WorkerStand::Ended(end),
                     Some(_) => {}
                     // Whoever watched it is gone, as when the agent ends.
-                    None => break WorkerStand::Watched { handle: None, running_since_ms: None },
+                    None => break WorkerStand::Watched { handle: None, running_since_ms: None, paused: false },
                 }
             };
         }
@@ -592,10 +602,14 @@ async fn end_prepared(workers: Vec<Worker>) -> Vec<Worker> {
 struct Following {
     commands: Vec<mpsc::UnboundedSender<Command>>,
     running: BTreeMap<usize, i64>,
+    /// Those that stand still.
+    paused: BTreeSet<usize>,
     ends: Vec<Option<(WorkerSpec, Ended)>>,
     /// Whether they were told to run.
     went: bool,
     told_running: bool,
+    /// Whether the core was told that all stand still.
+    told_paused: bool,
     told_failure: bool,
 }
 
@@ -604,9 +618,11 @@ impl Following {
         Self {
             commands: Vec::new(),
             running: BTreeMap::new(),
+            paused: BTreeSet::new(),
             ends: Vec::new(),
             went,
             told_running: went,
+            told_paused: false,
             told_failure: false,
         }
     }
@@ -626,11 +642,18 @@ impl Following {
     fn take(&mut self, index: usize, status: Status, id: TaskId, spec: &TaskSpec) -> Vec<Input> {
         let mut inputs = Vec::new();
         match status {
-            Status::Prepared | Status::Stopping => {}
-            Status::Running { since_ms, .. } => {
+            Status::Prepared => {}
+            Status::Stopping => _ = self.paused.remove(&index),
+            Status::Running { since_ms, paused, .. } => {
                 self.running.insert(index, since_ms);
+                if paused {
+                    self.paused.insert(index)
+                } else {
+                    self.paused.remove(&index)
+                };
             }
             Status::Ended(ended) => {
+                self.paused.remove(&index);
                 let failed = ended.exit != Exit::Status(0);
                 self.running.extend(ended.started_ms.map(|since| (index, since)));
                 self.ends[index] = Some((spec.workers[index], ended));
@@ -645,7 +668,17 @@ impl Following {
             let since_ms = self.running.values().copied().max().unwrap_or_default();
             inputs.insert(0, Input::Running { task: id, since_ms });
         }
+        inputs.extend(self.stands_still(id));
         inputs
+    }
+
+    /// What the core is to know of whether all stand still, where that is news.
+    fn stands_still(&mut self, id: TaskId) -> Option<Input> {
+        // Whoever has ended stands still for good.
+        let paused = !self.paused.is_empty()
+            && (0..).zip(&self.ends).all(|(index, end)| end.is_some() || self.paused.contains(&index));
+        let is_news = std::mem::replace(&mut self.told_paused, paused) != paused;
+        is_news.then_some(Input::Paused { task: id, paused })
     }
 }
 
@@ -812,7 +845,7 @@ fn unknown_workers(folder: &Path) -> io::Result<Vec<Worker>> {
         let folder = entry?.path();
         let rank = folder.file_name().and_then(|name| name.to_str()?.parse().ok());
         if let Some(rank) = rank {
-            let stand = WorkerStand::Watched { handle: None, running_since_ms: None };
+            let stand = WorkerStand::Watched { handle: None, running_since_ms: None, paused: false };
             workers.push(Worker { spec: WorkerSpec { rank, local_rank: 0, chips: 0 }, folder, stand });
         }
     }
@@ -827,7 +860,7 @@ fn cores(workers: &[Worker]) -> Vec<Vec<u32>> {
 
 /// Where a worker of an earlier run stands. That it never ran is said only when its record says so.
 async fn stand_of(folder: &Path) -> io::Result<WorkerStand> {
-    let lost = |running_since_ms| WorkerStand::Watched { handle: None, running_since_ms };
+    let lost = |running_since_ms| WorkerStand::Watched { handle: None, running_since_ms, paused: false };
     let deadline = Instant::now() + FIRST_STATUS_LIMIT;
     while Instant::now() < deadline {
         match find(folder) {
@@ -850,12 +883,13 @@ async fn stand_of(folder: &Path) -> io::Result<WorkerStand> {
 /// Where a worker stands by what its supervisor says; none when that does not answer.
 async fn asked(folder: &Path) -> Option<WorkerStand> {
     let mut handle = Handle::connect(folder).ok()?;
-    let running_since_ms = match tokio::time::timeout(FIRST_STATUS_LIMIT, handle.next()).await.ok()?.ok()?? {
-        Status::Ended(ended) => return Some(WorkerStand::Ended(ended)),
-        Status::Prepared => None,
-        Status::Running { since_ms, .. } => Some(since_ms),
-        // It was started, or it would not have to be stopped; since when is told with its end.
-        Status::Stopping => Some(unix_now_ms()),
-    };
-    Some(WorkerStand::Watched { handle: Some(handle), running_since_ms })
+    let (running_since_ms, paused) =
+        match tokio::time::timeout(FIRST_STATUS_LIMIT, handle.next()).await.ok()?.ok()?? {
+            Status::Ended(ended) => return Some(WorkerStand::Ended(ended)),
+            Status::Prepared => (None, false),
+            Status::Running { since_ms, paused, .. } => (Some(since_ms), paused),
+            // It was started, or it would not have to be stopped; since when is told with its end.
+            Status::Stopping => (Some(unix_now_ms()), false),
+        };
+    Some(WorkerStand::Watched { handle: Some(handle), running_since_ms, paused })
 }

@@ -363,7 +363,7 @@ fn ramp(site: &RampLine) -> String {
 /// What came of the grid events.
 fn grid(grid: &GridSummary) -> String {
     let sum = |of: fn(&GridLine) -> u64| grid.lines.iter().map(of).sum::<u64>();
-    let (throttled, stopped) = (sum(|line| line.throttled), sum(|line| line.stopped));
+    let (throttled, paused, stopped) = (sum(|line| line.throttled), sum(|line| line.paused), sum(|line| line.stopped));
     let met = match (grid.feasible, grid.met, grid.held_to_end) {
         (0, ..) => "none could be met".to_owned(),
         (1, 1, 1) if grid.events == 1 => "met in time and to its end".to_owned(),
@@ -378,7 +378,8 @@ fn grid(grid: &GridSummary) -> String {
         0 => String::new(),
         unmet => format!("; {} asked for less than idle nodes draw", grouped(unmet)),
     };
-    let slower = if throttled > 0 { format!("throttled {} times, ", grouped(throttled)) } else { String::new() };
+    let times = |what, count| if count > 0 { format!("{what} {} times, ", grouped(count)) } else { String::new() };
+    let slower = times("throttled", throttled) + &times("paused", paused);
     let what = if grid.events == 1 { "Grid event" } else { "Grid events" };
     format!("\n{what}: {met}{unmet}; {slower}{} attempts stopped.\n", grouped(stopped))
 }

@@ -1,10 +1,12 @@
 //! Curtailment: of what is drawn over a cap that was lowered, or is about to be, as much is given back as it takes, and the
 //! least is lost.
 //!
-//! Work gives power back on a ladder: it goes on at a lower power level of its chips, slower, level by level; or it is
-//! stopped. Spot work is throttled or stopped first, whatever that loses; then standard and then guaranteed work is
-//! throttled; then standard work is stopped; then reserved work is throttled, guaranteed stopped, and reserved last. So
-//! nobody is stopped while weaker work runs that could be. Work that would miss its deadline by being throttled is treated
+//! Work gives power back on a ladder: it goes on at a lower power level of its chips, slower, level by level; it is paused
+//! where it is, if it stands that for as long as the power is lacking; or it is stopped. A pause gives back as much as a
+//! stop and loses nothing but time, so it comes when it would be the turn of a stop. Spot work is throttled or stopped
+//! first, whatever that loses; then standard and then guaranteed work is throttled; then standard work is stopped; then
+//! reserved work is throttled, guaranteed stopped, and reserved last. So nobody is stopped or paused while weaker work
+//! runs that could be. Work that would miss its deadline by being throttled is treated
 //! as if it were to be stopped; of what is stopped that goes first which starts again, replicas above what their services
 //! need among it, then what would miss its deadline, then replicas that are needed are throttled, then stopped, then what
 //! is lost for good is stopped. Of what is alike those steps are taken that lose the least for the watts that they give
@@ -67,10 +69,17 @@ type Ranked = BTreeMap<(Turn, Loses), Vec<Giver>>;
 /// How work gives power back.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// Its chips work at a lower power level.
+    /// Its chips work at a lower power level, or it is paused.
     Throttle(Throttle),
     /// It is stopped.
     Stop,
+}
+
+impl Way {
+    /// Whether it only goes on slower.
+    const fn is_slower(self) -> bool {
+        matches!(self, Self::Throttle(to) if !to.is_paused())
+    }
 }
 
 /// When it is the turn of work to give power back, the first first.
@@ -87,7 +96,7 @@ enum Turn {
 
 impl Turn {
     fn of(tier: Tier, way: Way, loses: Loses) -> Self {
-        let only_slower = matches!(way, Way::Throttle(_)) && loses == Loses::Time;
+        let only_slower = way.is_slower() && loses == Loses::Time;
         match tier {
             Tier::Spot => Self::Spot,
             Tier::Standard if only_slower => Self::ThrottleStandard,
@@ -113,7 +122,7 @@ struct Step {
 
 /// When power is lacking.
 #[derive(Clone, Copy, Debug)]
-struct Pause {
+struct Shortage {
     /// Work that has ended by then is left alone.
     after: Timestamp,
     /// Its power is gone by then.
@@ -122,7 +131,7 @@ struct Pause {
     until: Timestamp,
 }
 
-impl Pause {
+impl Shortage {
     /// For how long it lacks to work that would end by itself.
     fn lasts(self, ends: Timestamp) -> Duration {
         let is_known = self.until > self.from && self.until != Timestamp::NEVER;
@@ -210,7 +219,7 @@ pub fn curtail(state: &mut State, facts: &mut Vec<Fact>) {
         let until = begun().map(|announced| announced.spec.until).max().unwrap_or(now);
         // Whoever is met by one that has just begun has had its time.
         let by = begun().map(|announced| announced.spec.from).find(|from| *from == now);
-        let (stops, over) = state.relief(cap, over, Pause { after: Timestamp::EPOCH, from: now, until });
+        let (stops, over) = state.relief(cap, over, Shortage { after: Timestamp::EPOCH, from: now, until });
         stops.into_iter().for_each(|giver| give(state, facts, giver, by));
         let of_cap = |announced: &crate::state::Announced| announced.spec.cap == cap && announced.least.is_some();
         if over > 0 && !state.curtailments.values().any(of_cap) {
@@ -229,7 +238,7 @@ fn give(state: &mut State, facts: &mut Vec<Fact>, Giver { job, way, .. }: Giver,
     propose(state, facts, event);
 }
 
-/// Power that has come free goes first to work that was throttled, the strongest first.
+/// Power that has come free goes first to work that was throttled or paused, the strongest first.
 pub fn restore(state: &mut State, facts: &mut Vec<Fact>) {
     if !std::mem::take(&mut state.power_freed) || state.throttled().is_empty() {
         return;
@@ -242,6 +251,15 @@ pub fn restore(state: &mut State, facts: &mut Vec<Fact>) {
         if let Some(to) = to.and_then(|to| state.restorable_on_ramps(job, to)) {
             propose(state, facts, Event::JobThrottled { job, to });
         }
+    }
+}
+
+/// Who has been paused for as long as it stands is stopped. It saves nothing: it cannot go on without power.
+pub fn end_pauses(state: &mut State, facts: &mut Vec<Fact>) {
+    let now = state.now();
+    let due: Vec<JobId> = state.pauses_end().filter(|(at, _)| *at <= now).map(|(_, job)| job).collect();
+    for job in due {
+        propose(state, facts, Event::JobStopping { job, reason: StopReason::Curtailed, by: Some(now) });
     }
 }
 
@@ -281,7 +299,7 @@ impl State {
         if over <= 0 {
             return (Vec::new(), last);
         }
-        let (stops, _) = self.relief(spec.cap, over, Pause { after: spec.from, from: spec.from, until: spec.until });
+        let (stops, _) = self.relief(spec.cap, over, Shortage { after: spec.from, from: spec.from, until: spec.until });
         let falls = self.falls(spec, &stops);
         let by = |giver: &Giver| {
             let fall = falls.get(&giver.job).copied().unwrap_or(spec.from);
@@ -344,8 +362,8 @@ impl State {
 
     /// What gives so much power back that `over` less is drawn under a cap, in millionths of a watt; and what is still over
     /// then.
-    fn relief(&self, cap: LimitIx, over: i64, pause: Pause) -> (Vec<Giver>, i64) {
-        let (givers, stopping) = self.givers(cap, pause);
+    fn relief(&self, cap: LimitIx, over: i64, shortage: Shortage) -> (Vec<Giver>, i64) {
+        let (givers, stopping) = self.givers(cap, shortage);
         let mut over = over - stopping;
         let mut chosen: FxHashMap<JobId, Giver> = FxHashMap::default();
         let mut turns: Vec<Vec<JobId>> = Vec::new();
@@ -369,7 +387,7 @@ impl State {
         // What closes the gap may make needless what gave before its turn, the strongest first.
         turns.pop();
         for job in turns.into_iter().rev().flatten() {
-            let is_in_vain = |giver: &Giver| matches!(giver.way, Way::Throttle(_)) && giver.gives <= -over;
+            let is_in_vain = |giver: &Giver| giver.way.is_slower() && giver.gives <= -over;
             if chosen.get(&job).is_some_and(is_in_vain) {
                 over += chosen.remove(&job).map_or(0, |giver| giver.gives);
             }
@@ -379,15 +397,15 @@ impl State {
         (chosen, over)
     }
 
-    /// All ways in which work under a cap that a pause meets could give power back, by rank, those of one job side by side
+    /// All ways in which work under a cap that a shortage meets could give power back, by rank, those of one job side by side
     /// and what gives least first; and what that gives back which is being stopped already.
-    fn givers(&self, cap: LimitIx, pause: Pause) -> (Ranked, i64) {
+    fn givers(&self, cap: LimitIx, shortage: Shortage) -> (Ranked, i64) {
         let policy = self.policy.preemption.clone().unwrap_or_default();
         let (surplus, now) = (self.surplus_replicas(), self.now());
         let (mut givers, mut stopping) = (Ranked::new(), 0);
         for (job, work) in self.running() {
             let Phase::Running { shape, placement, placed, since, ends, stage } = &work.phase else { continue };
-            if *ends <= pause.after {
+            if *ends <= shortage.after {
                 continue;
             }
             let gives = self.draw_under(cap, *shape, placement);
@@ -402,12 +420,14 @@ impl State {
             let is_replica = work.spec.service.is_some();
             let is_needed = is_replica && !surplus.contains(&job);
             let chip_milli = self.shape(*shape).chip_milli();
-            let lasts = pause.lasts(*ends);
+            let lasts = shortage.lasts(*ends);
             let misses = |lost: Duration| takes_beyond(work.spec.deadline, *ends, lost);
             let speed = placement.throttled_speed(self.fleet());
-            for (to, slower, until) in self.throttle_steps(work) {
+            // It stands still a moment before its power has to be gone.
+            let frozen = shortage.lasts(Timestamp::NEVER) + LAST_MOMENT.min(shortage.from - now);
+            for (to, slower, until) in self.throttle_steps(work).into_iter().chain(self.pause_step(work, frozen)) {
                 let lost = speed.parts().saturating_sub(slower.parts());
-                let meanwhile = Ppm::new(lost).done_in(pause.lasts(Timestamp::NEVER));
+                let meanwhile = Ppm::new(lost).done_in(shortage.lasts(Timestamp::NEVER));
                 let loses = match () {
                     () if is_needed => Loses::Latency,
                     () if misses(speed.time_for(meanwhile).min(until - *ends)) => Loses::Deadline,
@@ -427,7 +447,7 @@ impl State {
                 () => Loses::Time,
             };
             let saving = self.saving(&work.spec, placement);
-            let is_saved = saving.is_some_and(|saving| saving.takes() <= pause.from - now);
+            let is_saved = saving.is_some_and(|saving| saving.takes() <= shortage.from - now);
             // What a replica has served is served.
             let (placed, since) = if is_replica || is_saved { (now, now) } else { (*placed, *since) };
             let stops = loss(&policy, &work.spec, chip_milli, now - placed, now - since);

@@ -44,6 +44,7 @@ pub fn decide(state: &mut State, now: Timestamp, facts: &mut Vec<Fact>) {
         scale(state, facts);
         // What a service gives up is power for others; what stops in time may be a replica.
         curtail::restore(state, facts);
+        curtail::end_pauses(state, facts);
         if curtail::prepare(state, facts) {
             continue;
         }

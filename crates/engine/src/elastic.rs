@@ -226,7 +226,10 @@ fn larger(state: &mut State, job: JobId) -> Option<(Placement, Vec<(LimitIx, i64
     let (place, _, bounds) = elastic_gang(&spec)?;
     let policy = state.policy.preemption.clone()?;
     let workers = workers_of(&placement.gangs[place]);
-    let may = !matches!(stage, Stage::Stopping(_)) && since_placed >= policy.minimum_run(spec.tier);
+    // Who is paused could not save its work first.
+    let may = !matches!(stage, Stage::Stopping(_))
+        && !placement.throttle.is_paused()
+        && since_placed >= policy.minimum_run(spec.tier);
     // What is reserved is all that a job of a reservation may have: it has taken what it could.
     if !may
         || spec.reservation.is_some()

@@ -159,7 +159,7 @@ pub enum Event {
         /// When.
         ends: Timestamp,
     },
-    /// A running job's chips work at another power level from now on.
+    /// A running job's chips work at another power level from now on; or it is paused where it is, or goes on.
     JobThrottled {
         /// The job.
         job: JobId,

@@ -65,4 +65,4 @@ pub use state::{
     Unfit, Work,
 };
 pub use tenants::{Counted, Entitled, Limits, Load, Quota, QuotaView, Tenant, TenantTree, TenantView};
-pub use throttle::{Throttle, ends_at};
+pub use throttle::{Pace, Throttle, ends_at};

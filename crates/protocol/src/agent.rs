@@ -82,6 +82,9 @@ pub struct Order {
     /// A signal to send once to its workers: those with a higher number than the last one sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<NumberedSignal>,
+    /// Whether its workers stand still once they run: none of their processes goes on until the orders say otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// What it is; left out once the agent has reported the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Arc<TaskSpec>>,
@@ -239,6 +242,9 @@ pub struct TaskReport {
     pub task: TaskId,
     /// Where it stands.
     pub phase: TaskPhase,
+    /// Whether all of its workers stand still, as it was ordered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 /// Where a task stands on its node.

@@ -328,7 +328,7 @@ impl<'a> Supplies<'a> {
             let running = generators.filter(|_| plan.run.as_ref().is_some_and(|run| run.contains(&since)));
             let carried = running.map_or(Watts::ZERO, |generators| generators.carry(since - loss.at));
             let it = state.capacity().site_draw(loss.site);
-            let facility = it.share_up(state.fleet().sites[loss.site.ix()].pue);
+            let facility = state.facility_draw(loss.site);
             let generated = carried.min(facility);
             came.generated += generated.over(span);
             if let Some(generators) = running {

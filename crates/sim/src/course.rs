@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use offtake_engine::{
-    ChipTime, Event, Fact, JobId, LimitIx, Phase, Placement, ServiceId, Stage, State, StopReason, decide, speed,
-    starts_again,
+    ChipTime, Event, Fact, JobId, LimitIx, Phase, Placement, ServiceId, Stage, State, StopReason, Throttle, decide,
+    speed, starts_again,
 };
 use offtake_fleet::{Fleet, NodeIx, SiteIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
@@ -131,7 +131,10 @@ impl Course {
             .state
             .jobs()
             .into_iter()
-            .filter_map(|(job, work)| Some((job, resumed(work, course.state.fleet())?)))
+            .filter_map(|(job, work)| {
+                let paused = course.state.paused().get(&job).copied();
+                Some((job, resumed(work, paused, course.state.fleet())?))
+            })
             .collect();
         for (job, attempt) in running {
             course.expect_end(job, &attempt);
@@ -265,6 +268,7 @@ impl Course {
         let Phase::Running { ends, stage: Stage::Stopping(reason), placement, .. } = &work.phase else { return };
         let (ends, number) = (*ends, work.attempts);
         let saves = match reason {
+            _ if placement.throttle.is_paused() => false,
             StopReason::Curtailed => {
                 let takes = self.state.time_to_save(&work.spec, placement);
                 takes.is_some_and(|takes| takes <= ends - now)
@@ -537,16 +541,24 @@ impl Course {
 }
 
 /// The attempt of a job that runs already: as far as its state tells.
-fn resumed(work: &offtake_engine::Work, fleet: &Fleet) -> Option<Attempt> {
+fn resumed(work: &offtake_engine::Work, paused: Option<Timestamp>, fleet: &Fleet) -> Option<Attempt> {
     let Phase::Running { placement, since, ends, .. } = &work.phase else { return None };
+    // Of paused work the pause is the last part.
+    let pause = paused.map(|paused| (paused, work.spec.pause.unwrap_or_default()));
+    let resumed = pause.map(|_| Placement { throttle: Throttle::NONE, ..Placement::clone(placement) });
     let saving = work.spec.checkpoint.map(|checkpoint| Saving { interval: checkpoint.interval, write: Duration::ZERO });
-    let speed = speed(&work.spec, placement, fleet);
-    let to_do = (*ends != Timestamp::NEVER).then(|| speed.done_in(*ends - *since));
+    let speed = speed(&work.spec, resumed.as_ref().unwrap_or(placement), fleet);
+    let longest = pause.map_or(Duration::ZERO, |(_, longest)| longest);
+    let to_do = (*ends != Timestamp::NEVER).then(|| speed.done_in(*ends - longest - *since));
     let outset = Outset { placed: *since, begins: *since, before: Duration::ZERO, to_do, saving, speed };
+    let mut progress = Progress::begin(outset);
+    if let Some((paused, _)) = pause {
+        progress.change_speed(paused, Ppm::ZERO);
+    }
     Some(Attempt {
         number: work.attempts,
-        progress: Progress::begin(outset),
-        ends: *ends,
+        ends: if pause.is_some() { Timestamp::NEVER } else { *ends },
+        progress,
         placement: Arc::clone(placement),
         spec: Arc::clone(&work.spec),
         writes: None,

@@ -85,15 +85,17 @@ pub struct GridOutcome {
     pub drawn: Watts,
     /// What was drawn less while it held than when it was announced.
     pub given_back: Energy,
-    /// How often work was throttled further.
+    /// How often work was throttled further, pauses aside.
     pub throttled: u64,
+    /// How often work was paused where it was.
+    pub paused: u64,
     /// Work that gave way.
     pub stopped: u64,
     /// All work that gave power back, and what it lost by that.
     pub touched: BTreeMap<JobId, Touched>,
     /// What throttled work lost less, were its power levels a tenth faster, and what more, were they a tenth slower.
     pub if_levels_are_off: (ChipTime, ChipTime),
-    /// Reserved work that gave way while weaker work went on that could have given way in its place.
+    /// Reserved work that gave way, stopped or paused, while weaker work went on that could have given way in its place.
     pub reserved_stopped: u64,
     /// The most that was drawn in each span of its course.
     pub course: Vec<Watts>,
@@ -106,8 +108,10 @@ pub struct Touched {
     pub spec: Arc<Job>,
     /// The kind of its first chip.
     pub chip: Option<AcceleratorKindIx>,
-    /// The lowest power level that its chips went down to.
+    /// The lowest power level that its chips went down to; pauses aside.
     pub throttle: Throttle,
+    /// How often it was paused.
+    pub pauses: u32,
     /// How often it was stopped.
     pub stops: u32,
     /// Chip-time that it lost while the event lasted: at the speed that was missing, or waiting; and what it had to do
@@ -122,6 +126,8 @@ struct Lacking {
     since: Timestamp,
     /// The share of its speed that is missing.
     speed: Ppm,
+    /// Whether it was stopped, rather than go on slower or stand still.
+    stopped: bool,
     chip_milli: u64,
 }
 
@@ -251,7 +257,7 @@ impl<'a> Grid<'a> {
     /// An attempt has ended and has to do so much of its work again.
     pub fn note_rework(&mut self, job: JobId, rework: Duration) {
         // What fails while it is throttled fails for other reasons.
-        let stopped = self.lacking.get(&job).copied().filter(|lacking| lacking.speed == Ppm::ONE);
+        let stopped = self.lacking.get(&job).copied().filter(|lacking| lacking.stopped);
         let Some(Lacking { event, chip_milli, .. }) = stopped else { return };
         let touched = self.outcomes[event].touched.entry(job).or_default();
         touched.lost.0 += i128::from(chip_milli) * i128::from(rework.as_millis());
@@ -265,7 +271,7 @@ impl<'a> Grid<'a> {
 
     /// What work lacks is as it was up to now, and it lacks nothing from now on.
     fn settle(&mut self, now: Timestamp, job: JobId) {
-        let Some(Lacking { event, since, speed, chip_milli }) = self.lacking.remove(&job) else { return };
+        let Some(Lacking { event, since, speed, chip_milli, .. }) = self.lacking.remove(&job) else { return };
         let span = (now.min(self.events[event].until) - since).max(Duration::ZERO);
         let lost = |missing: Ppm| i128::from(chip_milli) * i128::from(missing.done_in(span).as_millis());
         let outcome = &mut self.outcomes[event];
@@ -277,14 +283,20 @@ impl<'a> Grid<'a> {
         }
     }
 
-    fn lack(&mut self, now: Timestamp, job: JobId, event: usize, speed: Ppm, state: &State) -> &mut Touched {
+    fn lack(
+        &mut self,
+        now: Timestamp,
+        job: JobId,
+        (event, speed, stopped): (usize, Ppm, bool),
+        state: &State,
+    ) -> &mut Touched {
         self.settle(now, job);
         let chips = |work: &Work| match &work.phase {
             Phase::Running { placement, .. } => placement.chip_milli(&work.spec),
             _ => work.spec.chip_milli(),
         };
         let chip_milli = state.job(job).map_or(0, chips);
-        self.lacking.insert(job, Lacking { event, since: now, speed, chip_milli });
+        self.lacking.insert(job, Lacking { event, since: now, speed, stopped, chip_milli });
         let touched = self.outcomes[event].touched.entry(job).or_default();
         if let Some(work) = state.job(job) {
             touched.spec = Arc::clone(&work.spec);
@@ -307,7 +319,8 @@ impl<'a> Grid<'a> {
             true => self.levels.remove(&job),
             false => self.levels.insert(job, to),
         };
-        let is_further = to > before.unwrap_or_default();
+        let before = before.unwrap_or_default();
+        let is_further = to > before;
         let missing = Ppm::ONE.parts() - state.throttled_speed(job).parts().min(Ppm::ONE.parts());
         let lasting =
             self.lacking.get(&job).map(|lacking| lacking.event).filter(|event| self.events[*event].until > now);
@@ -319,9 +332,16 @@ impl<'a> Grid<'a> {
         if missing == 0 {
             return self.settle(now, job);
         }
-        let touched = self.lack(now, job, event, Ppm::new(missing), state);
-        touched.throttle = touched.throttle.max(to);
-        self.outcomes[event].throttled += u64::from(is_further);
+        let touched = self.lack(now, job, (event, Ppm::new(missing), false), state);
+        if !to.is_paused() {
+            touched.throttle = touched.throttle.max(to);
+            self.outcomes[event].throttled += u64::from(is_further);
+            return;
+        }
+        touched.pauses += 1;
+        self.outcomes[event].paused += 1;
+        let draw = state.drawn_by_at(job, self.events[event].cap, before);
+        self.note_reserved(now, job, (event, draw), state);
     }
 
     /// Work that still lacks power when an event is over lacks it for the one that lasts on.
@@ -343,7 +363,7 @@ impl<'a> Grid<'a> {
             };
             if let Some(event) = next {
                 let before = self.outcomes[lacking.event].touched.get(&job).map_or(Throttle::NONE, |it| it.throttle);
-                let touched = self.lack(now, job, event, lacking.speed, state);
+                let touched = self.lack(now, job, (event, lacking.speed, lacking.stopped), state);
                 touched.throttle = touched.throttle.max(before);
             }
         }
@@ -352,7 +372,8 @@ impl<'a> Grid<'a> {
     /// The event to which work gives power back: the next under whose cap it draws; one that lasts already where none is to
     /// come.
     fn met_by(&self, now: Timestamp, job: JobId, state: &State) -> Option<usize> {
-        let draws = |open: &usize| state.drawn_by(job, self.events[*open].cap) > Watts::ZERO;
+        // Paused work draws nothing, and would.
+        let draws = |open: &usize| state.drawn_by_at(job, self.events[*open].cap, Throttle::NONE) > Watts::ZERO;
         let lasts = |open: &usize| self.events[*open].until > now;
         let concerned = self.open.iter().copied().filter(|open| lasts(open) && draws(open));
         concerned.min_by_key(|open| (self.events[*open].at < now, self.events[*open].at))
@@ -362,8 +383,13 @@ impl<'a> Grid<'a> {
         let Some(event) = self.met_by(now, job, state) else { return };
         let draw = state.drawn_by(job, self.events[event].cap);
         self.outcomes[event].stopped += 1;
-        self.lack(now, job, event, Ppm::ONE, state).stops += 1;
-        if state.job(job).is_some_and(|work| work.spec.tier == Tier::Reserved) {
+        self.lack(now, job, (event, Ppm::ONE, true), state).stops += 1;
+        self.note_reserved(now, job, (event, draw), state);
+    }
+
+    /// Reserved work gave so much back by giving way.
+    fn note_reserved(&mut self, now: Timestamp, job: JobId, (event, draw): (usize, Watts), state: &State) {
+        if draw > Watts::ZERO && state.job(job).is_some_and(|work| work.spec.tier == Tier::Reserved) {
             self.reserved.push((event, now, draw));
         }
     }

@@ -142,11 +142,14 @@ impl Progress {
         Self { outset, from, speed, into: 0, done: before, saved: before, worked: 0, stood: 0, broken: None }
     }
 
-    /// When it ends by itself; never where nobody knows, or nothing goes on any more.
+    /// When it ends by itself; never where nobody knows, nothing goes on any more, or it is paused.
     pub(crate) fn ends(&self) -> Timestamp {
         let (None, Some(to_do)) = (self.broken, self.outset.to_do) else { return Timestamp::NEVER };
+        if self.speed == Ppm::ZERO {
+            return Timestamp::NEVER;
+        }
         let left = (to_do.as_millis() - self.done).max(0) as u128;
-        let work = (left * u128::from(Ppm::ONE.parts())).div_ceil(u128::from(self.speed.parts().max(1)));
+        let work = (left * u128::from(Ppm::ONE.parts())).div_ceil(u128::from(self.speed.parts()));
         let stands = self.outset.saving.map_or(0, |saving| {
             let (interval, write) = (saving.interval.as_millis().max(1), saving.write.as_millis());
             let (worked, written) = (self.into.min(interval), (self.into - interval).max(0));
@@ -159,8 +162,10 @@ impl Progress {
 
     fn stretch(&self, until: Timestamp) -> Stretch {
         let elapsed = (self.broken.unwrap_or(until).min(until) - self.from).as_millis().max(0);
-        let Some(Saving { interval, write }) = self.outset.saving else {
-            return Stretch { worked: elapsed, stood: 0, saved: None, into: 0 };
+        // Who stands still saves nothing either.
+        let saving = self.outset.saving.filter(|_| self.speed > Ppm::ZERO);
+        let Some(Saving { interval, write }) = saving else {
+            return Stretch { worked: elapsed, stood: 0, saved: None, into: self.into };
         };
         let interval = interval.as_millis().max(1);
         let cycle = interval + write.as_millis();

@@ -367,6 +367,7 @@ fn grid_summary(setup: &Setup, outcome: &Outcome) -> GridSummary {
         met_after_s: came.met.map(|met| (met - event.announced).as_secs_f64()),
         breach_s: came.over.as_secs_f64(),
         throttled: came.throttled,
+        paused: came.paused,
         stopped: came.stopped,
         lost_chip_hours: round(came.touched.values().map(|touched| touched.lost.as_chip_hours()).sum(), 1),
         lost_if_assumed_levels_are_off: (came.throttled > 0 && !assumed_levels(setup).is_empty()).then(|| {
@@ -440,6 +441,7 @@ fn touched_lines(setup: &Setup, came: &GridOutcome) -> Vec<TouchedLine> {
             tier: tier_name(spec.tier),
             chips: spec.chip_milli() as f64 / 1000.0,
             level: chip.and_then(|chip| touched.throttle.of(&chip.power_levels)).map(|level| level.name.clone()),
+            pauses: touched.pauses,
             stops: touched.stops,
             lost_chip_hours: round(touched.lost.as_chip_hours(), 2),
         }

@@ -83,6 +83,9 @@ pub fn job(job: &Job) -> Result<(), Fault> {
             return Err(Fault::new("checkpoint_size", checkpoint.bytes, human::SIZE_ALLOWED));
         }
     }
+    if let Some(pause) = job.pause {
+        span("pause", pause)?;
+    }
     if job.gangs.is_empty() || job.gangs.len() > MOST_GANGS {
         return Err(Fault::new("gangs", job.gangs.len(), format!("1 to {MOST_GANGS} gangs")));
     }

@@ -39,6 +39,10 @@ pub struct Job {
     pub deadline: Option<Timestamp>,
     /// How it saves its work.
     pub checkpoint: Option<Checkpoint>,
+    /// The longest time for which it stands being paused where it runs, its processes frozen, while power is short; none
+    /// where it stands no pause at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Duration>,
     /// Whether it may be stopped for others.
     pub preemptible: bool,
     /// Its gangs, which all start together; at least one.

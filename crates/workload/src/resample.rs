@@ -267,6 +267,7 @@ mod tests {
             duration: hours.map(|hours| Duration::from_secs(hours * 3600)),
             deadline: Some(Timestamp::from_secs(1000) + Duration::DAY),
             checkpoint: None,
+            pause: None,
             preemptible: false,
             gangs: vec![gang],
             ..Job::default()

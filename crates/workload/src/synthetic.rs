@@ -71,6 +71,10 @@ pub struct Class {
     /// Bytes of one checkpoint, over all workers; beside an interval only.
     #[serde(default, rename = "checkpoint_size", with = "human::bytes")]
     pub checkpoint_bytes: u64,
+    /// The longest time for which its jobs stand being paused where they run while power is short; none where they stand
+    /// no pause.
+    #[serde(default, with = "human::optional_duration", skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Duration>,
     /// What each job asks for.
     #[serde(with = "gang_text")]
     pub gangs: Vec<Gang>,
@@ -292,6 +296,7 @@ impl Class {
             duration: Some(duration),
             deadline: self.slack.map(|slack| submitted.saturating_add(duration).saturating_add(slack)),
             checkpoint: self.checkpoint_interval.map(|interval| Checkpoint { interval, bytes: self.checkpoint_bytes }),
+            pause: self.pause,
             preemptible: self.preemptible,
             reservation: self.reservation.clone(),
             gangs: self.gangs.clone(),
@@ -388,6 +393,7 @@ mod tests {
             reservation: None,
             checkpoint_interval: Some(Duration::HOUR),
             checkpoint_bytes: 1 << 30,
+            pause: None,
             gangs: vec![gang.clone()],
         };
         let points = [(0, 1), (500_000, 10), (1_000_000, 100)];

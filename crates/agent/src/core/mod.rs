@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offtake_protocol::agent::{
-    ChipLimits, Edition, Exit, Limited, LogRequest, NumberedSignal, Orders, Report, TaskEnd, TaskId, TaskPhase,
+    ChipLimits, Edition, Exit, Limited, LogRequest, NumberedSignal, Order, Orders, Report, TaskEnd, TaskId, TaskPhase,
     TaskRefusal, TaskReport, TaskSpec, Want,
 };
 use offtake_units::Duration;
@@ -91,6 +91,13 @@ pub enum Input {
         /// Since when, by the node's clock, in milliseconds since 1970.
         since_ms: i64,
     },
+    /// All of its workers stand still, or they do not any more.
+    Paused {
+        /// The task.
+        task: TaskId,
+        /// Whether they do.
+        paused: bool,
+    },
     /// A worker has ended otherwise than with status 0.
     WorkerFailed(TaskId),
     /// Nothing of it runs any more, or ever did.
@@ -124,6 +131,8 @@ pub enum Action {
     Run(TaskId),
     /// Send a signal to its workers.
     Signal(TaskId, NumberedSignal),
+    /// Its workers stand still, or go on. Answered by [`Input::Paused`] once they do.
+    Pause(TaskId, bool),
     /// End it in good order, by this ladder. Answered by [`Input::Ended`].
     Stop(TaskId, Stop),
     /// End it now, also while it is being prepared. Answered by [`Input::Ended`].
@@ -164,6 +173,12 @@ struct Task {
     signal: Option<NumberedSignal>,
     /// The number of the last signal sent.
     signalled: u32,
+    /// Whether its workers are to stand still; none where no orders have said so yet.
+    pause: Option<bool>,
+    /// The same as it was last told, until it has answered.
+    pausing: Option<bool>,
+    /// Whether they do.
+    paused: bool,
     /// How far its end was ordered of those below.
     ending: Ending,
     /// Why this agent ends it, where the server does not.
@@ -275,7 +290,21 @@ const fn rank(want: Want) -> u8 {
 impl Task {
     fn new(spec: Arc<TaskSpec>, want: Want, phase: Phase) -> Self {
         let (signal, signalled, ending, end_reported, round) = (None, 0, Ending::No, None, 0);
-        Self { spec, want, phase, signal, signalled, ending, ended_here: None, end_reported, round }
+        let (pause, pausing, paused) = (None, None, false);
+        Self {
+            spec,
+            want,
+            phase,
+            signal,
+            signalled,
+            pause,
+            pausing,
+            paused,
+            ending,
+            ended_here: None,
+            end_reported,
+            round,
+        }
     }
 
     const fn is_alive(&self) -> bool {
@@ -296,7 +325,12 @@ impl Task {
                 self.phase = Phase::Starting;
                 actions.push(Action::Run(id));
             }
-            (Phase::Starting | Phase::Running { .. }, Want::Run) => self.signal(id, actions),
+            (Phase::Starting | Phase::Running { .. }, Want::Run) => {
+                self.signal(id, actions);
+                self.pause(id, actions);
+            }
+            // Who stands still would not hear that it is to stop, and has no power for it.
+            (Phase::Running { .. }, Want::Stop) if self.paused => self.kill(id, actions),
             (Phase::Starting | Phase::Running { .. }, Want::Stop) => {
                 if self.ending < Ending::Stop {
                     self.ending = Ending::Stop;
@@ -305,12 +339,23 @@ impl Task {
                 self.signal(id, actions);
             }
             // Where nothing runs there is nobody to be asked.
-            (Phase::Preparing | Phase::Prepared, Want::Stop) | (_, Want::Kill) => {
-                if self.ending < Ending::Kill {
-                    self.ending = Ending::Kill;
-                    actions.push(Action::Kill(id));
-                }
-            }
+            (Phase::Preparing | Phase::Prepared, Want::Stop) | (_, Want::Kill) => self.kill(id, actions),
+        }
+    }
+
+    fn kill(&mut self, id: TaskId, actions: &mut Vec<Action>) {
+        if self.ending < Ending::Kill {
+            self.ending = Ending::Kill;
+            actions.push(Action::Kill(id));
+        }
+    }
+
+    /// Lets its workers stand still or go on, once they run.
+    fn pause(&mut self, id: TaskId, actions: &mut Vec<Action>) {
+        let Some(pause) = self.pause.filter(|_| matches!(self.phase, Phase::Running { .. })) else { return };
+        if pause != self.pausing.unwrap_or(self.paused) {
+            self.pausing = Some(pause);
+            actions.push(Action::Pause(id, pause));
         }
     }
 
@@ -412,6 +457,7 @@ impl Core {
             Input::Orders { orders, asked_at_ms } => self.take_orders(orders, asked_at_ms.min(now_ms), now_ms, actions),
             Input::Prepared(id) => self.prepared(id, actions),
             Input::Running { task, since_ms } => self.running(task, since_ms, actions),
+            Input::Paused { task, paused } => self.paused(task, paused, actions),
             Input::WorkerFailed(id) => self.worker_failed(id, actions),
             Input::Ended(id, end) => self.ended(id, end, actions),
             Input::Tick => {}
@@ -430,7 +476,7 @@ impl Core {
                 if !task.is_alive() {
                     task.end_reported.get_or_insert(version);
                 }
-                TaskReport { task: *id, phase: task.reported() }
+                TaskReport { task: *id, phase: task.reported(), paused: task.paused && task.is_alive() }
             })
             .collect();
         Report {
@@ -547,13 +593,14 @@ impl Core {
                 (Some(task), _) => {
                     task.round = self.round;
                     task.raise(order.want);
+                    task.pause = Some(order.paused);
                     let newest = task.signal.map_or(task.signalled, |signal| signal.number);
                     if let Some(signal) = order.signal.filter(|signal| signal.number > newest) {
                         task.signal = Some(signal);
                     }
                     task.advance(order.task, None, actions);
                 }
-                (None, Some(spec)) => self.begin(order.task, spec, order.want, order.signal, actions),
+                (None, Some(spec)) => self.begin(Order { spec: None, ..order }, spec, actions),
                 // The server believes the task to be here. That no report lists it tells otherwise.
                 (None, None) => {}
             }
@@ -594,14 +641,8 @@ impl Core {
         self.logs = wanted;
     }
 
-    fn begin(
-        &mut self,
-        id: TaskId,
-        spec: Arc<TaskSpec>,
-        want: Want,
-        signal: Option<NumberedSignal>,
-        actions: &mut Vec<Action>,
-    ) {
+    fn begin(&mut self, order: Order, spec: Arc<TaskSpec>, actions: &mut Vec<Action>) {
+        let Order { task: id, want, signal, paused, .. } = order;
         let refusal = match want {
             Want::Stop | Want::Kill => Some(never_ran("it was withdrawn before it ran")),
             Want::Prepare | Want::Run if self.leaving => Some(never_ran("the node's agent is leaving")),
@@ -618,7 +659,7 @@ impl Core {
                 Phase::Preparing
             }
         };
-        let task = Task { signal, round: self.round, ..Task::new(spec, want, phase) };
+        let task = Task { signal, pause: Some(paused), round: self.round, ..Task::new(spec, want, phase) };
         self.tasks.insert(id, task);
     }
 
@@ -661,6 +702,14 @@ impl Core {
             return;
         }
         task.phase = Phase::Running { since_ms };
+        actions.push(Action::Report);
+        task.advance(id, None, actions);
+    }
+
+    fn paused(&mut self, id: TaskId, paused: bool, actions: &mut Vec<Action>) {
+        let Some(task) = self.tasks.get_mut(&id).filter(|task| task.is_alive()) else { return };
+        // What it was told and has not done yet, or could not, it is told again.
+        (task.paused, task.pausing) = (paused, None);
         actions.push(Action::Report);
         task.advance(id, None, actions);
     }

@@ -58,7 +58,7 @@ fn end() -> TaskEnd {
 }
 
 fn order(job: u64, want: Want) -> Order {
-    Order { task: id(job), want, signal: None, spec: Some(spec()) }
+    Order { task: id(job), want, signal: None, paused: false, spec: Some(spec()) }
 }
 
 fn orders(version: u64, answers: u64, tasks: Vec<Order>) -> Orders {
@@ -427,6 +427,7 @@ impl World {
                     self.forgotten.insert(id);
                 }
                 Action::Signal(..)
+                | Action::Pause(..)
                 | Action::Limit(_)
                 | Action::StartLog(_)
                 | Action::StopLog(_)
@@ -563,4 +564,53 @@ proptest! {
         }
         world.settle()?;
     }
+}
+
+fn still(version: u64, paused: bool) -> Orders {
+    orders(version, 0, vec![Order { paused, ..order(1, Want::Run) }])
+}
+
+fn is_paused(node: &mut Node) -> bool {
+    node.core.report().tasks.iter().any(|report| report.paused)
+}
+
+#[test]
+fn a_task_stands_still_once_it_runs_and_for_as_long_as_it_is_ordered() {
+    let mut node = Node::new();
+    node.take(still(1, true));
+    assert_eq!(node.handle(Input::Prepared(id(1))), [Action::Run(id(1))]);
+    let runs = Input::Running { task: id(1), since_ms: 5 };
+    assert_eq!(node.handle(runs), [Action::Report, Action::Pause(id(1), true)]);
+    assert_eq!((node.take(still(2, true)), is_paused(&mut node)), (Vec::new(), false), "told once");
+    assert_eq!(node.handle(Input::Paused { task: id(1), paused: true }), [Action::Report]);
+    assert!(is_paused(&mut node));
+    assert_eq!(node.take(still(3, false)), [Action::Pause(id(1), false)]);
+    // Before it goes on the order comes anew.
+    assert_eq!(node.take(still(4, true)), [Action::Pause(id(1), true)]);
+    assert_eq!(
+        node.handle(Input::Paused { task: id(1), paused: false }),
+        [Action::Report, Action::Pause(id(1), true)],
+        "what it says is older than the order"
+    );
+    assert_eq!(node.handle(Input::Paused { task: id(1), paused: true }), [Action::Report]);
+    assert_eq!(node.take(orders(5, 0, vec![order(1, Want::Stop)])), [Action::Kill(id(1))], "it would not hear");
+}
+
+#[test]
+fn what_an_earlier_run_left_paused_goes_on_once_the_server_says_so_and_not_before() {
+    let mut node = Node::new();
+    node.handle(Input::Adopted { task: id(1), spec: spec(), stand: Stand::Running { since_ms: 5 }, signalled: 0 });
+    assert_eq!(node.handle(Input::Paused { task: id(1), paused: true }), [Action::Report]);
+    assert_eq!(node.take(still(1, true)), []);
+    assert_eq!(node.take(still(2, false)), [Action::Pause(id(1), false)]);
+}
+
+#[test]
+fn paused_work_that_loses_its_server_is_killed() {
+    let mut node = Node::new();
+    node.run(1);
+    node.take(still(9, true));
+    node.handle(Input::Paused { task: id(1), paused: true });
+    node.now_ms += LEASE_MS * 2 / 3;
+    assert_eq!(node.handle(Input::Tick), [Action::Kill(id(1))]);
 }

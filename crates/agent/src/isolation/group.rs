@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// How long a group may take to become empty when it is removed.
 const EMPTYING: Duration = Duration::from_secs(2);
+/// How long processes may take to come to a stop: one that waits for a device is not stopped before that answers.
+const FREEZING: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(5);
 
 /// The control groups of one worker: a folder in each hierarchy.
@@ -64,6 +66,26 @@ impl Group {
         }
         if let Some(file) = &freezer {
             let _ = fs::write(file, "THAWED");
+        }
+    }
+
+    /// Lets no process in it go on, nor any that they fork. False where the kernel cannot do that, or has not in time.
+    pub(crate) fn freeze(&self) -> bool {
+        let frozen = || self.keyed("cgroup.events", "frozen") == Some(1);
+        let asked = self.folders.iter().any(|folder| fs::write(folder.join("cgroup.freeze"), "1").is_ok());
+        let deadline = Instant::now() + FREEZING;
+        while asked && !frozen() && Instant::now() < deadline {
+            thread::sleep(POLL);
+        }
+        asked && frozen()
+    }
+
+    /// Lets its processes go on.
+    pub(crate) fn thaw(&self) {
+        for file in self.folders.iter().map(|folder| folder.join("cgroup.freeze")).filter(|file| file.exists()) {
+            if let Err(error) = fs::write(&file, "0") {
+                eprintln!("{} cannot be written, and its processes do not go on: {error}", file.display());
+            }
         }
     }
 

@@ -33,6 +33,12 @@ pub enum Input {
         /// To which processes.
         to: Whom,
     },
+    /// The worker's processes are to stand still.
+    Pause,
+    /// They are to go on.
+    Resume,
+    /// Whether they stand still, or could not be made to.
+    Paused(bool),
     /// The worker is to end with grace.
     Stop(StopPlan),
     /// The worker is to end now.
@@ -76,7 +82,10 @@ pub enum Action {
         /// To which processes.
         to: Whom,
     },
-    /// Kill the worker and all that descend from it.
+    /// Make the worker and all that descend from it stand still, or go on, and answer with [`Input::Paused`] before any
+    /// other input.
+    Pause(bool),
+    /// Kill the worker and all that descend from it, whether they stand still or not.
     KillTree,
     /// Write down how it ended, and leave.
     Record(Outcome),
@@ -143,6 +152,7 @@ pub enum Phase {
 pub struct Core {
     phase: Phase,
     lease_until_ms: u64,
+    paused: bool,
     cause: Option<Cause>,
     exit: Option<Exit>,
     end: End,
@@ -172,12 +182,17 @@ enum End {
 impl Core {
     /// A worker that is prepared, with its first lease.
     pub fn new(lease_until_ms: u64) -> Self {
-        Self { phase: Phase::Prepared, lease_until_ms, cause: None, exit: None, end: End::Open }
+        Self { phase: Phase::Prepared, lease_until_ms, paused: false, cause: None, exit: None, end: End::Open }
     }
 
     /// Where it stands.
     pub fn phase(&self) -> &Phase {
         &self.phase
+    }
+
+    /// Whether all of it stands still.
+    pub const fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// When it wants [`Input::Tick`] at the latest; none when it waits for nothing but other input.
@@ -208,6 +223,15 @@ impl Core {
                     actions.push(Action::Signal { signal, to });
                 }
             }
+            Input::Pause | Input::Resume => {
+                let pause = input == Input::Pause;
+                if matches!(self.phase, Phase::Running { .. }) && pause != self.paused {
+                    actions.push(Action::Pause(pause));
+                }
+            }
+            Input::Paused(paused) => self.paused = paused,
+            // It would not hear that it is to stop, and was paused as there is no power for it to go on.
+            Input::Stop(_) if self.paused => self.kill(now_ms, Cause::Stop, &mut actions),
             Input::Stop(plan) => self.stop(now_ms, plan, &mut actions),
             Input::Kill => self.kill(now_ms, Cause::Kill, &mut actions),
             Input::ChildStarted { pid, since_ms } => {

@@ -214,6 +214,10 @@ impl Shell {
                         more.extend(self.core.step(boot_now_ms(), answer));
                     }
                     Action::Signal { signal, to } => self.signal(signal, to),
+                    Action::Pause(pause) => {
+                        let paused = self.pause(pause);
+                        more.extend(self.core.step(boot_now_ms(), Input::Paused(paused)));
+                    }
                     Action::KillTree => self.kill_tree(),
                     Action::Record(outcome) => self.finish(outcome),
                 }
@@ -281,6 +285,26 @@ impl Shell {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
             }
         }
+    }
+
+    /// Makes the tree stand still, or go on; gives whether it stands still. What cannot be made to stand still goes on.
+    fn pause(&self, pause: bool) -> bool {
+        let group = self.worker.group.as_ref();
+        let find = || tree::descendants(self.own.pid);
+        if pause && group.is_some_and(|group| group.freeze()) {
+            return true;
+        }
+        if let Some(group) = group {
+            group.thaw();
+        }
+        let stands_still = pause && tree::pause_all(find);
+        if !stands_still {
+            if pause {
+                complain("its processes do not stand still");
+            }
+            tree::resume_all(find);
+        }
+        stands_still
     }
 
     fn kill_tree(&mut self) {
@@ -398,6 +422,8 @@ impl Shell {
                 Command::Go => Input::Go,
                 Command::Lease { until_ms } => Input::Lease { until_ms },
                 Command::Signal { signal, to } => Input::Signal { signal, to },
+                Command::Pause => Input::Pause,
+                Command::Resume => Input::Resume,
                 Command::Stop(plan) => Input::Stop(plan),
                 Command::Kill => Input::Kill,
             });
@@ -407,7 +433,9 @@ impl Shell {
     fn tell_change(&mut self) {
         let status = match self.core.phase() {
             Phase::Prepared | Phase::Starting => Status::Prepared,
-            Phase::Running { pid, since_ms } => Status::Running { pid: *pid, since_ms: *since_ms },
+            Phase::Running { pid, since_ms } => {
+                Status::Running { pid: *pid, since_ms: *since_ms, paused: self.core.is_paused() }
+            }
             Phase::Stopping => Status::Stopping,
             // Told when it was written down.
             Phase::Ended => return,

@@ -1,7 +1,7 @@
 //! Processes, as `/proc` shows them.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use nix::sys::signal::{Signal, kill};
@@ -13,6 +13,9 @@ use super::record::Identity;
 const PASSES: usize = 16;
 /// Time given to processes to come to a stop before they are looked at again.
 const STILL: Duration = Duration::from_millis(1);
+/// How long processes may take to come to a stop that are to be paused: one that waits for a device, or for a processor that
+/// is busy, does not stop before.
+const PAUSING: Duration = Duration::from_secs(1);
 /// The variable in the environment of workers that names their supervisor.
 pub(super) const MARK: &str = "OFFTAKE_SUPERVISOR";
 
@@ -116,6 +119,25 @@ pub(super) fn terminate_all(find: impl Fn() -> Vec<i32>) {
     for signal in [Signal::SIGTERM, Signal::SIGCONT] {
         held.iter().for_each(|pid| send(*pid, signal));
     }
+}
+
+/// Stops all processes that `find` finds, also if they fork meanwhile; gives whether all of them stand still in time.
+pub(super) fn pause_all(find: impl Fn() -> Vec<i32>) -> bool {
+    let deadline = Instant::now() + PAUSING;
+    loop {
+        let held = hold_still(&find);
+        if !held.is_empty() && held.iter().all(|pid| is_still(*pid)) {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+    }
+}
+
+/// Lets all processes that `find` finds go on.
+pub(super) fn resume_all(find: impl Fn() -> Vec<i32>) {
+    find().iter().for_each(|pid| send(*pid, Signal::SIGCONT));
 }
 
 /// Stops all processes that `find` finds, until all are still and no new one is found; gives them as they were found.

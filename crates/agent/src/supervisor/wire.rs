@@ -25,7 +25,11 @@ pub enum Command {
         /// To which processes.
         to: Whom,
     },
-    /// End the worker with grace. A second one can only hasten the end.
+    /// All of the worker's processes stand still until they are to go on, or to end. Ignored when nothing runs.
+    Pause,
+    /// They go on.
+    Resume,
+    /// End the worker with grace; at once where it stands still. A second one can only hasten the end.
     Stop(StopPlan),
     /// End the worker and its whole tree now.
     Kill,
@@ -56,6 +60,9 @@ pub enum Status {
         pid: i32,
         /// Since when, in milliseconds since 1970.
         since_ms: i64,
+        /// Whether all of its processes stand still, as it was told.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        paused: bool,
     },
     /// The worker is being ended, or has ended and what is left of its tree is being ended.
     Stopping,

@@ -467,3 +467,33 @@ async fn a_health_check_speaks_for_the_node() {
     until("it is well again", || condition().is_some() && unhealthy().is_none()).await;
     agent.end(Departure::Pause).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_gang_stands_still_over_a_restart_of_its_agent() {
+    let (folder, server) = (Folder::new(), Server::start(LEASE_MS).await);
+    let agent = start(configuration(&server, &folder));
+    let line = "while :; do echo >> count-$RANK; sleep 0.01; done";
+    server.want(id(1), Want::Run, &gang(&folder, 2, line));
+    running(&server, id(1)).await;
+    let counted =
+        || [0, 1].map(|rank| fs::read(folder.path().join(format!("count-{rank}"))).map_or(0, |bytes| bytes.len()));
+    until("both count", || counted().iter().all(|count| *count > 3)).await;
+    let pause = |paused| server.order(|orders| orders.tasks.iter_mut().for_each(|order| order.paused = paused));
+    let told = || server.state().report.as_ref().is_some_and(|report| report.tasks.iter().any(|task| task.paused));
+    pause(true);
+    until("it says that both stand still", told).await;
+    let before = counted();
+    agent.end(Departure::Pause).await;
+    server.state().report = None;
+    let agent = start(Configuration { join_token: None, ..configuration(&server, &folder) });
+    until("it says so again", told).await;
+    assert_eq!(counted(), before);
+    pause(false);
+    until("both go on", || counted().iter().zip(before).all(|(now, before)| *now > before + 3)).await;
+    until("it says so", || !told()).await;
+    pause(true);
+    until("they stand still once more", told).await;
+    server.order(|orders| orders.tasks.clear());
+    until("a server that has forgotten them ends them", || server.phase(id(1)).is_none()).await;
+    agent.end(Departure::Pause).await;
+}

@@ -87,7 +87,7 @@ impl Server {
     pub fn want(&self, task: TaskId, want: Want, spec: &TaskSpec) {
         self.order(|orders| {
             orders.tasks.retain(|order| order.task != task);
-            orders.tasks.push(Order { task, want, signal: None, spec: Some(Arc::new(spec.clone())) });
+            orders.tasks.push(Order { task, want, signal: None, paused: false, spec: Some(Arc::new(spec.clone())) });
         });
     }
 

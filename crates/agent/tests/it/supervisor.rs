@@ -500,3 +500,53 @@ async fn nonsense_on_the_socket_does_no_harm() {
     handle.send(&Command::Kill).await.expect("sent");
     assert_eq!(end(&mut handle).await.exit, Exit::Signal(9));
 }
+
+/// Counts in a file, ten times a hundred milliseconds, in a process of its own session.
+const COUNTS: &str = "setsid sh -c 'while :; do echo >> count; sleep 0.01; done' & wait";
+
+fn counted(folder: &Folder) -> usize {
+    fs::read(folder.path().join("count")).map_or(0, |bytes| bytes.len())
+}
+
+async fn paused(handle: &mut Handle, expected: bool) {
+    assert!(matches!(next(handle).await, Status::Running { paused, .. } if paused == expected));
+}
+
+#[tokio::test]
+async fn a_paused_worker_stands_still_with_all_that_descends_from_it_and_goes_on() {
+    let folder = Folder::new();
+    let (mut handle, _) = start(folder.path(), &script(folder.path(), COUNTS)).await;
+    until("it counts", || counted(&folder) > 3).await;
+    handle.send(&Command::Pause).await.expect("sent");
+    paused(&mut handle, true).await;
+    let before = counted(&folder);
+    // A connection that breaks changes nothing, and the next learns of it.
+    drop(handle);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(counted(&folder), before);
+    let mut handle = Handle::connect(folder.path()).expect("a connection");
+    paused(&mut handle, true).await;
+    handle.send(&Command::Pause).await.expect("sent");
+    handle.send(&Command::Resume).await.expect("sent");
+    paused(&mut handle, false).await;
+    until("it goes on", || counted(&folder) > before + 3).await;
+
+    handle.send(&Command::Pause).await.expect("sent");
+    paused(&mut handle, true).await;
+    let stop = StopPlan { checkpoint: None, checkpoint_grace_ms: 0, grace_ms: 600_000 };
+    handle.send(&Command::Stop(stop)).await.expect("sent");
+    let ended = end(&mut handle).await;
+    assert_eq!((ended.exit, ended.cause), (Exit::Signal(9), Some(Cause::Stop)), "it is not asked first");
+}
+
+#[tokio::test]
+async fn a_paused_worker_dies_with_its_lease() {
+    let folder = Folder::new();
+    let mut worker = script(folder.path(), COUNTS);
+    worker.lease_until_ms = boot_now_ms() + 1_500;
+    let (mut handle, _) = start(folder.path(), &worker).await;
+    until("it counts", || counted(&folder) > 0).await;
+    handle.send(&Command::Pause).await.expect("sent");
+    let ended = end(&mut handle).await;
+    assert_eq!((ended.exit, ended.cause), (Exit::Signal(9), Some(Cause::Lease)));
+}

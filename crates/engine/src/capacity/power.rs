@@ -148,6 +148,9 @@ impl Capacity {
 
     /// The same of a chip that is throttled so far.
     pub fn chip_draw_at(&self, kind: NodeKindIx, throttle: Throttle) -> Draw {
+        if throttle.is_paused() {
+            return Draw::default();
+        }
         let index = &self.kinds[kind.ix()];
         throttle.of(&index.throttled).copied().unwrap_or(index.chip_draw)
     }

@@ -49,7 +49,8 @@ impl State {
         let Phase::Running { placement, stage, .. } = &self.job(job)?.phase else { return None };
         // Those on other nodes often fail before anybody knows of the node that was lost.
         let goes_on = match stage {
-            Stage::Starting | Stage::Running => true,
+            // A pause ends with what it holds still.
+            Stage::Starting | Stage::Running => !placement.throttle.is_paused(),
             Stage::Stopping(reason) => matches!(reason, StopReason::NodeLost | StopReason::WorkerFailed),
         };
         if placement.spares.is_empty() || !goes_on || self.is_suspected(job) {

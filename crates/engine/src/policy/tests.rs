@@ -463,6 +463,7 @@ fn work(chips: u16, cores: u32, workers: u32) -> Job {
         duration: None,
         deadline: None,
         checkpoint: None,
+        pause: None,
         preemptible: false,
         gangs: vec![gang],
         ..Job::default()

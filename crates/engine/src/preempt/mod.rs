@@ -176,12 +176,14 @@ impl State {
         self.victims_among(self.displaceable.of(tier))
     }
 
-    /// Running work that may be moved elsewhere now, as [`State::victims_for`]; nothing that is being stopped, and no
-    /// replicas.
+    /// Running work that may be moved elsewhere now, as [`State::victims_for`]; nothing that is being stopped or is
+    /// paused, and no replicas.
     pub(crate) fn movable(&self) -> Vec<(JobId, u64, Timestamp)> {
         let stays = |job: &JobId| {
             let is_out = |work: &crate::state::Work| {
-                work.spec.service.is_some() || matches!(work.phase, Phase::Running { stage: Stage::Stopping(_), .. })
+                work.spec.service.is_some()
+                    || self.paused().contains_key(job)
+                    || matches!(work.phase, Phase::Running { stage: Stage::Stopping(_), .. })
             };
             self.job(*job).is_some_and(is_out)
         };
@@ -199,7 +201,8 @@ impl State {
             if self.own_window(&work.spec).is_some_and(|window| window.meets(placement)) {
                 return None;
             }
-            let leaves = now.saturating_add(policy.grace_of(&work.spec));
+            let is_paused = placement.throttle.is_paused();
+            let leaves = if is_paused { now } else { now.saturating_add(policy.grace_of(&work.spec)) };
             if matches!(stage, Stage::Stopping(_)) {
                 return Some((job, 0, if *ends > now { leaves.min(*ends) } else { leaves }));
             }

@@ -62,7 +62,7 @@ impl State {
         let (truth, tenancy) = self.recounted();
         let (mut in_use, mut waiting, mut asked) = ([0; 4], 0, [0; 4]);
         let mut ends = BTreeSet::new();
-        let (mut stopping, mut throttled) = (BTreeSet::new(), BTreeSet::new());
+        let (mut stopping, mut throttled, mut paused) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut displaceable = Displaceable::new(self.fleet());
         for (job, work) in self.jobs() {
             match &work.phase {
@@ -77,6 +77,9 @@ impl State {
                     }
                     if !placement.throttle.is_none() {
                         throttled.insert(job);
+                    }
+                    if placement.throttle.is_paused() {
+                        paused.insert(job);
                     }
                     in_use[work.spec.tier as usize] += self.shape(*shape).chip_milli();
                     if *end != Timestamp::NEVER {
@@ -95,6 +98,9 @@ impl State {
         }
         if self.throttled != throttled {
             return Err(format!("jobs {:?} are thought to be throttled, not {throttled:?}", self.throttled));
+        }
+        if !self.paused.keys().eq(&paused) {
+            return Err(format!("jobs {:?} are thought to be paused, not {paused:?}", self.paused));
         }
         if self.displaceable != displaceable || self.stopping != stopping {
             return Err("what may be stopped for stronger work is wrong".to_owned());

@@ -42,7 +42,8 @@ impl State {
         &self.curtailments
     }
 
-    /// When a curtailment begins or ends next, or somebody may have to be stopped for one: a pass is due then.
+    /// When a curtailment begins or ends next, or somebody may have to be stopped for one, or has been paused for as long as
+    /// it may be: a pass is due then.
     pub fn next_curtailment(&self) -> Option<Timestamp> {
         let due = |announced: &Announced| {
             let spec = &announced.spec;
@@ -51,7 +52,8 @@ impl State {
         };
         let rise =
             self.rising.values().map(|rising| rising.next.max(self.now.saturating_add(Duration::from_millis(1))));
-        self.curtailments.values().filter_map(due).chain(rise).min()
+        let pauses = self.pauses_end().map(|(at, _)| at).filter(|at| *at > self.now);
+        self.curtailments.values().filter_map(due).chain(rise).chain(pauses).min()
     }
 
     pub(super) fn announce(&mut self, id: CurtailmentId, spec: &Curtailment) {

@@ -276,8 +276,16 @@ impl State {
     /// What a running job draws more than idle nodes do under a cap; nothing for one that does not run.
     pub fn drawn_by(&self, job: JobId, cap: LimitIx) -> Watts {
         match self.jobs.get(&job).map(|work| &work.phase) {
+            Some(Phase::Running { placement, .. }) => self.drawn_by_at(job, cap, placement.throttle),
+            _ => Watts::ZERO,
+        }
+    }
+
+    /// The same if its chips were throttled so far.
+    pub fn drawn_by_at(&self, job: JobId, cap: LimitIx, at: Throttle) -> Watts {
+        match self.jobs.get(&job).map(|work| &work.phase) {
             Some(Phase::Running { shape, placement, .. }) => {
-                Watts::new((self.draw_under(cap, *shape, placement) + 999_999).div_euclid(1_000_000))
+                Watts::new((self.draw_under_at(cap, *shape, placement, at) + 999_999).div_euclid(1_000_000))
             }
             _ => Watts::ZERO,
         }

@@ -58,6 +58,8 @@ pub struct Image {
     tenancy: TenancyImage,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     unthrottled: BTreeSet<NodeIx>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    paused: BTreeMap<JobId, Timestamp>,
     /// In the order in which they were met.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tenants: Vec<TenantImage>,
@@ -206,6 +208,7 @@ impl State {
             ramps: self.ramps.clone(),
             tenancy: self.tenancy.image(),
             unthrottled: self.unthrottled.clone(),
+            paused: self.paused.clone(),
             tenants: self.tenants.image(self.fleet()),
             shapes: shapes.collect(),
             mix: self.mix.image(),
@@ -343,6 +346,16 @@ impl State {
         for job in image.jobs {
             self.take_in_job(job)?;
         }
+        let is_paused = |job: &&JobId| {
+            let phase = self.jobs.get(job).map(|work| &work.phase);
+            matches!(phase, Some(Phase::Running { placement, .. }) if placement.throttle.is_paused())
+        };
+        if image.paused.len() != self.throttled.iter().filter(is_paused).count()
+            || !image.paused.keys().all(|job| is_paused(&job))
+        {
+            return Err(Unfit("since when work is paused is not clear".to_owned()));
+        }
+        self.paused = image.paused;
         let fleet = Arc::clone(self.fleet());
         self.tenants.recall(image.tenants, &fleet);
         if let Some(node) = self.tenancy.fault() {

@@ -17,6 +17,7 @@ use crate::policy::{Estimates, Order};
 use crate::preempt::saves;
 use crate::queue::{LaneIx, Turn, Waiting};
 use crate::request::{Refusal, Shape};
+use crate::throttle::Throttle;
 
 /// With what a job enters the queue.
 pub(super) struct Entry {
@@ -295,11 +296,16 @@ impl State {
             Phase::Running { placement, .. } => Arc::clone(placement),
             _ => return,
         };
-        let after = work.expected_end_on(now, &placed, self.capacity.fleet());
-        let Phase::Running { shape, placement, since, ends, stage: stage @ Stage::Starting, .. } = &mut work.phase
-        else {
+        let mut after = work.expected_end_on(now, &placed, self.capacity.fleet());
+        if !matches!(work.phase, Phase::Running { stage: Stage::Starting, .. }) {
             return;
-        };
+        }
+        // Only now is there anything that a pause could hold up.
+        if let Some(paused) = self.paused.get_mut(&job) {
+            *paused = now;
+            after = after.saturating_add(work.spec.pause.unwrap_or_default());
+        }
+        let Phase::Running { shape, placement, since, ends, stage, .. } = &mut work.phase else { return };
         *stage = Stage::Running;
         *since = now;
         let (shape, placement) = (*shape, Arc::clone(placement));
@@ -338,7 +344,7 @@ impl State {
         let outlasts = |(_, job): &(Timestamp, JobId)| {
             let work = self.jobs.get(job)?;
             let Phase::Running { since, stage, .. } = &work.phase else { return None };
-            let (planned, limit) = work.planned.zip(work.spec.duration)?;
+            let (planned, limit) = work.planned.zip(work.spec.duration).filter(|_| !self.paused.contains_key(job))?;
             let ran = self.now - *since;
             let runs_on = !matches!(stage, Stage::Stopping(_)) && ran < limit;
             runs_on.then(|| (*job, since.saturating_add(corrected(planned, ran, limit))))
@@ -352,7 +358,11 @@ impl State {
         let Some(work) = self.jobs.get_mut(&job) else { return };
         let Phase::Running { placement, .. } = &work.phase else { return };
         let Some(swapped) = placement.swapped(swaps) else { return };
-        let after = work.expected_end_on(now, &swapped, self.capacity.fleet());
+        let mut after = work.expected_end_on(now, &swapped, self.capacity.fleet());
+        if let Some(paused) = self.paused.get_mut(&job) {
+            *paused = now;
+            after = after.saturating_add(work.spec.pause.unwrap_or_default());
+        }
         let Phase::Running { shape, placement, placed, since, ends, stage } = &mut work.phase else { return };
         *placement = Arc::new(swapped);
         let lost_since = saved_until.map_or(*placed, |saved| saved.clamp(*placed, now.max(*placed)));
@@ -402,7 +412,9 @@ impl State {
         let policy = self.policy.preemption.clone().unwrap_or_default();
         let (before, grace) = (*ends, policy.grace_of(&work.spec));
         let (shape, placement) = (*shape, Arc::clone(placement));
-        let saves = saves(&work.spec);
+        // Who stands still saves nothing, and needs no time for it.
+        let is_paused = placement.throttle.is_paused();
+        let (saves, grace) = (saves(&work.spec) && !is_paused, if is_paused { Duration::ZERO } else { grace });
         let after = match by {
             // It shares the storage with the others that save their work.
             Some(by) if saves => by.max(now),
@@ -490,6 +502,7 @@ impl State {
         self.ends.remove(&(ends, job));
         self.stopping.remove(&job);
         self.throttled.remove(&job);
+        self.paused.remove(&job);
         self.power_freed = true;
         if ends == Timestamp::NEVER || ends < self.now {
             self.start_unknown.clear();
@@ -554,7 +567,10 @@ impl Work {
     ///
     /// What a job runs for is a limit where it has a program, and otherwise its work at the size that it prefers and no
     /// wider than it prefers.
+    /// A pause takes no part in that.
     fn expected_end_on(&self, now: Timestamp, placement: &Placement, fleet: &Fleet) -> Timestamp {
+        let resumed = placement.throttle.is_paused().then(|| placement.throttled(Throttle::NONE));
+        let placement = resumed.as_ref().unwrap_or(placement);
         match self.spec.duration {
             Some(duration) if self.spec.program.is_none() && self.planned.is_none() => {
                 now.saturating_add(speed(&self.spec, placement, fleet).time_for(duration))

@@ -200,8 +200,10 @@ pub struct State {
     pub(crate) drains_changed: BTreeSet<NodeIx>,
     /// Caps that more is drawn under than they allow, since the last pass.
     pub(crate) lowered: BTreeSet<LimitIx>,
-    /// Running work that is throttled.
+    /// Running work that is throttled or paused.
     throttled: BTreeSet<JobId>,
+    /// Of that the paused, and since when.
+    paused: BTreeMap<JobId, Timestamp>,
     /// Nodes whose chips cannot be kept to a power level.
     unthrottled: BTreeSet<NodeIx>,
     /// Whether throttled work may get power back now.
@@ -271,6 +273,7 @@ impl Default for State {
             drains_changed: BTreeSet::new(),
             lowered: BTreeSet::new(),
             throttled: BTreeSet::new(),
+            paused: BTreeMap::new(),
             unthrottled: BTreeSet::new(),
             power_freed: false,
             to_reject: VecDeque::new(),

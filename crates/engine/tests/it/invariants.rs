@@ -18,7 +18,7 @@ use crate::support::{Engine, MIXED, fleet, gang, grouped, job, of, share, within
 
 #[derive(Clone, Debug)]
 enum Step {
-    Submit(Job),
+    Submit(Box<Job>),
     Pass(i64),
     Cancel(u64),
     FinishEarly(u64),
@@ -138,10 +138,12 @@ fn steps() -> impl Strategy<Value = Step> {
         0usize..4,
         0..TENANTS.len(),
         any::<bool>(),
+        prop::option::weighted(0.4, prop_oneof![Just(Duration::from_secs(150)), Just(Duration::HOUR)]),
     );
     prop_oneof![
-        6 => jobs.prop_map(|(gangs, seconds, tier, tenant, preemptible)| {
-            Step::Submit(Job { tier: Tier::ALL[tier], preemptible, ..of(TENANTS[tenant], job(gangs, seconds)) })
+        6 => jobs.prop_map(|(gangs, seconds, tier, tenant, preemptible, pause)| {
+            let plain = of(TENANTS[tenant], job(gangs, seconds));
+            Step::Submit(Box::new(Job { tier: Tier::ALL[tier], preemptible, pause, ..plain }))
         }),
         4 => (0i64..200).prop_map(Step::Pass),
         1 => (0u64..60).prop_map(Step::Cancel),
@@ -342,7 +344,7 @@ fn run_steps(engine: &mut Engine, steps: Vec<Step>, after_each: impl Fn(&Engine)
             Step::Submit(mut job) => {
                 // One gang of a job may be elastic.
                 job.gangs.iter_mut().skip(1).for_each(|gang| gang.elastic = None);
-                engine.submit(job);
+                engine.submit(*job);
             }
             Step::Pass(seconds) => engine.pass(seconds),
             Step::Cancel(job) => engine.tell(Event::JobCancelled { job: JobId(job) }),

@@ -12,6 +12,7 @@ mod health;
 mod history;
 mod invariants;
 mod life;
+mod pause;
 mod power;
 mod preempt;
 mod ramp;

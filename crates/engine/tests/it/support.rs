@@ -169,6 +169,7 @@ pub fn job(gangs: Vec<Gang>, seconds: Option<i64>) -> Job {
         duration: seconds.map(Duration::from_secs),
         deadline: None,
         checkpoint: None,
+        pause: None,
         preemptible: false,
         gangs,
         ..Job::default()

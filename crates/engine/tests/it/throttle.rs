@@ -12,14 +12,14 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use super::reservations::nodes;
 use super::support::{Engine, PLAIN, fleet, gang, job};
 
-const GRID: LimitIx = LimitIx(0);
+pub const GRID: LimitIx = LimitIx(0);
 /// What the sixteen idle nodes draw.
-const IDLE: i64 = 16 * 900;
+pub const IDLE: i64 = 16 * 900;
 /// What a chip draws more at work: in full, at the first power level and at the second.
-const CHIP: [i64; 3] = [400, 300, 200];
+pub const CHIP: [i64; 3] = [400, 300, 200];
 
 /// Sixteen nodes of four chips with two power levels, under one contract that never binds by itself.
-fn engine() -> Engine {
+pub fn engine() -> Engine {
     engine_under(Policy::named("backfill", 7).expect("it has a name"))
 }
 
@@ -40,18 +40,18 @@ power_levels = [
 }
 
 /// The cap leaves so much to chips at work.
-fn leave(engine: &mut Engine, watts: i64) {
+pub fn leave(engine: &mut Engine, watts: i64) {
     engine.tell(Event::CapSet { cap: GRID, watts: Watts::new(IDLE + watts) });
     engine.decide();
 }
 
-fn of(tier: Tier, nodes: u32, seconds: i64) -> Job {
+pub fn of(tier: Tier, nodes: u32, seconds: i64) -> Job {
     let checkpoint = Some(Checkpoint { interval: Duration::from_secs(60), bytes: 0 });
     Job { tier, checkpoint, ..job(vec![gang(nodes, 4)], Some(seconds)) }
 }
 
 /// How far running work is throttled; none where it is being stopped or waits.
-fn throttle(engine: &Engine, job: JobId) -> Option<u8> {
+pub fn throttle(engine: &Engine, job: JobId) -> Option<u8> {
     match &engine.state.job(job)?.phase {
         Phase::Running { stage: Stage::Stopping(_), .. } => None,
         Phase::Running { placement, .. } => Some(placement.throttle.0),
@@ -59,7 +59,7 @@ fn throttle(engine: &Engine, job: JobId) -> Option<u8> {
     }
 }
 
-fn ends(engine: &Engine, job: JobId) -> Option<Timestamp> {
+pub fn ends(engine: &Engine, job: JobId) -> Option<Timestamp> {
     match &engine.state.job(job)?.phase {
         Phase::Running { ends, .. } => Some(*ends),
         _ => None,

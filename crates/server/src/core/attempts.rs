@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use offtake_engine::{Event as EngineEvent, Fault, JobId, Phase, Placement, ServiceId, StopReason, ends_at};
+use offtake_engine::{Event as EngineEvent, Fault, JobId, Pace, Phase, Placement, ServiceId, StopReason, ends_at};
 use offtake_fleet::NodeIx;
 use offtake_protocol::agent::{EnergySource, Exit, NodeShare, TaskEnd, WorkerSpec};
 use offtake_protocol::rest::{JobState, WorkerFailure};
@@ -43,6 +43,7 @@ impl Core {
             shares,
             limit_at: None,
             speed: None,
+            paused_since: None,
             obey_by: None,
             warned: false,
             stop: None,
@@ -66,11 +67,13 @@ impl Core {
 
     pub(super) fn note_started(&mut self, at: Timestamp, job: JobId) {
         let Some(record) = self.records.get_mut(&job.0) else { return };
-        let limit = record.spec.duration;
+        let (limit, longest) = (record.spec.duration, record.spec.pause);
         let Some(attempt) = record.live_mut() else { return };
         attempt.started = Some(at);
-        let speed = attempt.speed.unwrap_or(Ppm::ONE);
-        attempt.limit_at = limit.map(|limit| ends_at(at, at.saturating_add(limit), Ppm::ONE, speed));
+        // Only now is there anything that a pause could hold up.
+        attempt.paused_since = attempt.paused_since.map(|_| at);
+        let pace = attempt.pace(longest);
+        attempt.limit_at = limit.map(|limit| ends_at(at, at.saturating_add(limit), Pace::At(Ppm::ONE), pace));
         if let Some(step) = attempt.steps.get_mut(&0) {
             step.go = true;
         }
@@ -510,6 +513,8 @@ fn saved_until(record: &Record, attempt: &Attempt, verdict: &Verdict, now: Times
     }
     let interval = record.spec.checkpoint?.interval.as_millis().max(1);
     let started = attempt.started?;
+    // While it stood still it saved nothing.
+    let now = attempt.paused_since.unwrap_or(now);
     let whole = (now - started).as_millis() / interval * interval;
     Some(started + Duration::from_millis(whole))
 }
@@ -614,6 +619,7 @@ pub(super) fn step_of(
         seen: Seen::Unknown,
         end: None,
         signal: None,
+        paused: false,
     });
     Step { request, world, nodes: shares.collect(), tasks: tasks.collect(), ended: None, go, stop: false }
 }

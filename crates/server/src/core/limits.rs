@@ -1,16 +1,18 @@
-//! Power limits: what the chips of throttled work may draw at most, and whether their agents keep to it.
+//! Power limits: what the chips of throttled work may draw at most, and whether their agents keep to it; and whether paused
+//! work stands still.
 //!
 //! A node whose agent does not say that a limit is in force in time is not relied on: what is throttled there counts at
-//! full power again, upon which the engine stops it, or something else.
+//! full power again, upon which the engine stops it, or something else. Work that does not stand still in time is stopped.
 
 use std::sync::Arc;
 
-use offtake_engine::{Event as EngineEvent, JobId, Phase, Throttle, ends_at};
+use offtake_engine::{Event as EngineEvent, JobId, Pace, Phase, StopReason, Throttle, ends_at};
 use offtake_fleet::NodeIx;
 use offtake_protocol::agent::{ChipLimits, Limited};
 use offtake_units::{Duration, Ppm, Timestamp};
 
 use super::Core;
+use super::records::{Attempt, Seen, Task};
 use super::timers::{Timer, limit_of};
 
 /// How long agents have to limit the chips of a job that is throttled. Half of the notice of an event that has none
@@ -31,19 +33,34 @@ pub(crate) struct Distrusted {
     reason: String,
 }
 
+impl Attempt {
+    /// How it goes on, of work that stands still for no longer than that.
+    pub(super) fn pace(&self, longest: Option<Duration>) -> Pace {
+        match self.paused_since {
+            Some(since) => Pace::Paused { since, longest: longest.unwrap_or_default() },
+            None => Pace::At(self.speed.unwrap_or(Ppm::ONE)),
+        }
+    }
+}
+
 impl Core {
     // The fold.
 
-    /// A job goes at another speed: its limit of time moves, and its agents get other orders.
+    /// A job goes at another speed, or stands still: its limit of time moves, and its agents get other orders.
     pub(super) fn note_throttled(&mut self, at: Timestamp, job: JobId, to: Throttle) {
         let fleet = Arc::clone(self.state.fleet());
         let Some(record) = self.records.get_mut(&job.0) else { return };
+        let longest = record.spec.pause;
         let limit = record.live().and_then(|attempt| limit_of(record, attempt));
         let Some(attempt) = record.live_mut() else { return };
+        let before = attempt.pace(longest);
         // The state may be ahead of this fact, by others of its pass.
-        let speed = attempt.placement.speed_at(&fleet, to);
-        let before = attempt.speed.replace(speed).unwrap_or(Ppm::ONE);
-        attempt.limit_at = limit.map(|limit| ends_at(at, limit, before, speed));
+        attempt.paused_since = to.is_paused().then_some(at);
+        if !to.is_paused() {
+            attempt.speed = Some(attempt.placement.speed_at(&fleet, to));
+        }
+        let after = attempt.pace(longest);
+        attempt.limit_at = limit.map(|limit| ends_at(at, limit, before, after));
         attempt.obey_by = (!to.is_none()).then(|| at.saturating_add(OBEY_WITHIN));
         self.arm_limit(job.0);
         self.arm_obedience(job.0);
@@ -93,6 +110,11 @@ impl Core {
         }
     }
 
+    /// Whether a job is to stand still.
+    pub(super) fn is_paused(&self, job: u64) -> bool {
+        self.throttle_of(job).is_paused()
+    }
+
     /// The limits of a node's chips: those of the throttled work that has them.
     pub(super) fn limits_of(&self, node: &str) -> ChipLimits {
         let Some(known) = self.nodes.get(node) else { return ChipLimits::new() };
@@ -119,12 +141,13 @@ impl Core {
     /// A node whose chips can be limited is throttled from now on, and another no more.
     pub(super) fn take_limits(&mut self, name: &str, session: u64, said: Option<Limited>) {
         let now = self.state.now();
+        let is_throttled = !self.throttled_on(name).is_empty();
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.now.distrusted.take_if(|distrusted| distrusted.session != session || distrusted.until <= now);
         let fault = match &said {
             Some(limited) => limited.failed.clone(),
             // It could before, or nothing of it would be throttled.
-            None => (!node.now.throttled.is_empty()).then(|| UNABLE.to_owned()),
+            None => is_throttled.then(|| UNABLE.to_owned()),
         };
         node.now.limited = said;
         match fault {
@@ -139,13 +162,17 @@ impl Core {
         let Some(node) = self.nodes.get_mut(name) else { return };
         let session = node.now.session;
         node.now.distrusted = Some(Distrusted { session, until, reason });
-        let there: Vec<u64> = node.now.throttled.iter().copied().collect();
         self.follow_limits(name);
-        for job in there {
-            if !self.throttle_of(job).is_none() {
-                self.emit_engine(EngineEvent::JobThrottled { job: JobId(job), to: Throttle::NONE });
-            }
+        for job in self.throttled_on(name) {
+            self.emit_engine(EngineEvent::JobThrottled { job: JobId(job), to: Throttle::NONE });
         }
+    }
+
+    /// Jobs with chips on a node that a limit keeps to a power level. What stands still needs none.
+    fn throttled_on(&self, name: &str) -> Vec<u64> {
+        let there = self.nodes.get(name).map(|node| &node.now.throttled).into_iter().flatten();
+        let throttle = |job: u64| self.throttle_of(job);
+        there.copied().filter(|job| !throttle(*job).is_none() && !throttle(*job).is_paused()).collect()
     }
 
     fn follow_limits(&mut self, name: &str) {
@@ -163,9 +190,16 @@ impl Core {
         chip.is_some_and(|chip| !chip.power_levels.is_empty())
     }
 
-    /// By now all agents of a job that was throttled should have said so.
+    /// By now all agents of a job that was throttled or paused should have said so.
     pub(super) fn should_have_obeyed(&mut self, job: u64) {
         let Some(attempt) = self.records.get(&job).and_then(|record| record.live()) else { return };
+        if self.is_paused(job) {
+            let goes_on = |task: &Task| task.seen == Seen::Running && !task.paused;
+            if attempt.steps.values().flat_map(|step| &step.tasks).any(goes_on) {
+                self.stop(job, StopReason::Curtailed);
+            }
+            return;
+        }
         let lacks = |node: &Arc<str>| {
             let set = self.nodes.get(node).and_then(|node| node.now.limited.as_ref()).map(|limited| &limited.set);
             let obeys = |(chip, most): (u16, u32)| set.and_then(|set| set.get(&chip)).is_some_and(|set| *set <= most);
@@ -181,6 +215,9 @@ impl Core {
     /// At which power level a job runs, in words, if not at full power.
     pub(super) fn how_throttled(&self, job: u64) -> Option<String> {
         let throttle = self.throttle_of(job);
+        if throttle.is_paused() {
+            return Some("paused, as power is short".to_owned());
+        }
         let share = self.records.get(&job)?.live()?.shares.first()?;
         let fleet = self.state.fleet();
         let chip = fleet.accelerator(fleet.kind(fleet.nodes[self.node_ix(&share.node)?.ix()]))?;

@@ -342,6 +342,7 @@ impl Core {
         let mut told = BTreeSet::new();
         for task in report.tasks {
             told.insert(task.task);
+            self.task_pauses(name, task.task, task.paused);
             self.task_is(name, task.task, task.phase);
         }
         for task in listed.into_iter().filter(|task| !told.contains(task)) {
@@ -359,6 +360,14 @@ impl Core {
     fn task(&self, node: &str, id: TaskId) -> Option<&super::records::Task> {
         let attempt = self.records.get(&id.job)?.live().filter(|attempt| attempt.number == id.attempt)?;
         attempt.steps.get(&id.step)?.tasks.iter().find(|task| *task.node == *node)
+    }
+
+    fn task_pauses(&mut self, node: &str, id: TaskId, paused: bool) {
+        let attempt = self.records.get_mut(&id.job).and_then(|record| record.live_mut());
+        let step = attempt.filter(|attempt| attempt.number == id.attempt).and_then(|it| it.steps.get_mut(&id.step));
+        if let Some(task) = step.and_then(|step| step.tasks.iter_mut().find(|task| *task.node == *node)) {
+            task.paused = paused;
+        }
     }
 
     /// Takes in what an agent says of a task. What is older than what it said before changes nothing.
@@ -633,7 +642,9 @@ impl Core {
         let attempt = record.live()?;
         let step = attempt.steps.get(&id.step)?;
         let task = step.tasks.iter().find(|task| *task.node == *node)?;
-        let want = if attempt.kill {
+        // Who stands still cannot save its work first.
+        let paused = self.is_paused(id.job);
+        let want = if attempt.kill || paused && attempt.stop.is_some() {
             Want::Kill
         } else if attempt.stop.is_some() || step.stop {
             Want::Stop
@@ -646,7 +657,7 @@ impl Core {
             Seen::Unknown => Some(Arc::new(self.task_spec(record, id, task)?)),
             _ => None,
         };
-        Some(Order { task: id, want, signal: task.signal, spec })
+        Some(Order { task: id, want, signal: task.signal, paused, spec })
     }
 
     fn domain_of(&self, node: &str) -> String {

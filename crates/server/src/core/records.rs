@@ -95,13 +95,16 @@ pub struct Attempt {
     pub placement: Arc<Placement>,
     /// Its nodes in the order of their ranks.
     pub shares: Arc<[Share]>,
-    /// When it has reached its limit of time, which moves while it is throttled.
+    /// When it has reached its limit of time, which moves while it is throttled or paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_at: Option<Timestamp>,
     /// The share of its speed that the power level of its chips leaves it; none where it was never throttled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speed: Option<Ppm>,
-    /// By when its agents have to have limited its chips.
+    /// Since when it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_since: Option<Timestamp>,
+    /// By when its agents have to have limited its chips, or paused it.
     #[serde(skip)]
     pub obey_by: Option<Timestamp>,
     /// It got its signal before the limit of time.
@@ -188,6 +191,9 @@ pub struct Task {
     /// A signal to its workers.
     #[serde(skip)]
     pub signal: Option<NumberedSignal>,
+    /// Whether its agent last said that it stands still.
+    #[serde(skip)]
+    pub paused: bool,
 }
 
 /// How far a task has come, as its agent last said. Grows only.

@@ -5,7 +5,7 @@ mod limits;
 mod metered;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -49,6 +49,7 @@ struct Agent {
     version: u64,
     seen: Edition,
     tasks: BTreeMap<TaskId, (TaskPhase, Vec<u32>)>,
+    paused: BTreeSet<TaskId>,
     limited: Limited,
 }
 
@@ -210,7 +211,11 @@ impl World {
         self.ticket += 1;
         let agent = self.agents.get_mut(node).expect("a known agent");
         agent.version += 1;
-        let tasks = agent.tasks.iter().map(|(task, (phase, _))| TaskReport { task: *task, phase: phase.clone() });
+        let tasks = agent.tasks.iter().map(|(task, (phase, _))| TaskReport {
+            task: *task,
+            phase: phase.clone(),
+            paused: agent.paused.contains(task),
+        });
         let report = Report {
             session: 1,
             version: agent.version,
@@ -238,6 +243,9 @@ impl World {
                 agent.limited.failed = Some("chip 0: no permission".to_owned());
             }
             _ => {}
+        }
+        if self.limiting == Limiting::Obeys {
+            agent.paused = orders.tasks.iter().filter(|order| order.paused).map(|order| order.task).collect();
         }
         agent.tasks.retain(|task, _| orders.tasks.iter().any(|order| order.task == *task));
         for order in &orders.tasks {

@@ -103,6 +103,7 @@ async fn stand_still(server: &Server, report: &Report) -> Result<Response, Probl
             TaskPhase::Stopping | TaskPhase::Ended(_) => Want::Stop,
         },
         signal: None,
+        paused: task.paused,
         spec: None,
     });
     Ok(as_json(&Orders {

@@ -46,7 +46,7 @@ async fn a_node_joins_and_runs_a_job_to_its_end() {
     assert!(order.spec.is_some());
     agent.report.wait_ms = 0;
     for phase in [TaskPhase::Running { since_ms: now_ms() }, ended(1000)] {
-        agent.report.tasks = vec![TaskReport { task: order.task, phase }];
+        agent.report.tasks = vec![TaskReport { task: order.task, phase, paused: false }];
         agent.exchange().await.expect("orders");
     }
     assert_eq!(state(&client, id).await, JobState::Finished);
@@ -147,7 +147,8 @@ async fn output_comes_through_the_server_while_the_job_runs() {
     let mut agent = server.agent("n1").await;
     let id = submit(&client, &job("one")).await.id;
     let order = agent.exchange().await.expect("orders").tasks.into_iter().next().expect("a task");
-    agent.report.tasks = vec![TaskReport { task: order.task, phase: TaskPhase::Running { since_ms: now_ms() } }];
+    agent.report.tasks =
+        vec![TaskReport { task: order.task, phase: TaskPhase::Running { since_ms: now_ms() }, paused: false }];
     agent.exchange().await.expect("orders");
 
     let request = client.request(reqwest::Method::GET, &format!("/v1/jobs/{id}/logs?follow=true&rank=0"));

@@ -144,7 +144,7 @@ async fn a_journal_that_fails_and_comes_back_loses_nothing_and_doubles_nothing()
     let mut agent = server.agent("n1").await;
     let task = agent.exchange().await.expect("orders").tasks[0].task;
     let phase = TaskPhase::Running { since_ms: now_ms() };
-    agent.report.tasks = vec![TaskReport { task, phase }];
+    agent.report.tasks = vec![TaskReport { task, phase, paused: false }];
     agent.exchange().await.expect("orders");
     refuse_batches(&folder, true);
     let problem = refused(client.post::<Submitted>("/v1/jobs", Some("k"), &job("during")).await);

@@ -480,6 +480,7 @@ impl World {
             }
             Action::Report => self.report_soon(node),
             Action::Limit(_) => unreachable!("no agent here says that it can limit chips"),
+            Action::Pause(..) => unreachable!("no job here stands a pause"),
             Action::StartLog(_) | Action::StopLog(_) | Action::Ignored(..) => {}
         }
     }

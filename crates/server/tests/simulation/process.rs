@@ -117,6 +117,7 @@ impl World {
                         more.extend(supervisor.core.step(now_ms, answer));
                     }
                     Action::Signal { signal, .. } => self.signal(node, task, rank, signal),
+                    Action::Pause(_) => unreachable!("no job here stands a pause"),
                     Action::KillTree => self.kill_tree(node, task, rank),
                     Action::Record(outcome) => self.record(node, task, rank, outcome),
                 }

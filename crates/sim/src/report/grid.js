@@ -54,8 +54,8 @@ function eventPanel(course, line, width) {
 // Who gave power back, how, and what that cost.
 function gaveWay(lines) {
   const sum = (of) => lines.reduce((all, l) => all + of(l), 0);
-  const [throttled, stopped] = [sum((l) => l.throttled), sum((l) => l.stopped)];
-  const ways = [throttled ? plural(throttled, 'time') + ' work was throttled' : '', stopped ? plural(stopped, 'attempt') + (stopped === 1 ? ' was' : ' were') + ' stopped' : ''].filter(Boolean);
+  const [throttled, paused, stopped] = [sum((l) => l.throttled), sum((l) => l.paused), sum((l) => l.stopped)];
+  const ways = [throttled ? plural(throttled, 'time') + ' work was throttled' : '', paused ? plural(paused, 'time') + ' work was paused' : '', stopped ? plural(stopped, 'attempt') + (stopped === 1 ? ' was' : ' were') + ' stopped' : ''].filter(Boolean);
   if (!ways.length) return 'Nobody had to give power back.';
   const [mwh, lost] = [sum((l) => l.given_back_mwh), sum((l) => l.lost_chip_hours)];
   const price = mwh ? ': ' + number(lost / mwh, digitsFor(lost / mwh)) + ' for each megawatt-hour' : '';
@@ -66,8 +66,8 @@ function gaveWay(lines) {
 
 // Those that lost most to an event.
 function touchedTable(course, line) {
-  const columns = ['work', 'tenant', 'tier', 'chips', 'power level', 'stopped', 'chip-hours lost'];
-  const rows = () => course.touched.map((t) => [t.name, t.tenant, t.tier, t.chips ? number(t.chips, 0) : '', t.level || 'full', t.stops ? number(t.stops) : '', number(t.lost_chip_hours, digitsFor(t.lost_chip_hours))]);
+  const columns = ['work', 'tenant', 'tier', 'chips', 'power level', 'paused', 'stopped', 'chip-hours lost'];
+  const rows = () => course.touched.map((t) => [t.name, t.tenant, t.tier, t.chips ? number(t.chips, 0) : '', t.level || 'full', t.pauses ? number(t.pauses) : '', t.stops ? number(t.stops) : '', number(t.lost_chip_hours, digitsFor(t.lost_chip_hours))]);
   const more = course.touched_count > course.touched.length ? ', those that lost most of ' + number(course.touched_count) : '';
   return tableBehind(line.name + ': who gave power back' + more, () => table(columns, rows(), 'Work that gave power back to ' + line.name));
 }
@@ -87,8 +87,8 @@ function drawGrid() {
     ].filter(Boolean).join(' ');
     const outcome = (l) => (isNumber(l.achievable_mw) ? 'at best ' + gridPower(l.achievable_mw) : l.breach_s ? 'over for ' + duration(l.breach_s) : isNumber(l.met_after_s) ? 'met' : 'not met');
     const rows = () => grid.lines.map((l) => [l.name, moment(l.at_s), duration(l.at_s - l.announced_s), duration(l.hold_s), gridPower(l.before_mw), gridPower(l.target_mw), gridPower(l.response_mw),
-      outcome(l), number(l.throttled), number(l.stopped), number(l.given_back_mwh, digitsFor(l.given_back_mwh)), number(l.lost_chip_hours, 0)]);
-    const columns = ['event', 'from', 'notice', 'for', 'drawn before', 'allowed', 'drawn then', 'outcome', 'throttled', 'stopped', 'MWh given back', 'chip-hours lost'];
+      outcome(l), number(l.throttled), number(l.paused), number(l.stopped), number(l.given_back_mwh, digitsFor(l.given_back_mwh)), number(l.lost_chip_hours, 0)]);
+    const columns = ['event', 'from', 'notice', 'for', 'drawn before', 'allowed', 'drawn then', 'outcome', 'throttled', 'paused', 'stopped', 'MWh given back', 'chip-hours lost'];
     const pictures = html('div', { class: 'multiples' });
     const cells = chosen.policy.grid.map((course) => {
       const line = grid.lines[course.line];

@@ -348,7 +348,8 @@ pub struct GridSummary {
     pub declared_infeasible: u64,
     /// How many of those could have been met.
     pub false_infeasible: u64,
-    /// Reserved work that gave way while weaker work under the same cap went on that could have in its place.
+    /// Reserved work that gave way, paused or stopped, while weaker work under the same cap went on that could have in its
+    /// place.
     pub reserved_paused: u64,
     /// For how long, after events were to be met, more was drawn than they allowed, or than can be had.
     pub breach_seconds: f64,
@@ -391,11 +392,13 @@ pub struct GridLine {
     pub met_after_s: Option<f64>,
     /// For how long more was drawn after it was to be met.
     pub breach_s: f64,
-    /// How often work was throttled further.
+    /// How often work was throttled further, pauses aside.
     pub throttled: u64,
+    /// How often work was paused where it was.
+    pub paused: u64,
     /// Attempts that gave way.
     pub stopped: u64,
-    /// Chip-hours that work lost by being throttled or stopped, while it held and what had to be done again.
+    /// Chip-hours that work lost by being throttled, paused or stopped, while it held and what had to be done again.
     pub lost_chip_hours: f64,
     /// The same, were all power levels a tenth faster, or a tenth slower, than the fleet file says; none where nothing was
     /// throttled, or all that was is of chips whose levels were measured.
@@ -457,6 +460,8 @@ pub struct TouchedLine {
     /// The lowest power level of its chips; none where they were not throttled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
+    /// How often it was paused.
+    pub pauses: u32,
     /// How often it was stopped.
     pub stops: u32,
     /// What it lost.

@@ -46,6 +46,7 @@ fn job(nodes: u32, seconds: Option<i64>) -> Job {
         duration: seconds.map(Duration::from_secs),
         deadline: None,
         checkpoint: None,
+        pause: None,
         preemptible: false,
         gangs: vec![Gang {
             workers: nodes,

@@ -100,6 +100,47 @@ fn where_chips_have_power_levels_work_goes_on_slower() {
     assert_eq!(came.given_back.as_mwh(), 0.012, "four kilowatts for three hours");
 }
 
+/// A cut of 20 minutes that leaves power to nobody, and two jobs of four nodes of four chips that save their work every
+/// half hour.
+#[test]
+fn who_stands_a_pause_loses_the_time_and_who_does_not_loses_its_work_too() {
+    let minutes = |minutes: i64| Duration::from_secs(60 * minutes);
+    let saves = Some((minutes(30), 0));
+    let stopped = job(4, 0, hours(10), saves);
+    let paused = Job { pause: Some(minutes(21)), ..stopped.clone() };
+    let cut = Asked { begin: 2 * 3600 + 600, end: 2 * 3600 + 1800, notice: 10, cut: Cut::To(IDLE) };
+    let outcome = under(&with_events(vec![paused, stopped], &[cut]), "offtake");
+    let [came] = outcome.grid.as_slice() else { unreachable!("one event is announced") };
+    assert_eq!((came.throttled, came.paused, came.stopped, came.over), (0, 1, 1, Duration::ZERO));
+    assert_eq!((came.drawn, came.least, came.reserved_stopped), (IDLE, None, 0));
+    let [paused, stopped] = outcome.jobs.as_slice() else { unreachable!("there are two") };
+    // It stands still ten seconds before its power has to be gone.
+    assert_eq!((paused.restarts, paused.finished), (0, Some(at(10) + minutes(20) + Duration::from_secs(10))));
+    // What it did in the last 9 minutes and 50 seconds is done again.
+    assert_eq!((stopped.restarts, stopped.finished), (1, Some(at(10) + minutes(30))));
+    let mut lost: Vec<ChipTime> = came.touched.values().map(|touched| touched.lost).collect();
+    lost.sort_unstable_by_key(|lost| lost.0);
+    let chips_s = |chips: i128, seconds: i128| ChipTime(chips * 1000 * seconds * 1000);
+    assert_eq!(lost, [chips_s(16, 1210), chips_s(16, 1210 + 590)]);
+    assert_eq!((outcome.spent.slowness, outcome.spent.rework), (chips_s(16, 1210), chips_s(16, 590)));
+}
+
+#[test]
+fn nobody_is_paused_for_longer_than_it_stands() {
+    let pauses = |seconds| Job { pause: Some(Duration::from_secs(seconds)), ..ten().remove(0) };
+    let cut = asked(2, 3, 60, Cut::To(IDLE));
+    let outcome = under(&with_events(vec![pauses(3610), pauses(3609)], &[cut]), "offtake");
+    let came = &outcome.grid[0];
+    assert_eq!((came.paused, came.stopped), (1, 1), "an hour, and ten seconds before");
+    // A second event right after the first asks for more than was known when it was paused.
+    let events = [cut, asked(3, 4, 60, Cut::To(IDLE))];
+    let outcome = under(&with_events(vec![pauses(3610)], &events), "offtake");
+    let counts = |place: usize| (outcome.grid[place].paused, outcome.grid[place].stopped, outcome.grid[place].over);
+    assert_eq!((counts(0), counts(1)), ((1, 0, Duration::ZERO), (0, 1, Duration::ZERO)));
+    // It had saved 90 minutes, and had done 119 minutes and 50 seconds.
+    assert_eq!(outcome.jobs[0].finished, Some(at(4) + hours(8) + Duration::from_secs(1800)));
+}
+
 #[test]
 fn a_cap_that_falls_with_heat_slows_work_down_for_as_long() {
     let mut setup = throttled(ten());
@@ -269,12 +310,13 @@ fn a_third_of_96_gpus_within_30_seconds_and_two_fifths_for_ten_hours() {
 
 fn work() -> impl Strategy<Value = Job> {
     let saves = prop::option::of((300..7200_i64, 0..400_000_000_000_u64));
-    (1..6_u32, 0..40_000_i64, 300..40_000_i64, 0..4_usize, saves, any::<bool>()).prop_map(
-        |(nodes, at, seconds, tier, saves, deadline)| {
+    let pause = prop::option::of((60..10_000_i64).prop_map(Duration::from_secs));
+    (1..6_u32, 0..40_000_i64, 300..40_000_i64, 0..4_usize, saves, any::<bool>(), pause).prop_map(
+        |(nodes, at, seconds, tier, saves, deadline, pause)| {
             let saves = saves.map(|(interval, bytes)| (Duration::from_secs(interval), bytes));
             let plain = job(nodes, at, Duration::from_secs(seconds), saves);
             let deadline = deadline.then(|| plain.submitted + Duration::from_secs(10 * seconds));
-            Job { tier: Tier::ALL[tier], deadline, ..plain }
+            Job { tier: Tier::ALL[tier], deadline, pause, ..plain }
         },
     )
 }

@@ -60,6 +60,10 @@ pub struct JobFile {
     /// Size of one checkpoint over all workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_size: Option<String>,
+    /// The longest time for which it stands being paused where it runs while power is short, its processes frozen, such as
+    /// `10m`; it is never paused when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<String>,
     /// Signal that asks the workers to save their work and end, such as `USR1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_signal: Option<String>,

@@ -55,6 +55,7 @@ impl JobFile {
             after: Vec::new(),
             checkpoint_interval: self.checkpoint_interval.take(),
             checkpoint_size: self.checkpoint_size.take(),
+            pause: self.pause.take(),
             gangs: gangs(std::mem::take(&mut self.gangs)),
         }
         .submitted_at(submitted)?;

@@ -96,6 +96,7 @@ pub(super) fn check_beside(file: &JobFile) -> Result<(), Fault> {
         ("priority", file.priority.is_some()),
         ("checkpoint_interval", file.checkpoint_interval.is_some()),
         ("checkpoint_size", file.checkpoint_size.is_some()),
+        ("pause", file.pause.is_some()),
         ("signal", file.signal.is_some()),
         ("requeue", file.requeue.is_some()),
         ("restarts", file.restarts.is_some()),

@@ -10,7 +10,7 @@ use crate::error::{TraceError, WriteError};
 use crate::input::{Column, InputError, Row, Table, write_row};
 use crate::{Strength, Tier, Workload};
 
-const COLUMNS: [Column; 28] = [
+const COLUMNS: [Column; 29] = [
     Column::required("name"),
     Column::required("tenant"),
     Column::required("submitted"),
@@ -39,8 +39,9 @@ const COLUMNS: [Column; 28] = [
     Column::optional("topology_cost_ppm"),
     Column::optional("swing_ppm"),
     Column::optional("swing_period"),
+    Column::optional("pause"),
 ];
-const WRITTEN_COLUMNS: usize = 28;
+const WRITTEN_COLUMNS: usize = 29;
 
 pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(), TraceError> {
     into.column = flat_name;
@@ -92,6 +93,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         topology_cost_ppm,
         swing_ppm,
         swing_period,
+        pause,
     ] = *positions;
     let text = |position| Some(row.text(position)).filter(|text| !text.is_empty()).map(str::to_owned);
     let whole = |position| row.value::<u32>(position, "a whole number from 0 to 4294967295, or nothing");
@@ -131,6 +133,7 @@ fn wire_job(row: &Row<'_>, positions: &[Option<usize>; COLUMNS.len()]) -> Result
         after: Vec::new(),
         checkpoint_interval: text(checkpoint_interval),
         checkpoint_size: text(checkpoint_size),
+        pause: text(pause),
         gangs: vec![gang],
     })
 }
@@ -239,6 +242,7 @@ pub fn write_csv(workload: &Workload, mut out: impl Write) -> Result<(), WriteEr
             number(gang.topology_cost_ppm),
             number(gang.swing_ppm),
             gang.swing_period.unwrap_or_default(),
+            wire.pause.unwrap_or_default(),
         ];
         write_row(&mut out, fields.iter().map(String::as_str))?;
     }

@@ -57,6 +57,7 @@ pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(),
             duration: duration(&row, submitted, scheduled, deleted)?,
             deadline: None,
             checkpoint: None,
+            pause: None,
             preemptible,
             gangs: vec![gang],
             ..Job::default()

@@ -33,6 +33,7 @@ pub(super) fn read(mut table: Table<'_>, into: &mut Collected<'_>) -> Result<(),
             duration: Some(duration(&row, seconds)?),
             deadline: None,
             checkpoint: None,
+            pause: None,
             preemptible: false,
             gangs: gangs(&row, chips)?,
             ..Job::default()

@@ -42,6 +42,8 @@ pub(crate) struct WireJob {
     pub checkpoint_interval: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_size: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<String>,
     pub gangs: Vec<WireGang>,
 }
 
@@ -178,6 +180,7 @@ impl WireJob {
             tier: self.tier.unwrap_or(Tier::Standard),
             priority: self.priority.unwrap_or_default(),
             checkpoint,
+            pause: self.pause.map(|text| span("pause", &text)).transpose()?,
             preemptible: self.preemptible.unwrap_or(false),
             reservation: self.reservation,
             after: self.after,
@@ -201,6 +204,7 @@ impl WireJob {
             after: job.after.clone(),
             checkpoint_interval: job.checkpoint.map(|checkpoint| human::write_duration(checkpoint.interval)),
             checkpoint_size: job.checkpoint.map(|checkpoint| human::write_bytes(checkpoint.bytes)),
+            pause: job.pause.map(human::write_duration),
             gangs: job.gangs.iter().map(WireGang::of_model).collect(),
         }
     }

@@ -191,6 +191,7 @@ pub fn plain_job(name: &str) -> Job {
         duration: None,
         deadline: None,
         checkpoint: None,
+        pause: None,
         preemptible: false,
         gangs: vec![gang],
         ..Job::default()

@@ -141,6 +141,8 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         Just(Input::Signal { signal: 12, to: Whom::Worker }),
         (proptest::option::of(Just(10)), 0_u64..300, 0_u64..300)
             .prop_map(|(signal, a, b)| Input::Stop(plan(signal, a, b))),
+        Just(Input::Pause),
+        Just(Input::Resume),
         Just(Input::Kill),
         Just(Input::Tick),
     ];
@@ -162,6 +164,7 @@ struct World {
     records: usize,
     worker_lives: bool,
     rest_lives: bool,
+    stands_still: bool,
     /// Told to end for good, or the lease was seen to be over.
     doomed: bool,
 }
@@ -183,7 +186,15 @@ impl World {
                             Input::StartFailed { reason: "no".to_owned(), node_fault: true }
                         });
                     }
-                    Action::Signal { .. } => assert!(self.worker_lives || self.rest_lives),
+                    Action::Signal { signal, .. } => {
+                        assert!(self.worker_lives || self.rest_lives);
+                        assert!(signal != SIGTERM || !self.stands_still, "nobody would hear it");
+                    }
+                    Action::Pause(pause) => {
+                        assert!(self.worker_lives && pause != self.stands_still);
+                        self.stands_still = pause;
+                        inputs.push_front(Input::Paused(pause));
+                    }
                     Action::KillTree => {
                         self.rest_lives = false;
                         if std::mem::take(&mut self.worker_lives) {

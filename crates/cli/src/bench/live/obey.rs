@@ -199,6 +199,7 @@ fn act(agent: &mut Agent, input: Input, watched: &Watched) -> bool {
                     // Its only worker.
                     inputs.push(Input::Ended(task, ended(&[0])));
                 }
+                Action::Pause(task, paused) => inputs.push(Input::Paused { task, paused }),
                 Action::Limit(set) => {
                     watched.is_limited.store(!set.is_empty(), Ordering::Relaxed);
                     if !set.is_empty() {

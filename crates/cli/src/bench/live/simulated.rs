@@ -166,6 +166,7 @@ impl Agent {
                         inputs.push_back(Input::Running { task, since_ms: unix_ms() });
                         inputs.push_back(Input::Ended(task, ended(&ranks)));
                     }
+                    Action::Pause(task, paused) => inputs.push_back(Input::Paused { task, paused }),
                     Action::Stop(task, _) | Action::Kill(task) => inputs.push_back(Input::Ended(task, ended(&[]))),
                     _ => {}
                 }

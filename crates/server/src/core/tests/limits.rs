@@ -1,5 +1,6 @@
 //! Throttling with agents that set power limits, or do not.
 
+use offtake_engine::Event as EngineEvent;
 use offtake_protocol::rest::GridEvent;
 
 use super::*;
@@ -157,4 +158,74 @@ fn nodes_that_cannot_limit_their_chips_say_so() {
     let world = three_nodes(Limiting::Unable);
     let nodes = world.core.nodes(&operator());
     assert!(nodes.iter().all(|node| node.not_throttled.as_deref() == Some("its agent cannot limit them")));
+}
+
+const STANDS_PAUSES: &str = r#"{"tier":"spot","duration":"1h","pause":"PAUSE","requeue":true,"command":["train"],
+    "checkpoint_interval":"20m","checkpoint_size":"1GB","gangs":[{"workers":1,"chips":4,"memory":"1 GiB"}]}"#;
+
+fn submit_pausable(world: &mut World, pause: &str) -> u64 {
+    let job = world.submit(&STANDS_PAUSES.replace("PAUSE", pause));
+    world.settle();
+    job
+}
+
+/// Whether its agents hold all tasks of a job still.
+fn stands_still(world: &World) -> bool {
+    let mut tasks = world.agents.values().flat_map(|agent| agent.tasks.keys().map(|task| agent.paused.contains(task)));
+    tasks.all(|paused| paused) && world.agents.values().any(|agent| !agent.tasks.is_empty())
+}
+
+#[test]
+fn paused_work_stands_still_where_it_is_until_there_is_power_again() {
+    let mut world = three_nodes(Limiting::Obeys);
+    let job = submit_pausable(&mut world, "31m");
+    announce(&mut world, 2700);
+    assert_eq!((stands_still(&world), load(&world)), (true, 2700));
+    let words = "paused, as power is short";
+    assert_eq!((world.state(job), reason(&world, job).as_deref()), (JobState::Running, Some(words)));
+    world.restart();
+    world.settle();
+    wait(&mut world, 1_809_000);
+    assert_eq!((world.state(job), stands_still(&world)), (JobState::Running, true));
+    wait(&mut world, 1_000);
+    assert_eq!((stands_still(&world), reason(&world, job), load(&world)), (false, None, 4700), "the event is over");
+    // An hour, and the half hour and ten seconds for which it stood still.
+    wait(&mut world, 3_599_000);
+    assert_eq!(world.state(job), JobState::Running);
+    wait(&mut world, 2_000);
+    assert_eq!(world.state(job), JobState::Failed, "its limit of time has moved, and holds");
+}
+
+#[test]
+fn work_that_does_not_stand_still_in_time_is_killed() {
+    let mut world = three_nodes(Limiting::Unable);
+    let job = submit_pausable(&mut world, "31m");
+    announce(&mut world, 2700);
+    wait(&mut world, 4_000);
+    assert_eq!((world.state(job), stands_still(&world)), (JobState::Running, false));
+    wait(&mut world, 2_000);
+    assert_eq!(world.state(job), JobState::Pending);
+}
+
+#[test]
+fn work_that_is_stopped_in_a_pause_is_killed_and_has_saved_nothing_in_it() {
+    let mut world = three_nodes(Limiting::Obeys);
+    let job = submit_pausable(&mut world, "2h");
+    wait(&mut world, 1_900_000);
+    // Nobody says until when.
+    let set = |watts| Command::SetCap { cap: "grid".to_owned(), watts: Some(watts) };
+    world.ask(&operator(), set(2700)).expect("the cap is set");
+    world.settle();
+    assert!(stands_still(&world));
+    wait(&mut world, 7_199_000);
+    assert_eq!((world.state(job), stands_still(&world)), (JobState::Running, true));
+    world.stubborn = true;
+    wait(&mut world, 1_000);
+    assert_eq!(world.state(job), JobState::Pending, "no stop would have helped");
+    let saved = world.journal.iter().rev().find_map(|fact| match &fact.event {
+        crate::fact::Event::Engine(EngineEvent::JobRequeued { saved_until, .. }) => *saved_until,
+        _ => None,
+    });
+    let started = world.core.job(&operator(), job).expect("known").attempts[0].started_ms.expect("it ran");
+    assert_eq!(saved.map(|saved| saved.as_millis() - started), Some(1_200_000), "of 1,900 s before the pause");
 }
