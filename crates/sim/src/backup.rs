@@ -484,7 +484,8 @@ fn steps_of(loss: &UtilityLoss, backup: &Backup, plan: &Plan) -> Vec<(Timestamp,
             // Who is being stopped for the later of two instants is not gone by the sooner: one at a time.
             let told = from.max(start.ends - STOP_NOTICE);
             if start.ends < from.saturating_add(LEAST_RUN) {
-                steps.push((loss.at, carries(Watts::ZERO, from, never)));
+                // They may have to stop even before the UPS would be empty.
+                steps.push((loss.at, carries(Watts::ZERO, from.min(start.ends), never)));
             } else if start.ends != never && told < loss.until {
                 steps.push((told, carries(Watts::ZERO, start.ends, never)));
             }
