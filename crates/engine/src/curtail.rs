@@ -24,7 +24,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use offtake_fleet::SiteIx;
-use offtake_units::{Duration, Ppm, Timestamp};
+use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Job, Tier};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -33,7 +33,7 @@ use crate::decide::propose;
 use crate::fact::{Curtailment, CurtailmentId, Event, Fact, JobId, Placement, StopReason};
 use crate::preempt::{loss, saves, starts_again};
 use crate::ramp::time_to_fall;
-use crate::state::{Phase, State};
+use crate::state::{Phase, State, Work};
 use crate::throttle::Throttle;
 
 /// Who is stopped without time to save its work is told so long before its power is to be gone: for the signals, and for
@@ -95,6 +95,27 @@ enum Turn {
 }
 
 impl Turn {
+    const ALL: [Self; 7] = [
+        Self::Spot,
+        Self::ThrottleStandard,
+        Self::ThrottleGuaranteed,
+        Self::Standard,
+        Self::ThrottleReserved,
+        Self::Guaranteed,
+        Self::Reserved,
+    ];
+
+    /// Of whom it is the first turn, if of anybody.
+    const fn first_of(self) -> Option<Tier> {
+        match self {
+            Self::Spot => Some(Tier::Spot),
+            Self::ThrottleStandard => Some(Tier::Standard),
+            Self::ThrottleGuaranteed => Some(Tier::Guaranteed),
+            Self::ThrottleReserved => Some(Tier::Reserved),
+            Self::Standard | Self::Guaranteed | Self::Reserved => None,
+        }
+    }
+
     fn of(tier: Tier, way: Way, loses: Loses) -> Self {
         let only_slower = way.is_slower() && loses == Loses::Time;
         match tier {
@@ -247,8 +268,8 @@ pub fn restore(state: &mut State, facts: &mut Vec<Fact>) {
     let mut throttled: Vec<_> = state.throttled().iter().filter_map(turn).collect();
     throttled.sort_unstable();
     for (.., job) in throttled {
-        let to = state.restorable(job);
-        if let Some(to) = to.and_then(|to| state.restorable_on_ramps(job, to)) {
+        let levels = state.restorable(job);
+        if let Some(to) = levels.and_then(|levels| state.restorable_on_ramps(job, levels)) {
             propose(state, facts, Event::JobThrottled { job, to });
         }
     }
@@ -363,26 +384,36 @@ impl State {
     /// What gives so much power back that `over` less is drawn under a cap, in millionths of a watt; and what is still over
     /// then.
     fn relief(&self, cap: LimitIx, over: i64, shortage: Shortage) -> (Vec<Giver>, i64) {
-        let (givers, stopping) = self.givers(cap, shortage);
+        let (by_tier, stopping) = self.asked(cap, shortage);
         let mut over = over - stopping;
         let mut chosen: FxHashMap<JobId, Giver> = FxHashMap::default();
         let mut turns: Vec<Vec<JobId>> = Vec::new();
-        for alike in givers.values() {
+        let mut givers = Ranked::new();
+        for turn in Turn::ALL {
             if over <= 0 {
                 break;
             }
-            let mut new = Vec::new();
-            for step in cheapest(alike, &chosen, over) {
-                over -= step.gives;
-                let given = chosen.entry(step.to.job).or_insert_with(|| {
-                    new.push(step.to.job);
-                    step.to
-                });
-                if step.to.gives > given.gives {
-                    *given = step.to;
-                }
+            // What the stronger could give is worked out only once the weaker have not given enough.
+            if let Some(tier) = turn.first_of() {
+                self.add_givers(cap, shortage, &by_tier[tier as usize], &mut givers);
             }
-            turns.push(new);
+            for (_, alike) in givers.range((turn, Loses::Time)..=(turn, Loses::All)) {
+                if over <= 0 {
+                    break;
+                }
+                let mut new = Vec::new();
+                for step in cheapest(alike, &chosen, over) {
+                    over -= step.gives;
+                    let given = chosen.entry(step.to.job).or_insert_with(|| {
+                        new.push(step.to.job);
+                        step.to
+                    });
+                    if step.to.gives > given.gives {
+                        *given = step.to;
+                    }
+                }
+                turns.push(new);
+            }
         }
         // What closes the gap may make needless what gave before its turn, the strongest first.
         turns.pop();
@@ -397,23 +428,51 @@ impl State {
         (chosen, over)
     }
 
-    /// All ways in which work under a cap that a shortage meets could give power back, by rank, those of one job side by side
-    /// and what gives least first; and what that gives back which is being stopped already.
-    fn givers(&self, cap: LimitIx, shortage: Shortage) -> (Ranked, i64) {
+    /// Work under a cap that a shortage meets, by tier; and what that gives back which is being stopped already.
+    fn asked(&self, cap: LimitIx, shortage: Shortage) -> ([Vec<(JobId, &Work)>; 4], i64) {
+        let (mut by_tier, mut stopping) = ([const { Vec::new() }; 4], 0);
+        for (job, work) in self.running() {
+            let Phase::Running { shape, placement, ends, stage, .. } = &work.phase else { continue };
+            match () {
+                () if *ends <= shortage.after => {}
+                () if stage.is_stopping() => stopping += self.draw_under(cap, *shape, placement).max(0),
+                () => by_tier[work.spec.tier as usize].push((job, work)),
+            }
+        }
+        (by_tier, stopping)
+    }
+
+    /// For how long work would stand still that is paused; none where no power at all is left: then hosts go dark, and what
+    /// stands still on them is lost.
+    fn stands_still(&self, cap: LimitIx, mut shortage: Shortage) -> Option<Duration> {
+        let specs = || self.curtailments.values().map(|announced| &announced.spec);
+        if specs().any(|spec| spec.cap == cap && spec.watts == Watts::ZERO) {
+            return None;
+        }
+        let place = |cap: LimitIx| self.capacity.limits()[cap.ix()].domains.first().map(|(domain, _)| *domain);
+        // What follows at once keeps it standing.
+        while shortage.until > shortage.from {
+            let follows = |spec: &&Curtailment| spec.from <= shortage.until && shortage.until < spec.until;
+            let next =
+                specs().filter(follows).filter(|spec| place(spec.cap) == place(cap)).map(|spec| spec.until).max();
+            let Some(until) = next else { break };
+            shortage.until = until;
+        }
+        // It gives its power back a moment before that has to be gone, and where power falls slowly long before.
+        let before = (LAST_MOMENT + self.longest_fall(cap, None)).min(shortage.from - self.now());
+        Some(shortage.lasts(Timestamp::NEVER) + before)
+    }
+
+    /// All ways in which some work could give power back that it draws under a cap, by rank, those of one job side by side and
+    /// what gives least first.
+    fn add_givers(&self, cap: LimitIx, shortage: Shortage, asked: &[(JobId, &Work)], givers: &mut Ranked) {
         let policy = self.policy.preemption.clone().unwrap_or_default();
         let (surplus, now) = (self.surplus_replicas(), self.now());
-        let (mut givers, mut stopping) = (Ranked::new(), 0);
-        for (job, work) in self.running() {
-            let Phase::Running { shape, placement, placed, since, ends, stage } = &work.phase else { continue };
-            if *ends <= shortage.after {
-                continue;
-            }
+        let stands_still = self.stands_still(cap, shortage);
+        for (job, work) in asked.iter().copied() {
+            let Phase::Running { shape, placement, placed, since, ends, .. } = &work.phase else { continue };
             let gives = self.draw_under(cap, *shape, placement);
             if gives <= 0 {
-                continue;
-            }
-            if stage.is_stopping() {
-                stopping += gives;
                 continue;
             }
             let rank = |way, loses| (Turn::of(work.spec.tier, way, loses), loses);
@@ -423,9 +482,8 @@ impl State {
             let lasts = shortage.lasts(*ends);
             let misses = |lost: Duration| takes_beyond(work.spec.deadline, *ends, lost);
             let speed = placement.throttled_speed(self.fleet());
-            // It stands still a moment before its power has to be gone.
-            let frozen = shortage.lasts(Timestamp::NEVER) + LAST_MOMENT.min(shortage.from - now);
-            for (to, slower, until) in self.throttle_steps(work).into_iter().chain(self.pause_step(work, frozen)) {
+            let pause = stands_still.and_then(|lasts| self.pause_step(work, lasts));
+            for (to, slower, until) in self.throttle_steps(work).into_iter().chain(pause) {
                 let lost = speed.parts().saturating_sub(slower.parts());
                 let meanwhile = Ppm::new(lost).done_in(shortage.lasts(Timestamp::NEVER));
                 let loses = match () {
@@ -457,7 +515,6 @@ impl State {
             let giver = Giver { job, way: Way::Stop, loss, gives, saving };
             givers.entry(rank(Way::Stop, loses)).or_default().push(giver);
         }
-        (givers, stopping)
     }
 
     /// What it takes to save the work of a job where it runs.
@@ -518,6 +575,10 @@ fn steps((start, ways): (usize, &[Giver]), given: Option<&Giver>, steps: &mut Ve
     for way in ways.iter().filter(|way| way.gives > from.1) {
         loop {
             let (loss, gives) = steps[first..].last().map_or(from, |step| (step.to.loss, step.to.gives));
+            if way.gives == gives && way.loss >= loss {
+                // Of two that are alike the gentler, which comes first.
+                break;
+            }
             let step = Step { to: *way, loss: way.loss.saturating_sub(loss), gives: way.gives - gives, ways: start };
             match steps[first..].last() {
                 Some(last) if by_cost((step.loss, step.gives), (last.loss, last.gives)).is_le() => _ = steps.pop(),

@@ -114,6 +114,10 @@ impl State {
 
     fn moves(&mut self, job: Option<JobId>, shape: &Shape) -> Option<Defragmentation> {
         let (plan, places) = Search::of_movable(self, job).run_and_move(shape)?;
+        // Nobody moves for a job to a site that does not stand it.
+        if job.is_some() && !self.unborne(shape, &plan.placement).is_empty() {
+            return None;
+        }
         let from = |job: JobId| match self.job(job).map(|work| &work.phase) {
             Some(crate::state::Phase::Running { placement, .. }) => Some(Arc::clone(placement)),
             _ => None,

@@ -128,7 +128,8 @@ pub fn steps(capacity: &Capacity, shape: &Shape, placement: &Placement) -> BTree
                 continue;
             }
             let take = gang.take(slot.workers, slot.chips).at(placement.throttle);
-            let draw = capacity.enforceable(slot.nodes.numbers(), &take).get() * i64::from(site.pue.parts());
+            let draw =
+                capacity.enforceable(slot.nodes.numbers(), &take).get() * i64::from(site.most_per_watt().parts());
             let step = steps.entry(ix).or_default();
             *step = step.and(Step::of(gang, draw));
         }
@@ -151,8 +152,8 @@ fn step_on(capacity: &Capacity, gang: &Request, site: SiteIx, kind: NodeKindIx) 
         ChipRequest::Share(_) => 1,
         ChipRequest::Whole(chips) => u32::from(chips),
     };
-    let pue = capacity.fleet().sites[site.ix()].pue;
-    let each = capacity.chip_draw(kind).times(chips).enforceable.get() * i64::from(pue.parts());
+    let factor = capacity.fleet().sites[site.ix()].most_per_watt();
+    let each = capacity.chip_draw(kind).times(chips).enforceable.get() * i64::from(factor.parts());
     Step::of(gang, each.saturating_mul(i64::from(gang.workers)))
 }
 

@@ -66,7 +66,12 @@ impl Fleet {
             let Some(Schedule { zone, hours }) = &cap.schedule else { continue };
             for Hours { from, until, days, months, watts } in hours {
                 let is_meant = |day: &offtake_programmes::Daily| {
-                    days.contains(&day.weekday) && months.contains(&day.month) && span.contains(&day.time.start)
+                    // Clocks may skip all of it.
+                    let is_some_time = day.time.start < day.time.end;
+                    is_some_time
+                        && days.contains(&day.weekday)
+                        && months.contains(&day.month)
+                        && span.contains(&day.time.start)
                 };
                 let times = zone.daily(span.clone(), *from, *until).filter(is_meant).map(|day| day.time);
                 found.extend(times.map(|time| {

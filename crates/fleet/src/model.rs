@@ -143,6 +143,11 @@ impl Ramp {
 }
 
 impl Site {
+    /// What a watt more at its servers adds at its grid connection at the most.
+    pub fn most_per_watt(&self) -> Ppm {
+        self.cooling.as_ref().map_or(self.pue, Cooling::steepest)
+    }
+
     /// What is drawn at its grid connection for so much at its servers, in weather of a wet-bulb temperature in thousandths
     /// of a degree Celsius, cooling having followed; rounded up.
     pub fn facility(&self, it: Watts, wet_bulb_mc: Option<i32>) -> Watts {
@@ -443,9 +448,8 @@ impl Fleet {
         let site = &self.sites[self.domains[domain.ix()].site.ix()];
         match (cap.meter, &site.cooling) {
             (Meter::It, _) => Ppm::ONE,
-            (Meter::Facility, None) => site.pue,
             (Meter::Facility, Some(_)) if self.cooling_under(cap).is_some() => Ppm::ONE,
-            (Meter::Facility, Some(cooling)) => cooling.steepest(),
+            (Meter::Facility, _) => site.most_per_watt(),
         }
     }
 

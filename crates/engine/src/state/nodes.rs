@@ -122,6 +122,7 @@ impl State {
         self.capacity.foresee_cap(cap, self.lowest(cap));
         self.note_lowered(cap);
         if leaves_more {
+            self.shape_ids.retain(|_, known| known.is_ok());
             self.power_freed = true;
             self.wake_under_cap(cap);
         }

@@ -331,9 +331,9 @@ impl State {
         self.ramps.waiting.iter().copied()
     }
 
-    /// Up to which power level, from the one given on, the chips of a throttled job may go now: as far as its sites can
-    /// take it on. What it lacks is waited for.
-    pub(crate) fn restorable_on_ramps(&mut self, job: JobId, to: Throttle) -> Option<Throttle> {
+    /// Up to which power level, of those from the first given to before the last, the chips of a throttled job may go now: as
+    /// far as its sites can take it on. What it lacks is waited for.
+    pub(crate) fn restorable_on_ramps(&mut self, job: JobId, (to, above): (Throttle, Throttle)) -> Option<Throttle> {
         if self.ramps.is_empty() {
             return Some(to);
         }
@@ -344,10 +344,10 @@ impl State {
         let can = |level: &Throttle| {
             more(placement.throttle, *level).into_iter().all(|(site, (draw, _))| self.can_rise_by(site, draw))
         };
-        let found = (to.0..placement.throttle.0).map(Throttle).find(can);
+        let found = (to.0..above.0).map(Throttle).find(can);
         // What it does not get now is waited for, a level at a time.
-        let from = found.unwrap_or(placement.throttle);
-        if let Some(next) = from.0.checked_sub(1).map(Throttle).filter(|next| *next >= to) {
+        let (from, next) = found.map_or((placement.throttle, above), |found| (found, found));
+        if let Some(next) = next.0.checked_sub(1).map(Throttle).filter(|next| *next >= to) {
             let lacking = more(from, next).into_iter().filter(|(_, (draw, _))| *draw > 0);
             lacking.collect::<Vec<_>>().into_iter().for_each(|(site, (draw, _))| self.await_draw(job, site, draw));
         }
@@ -361,9 +361,13 @@ impl State {
         Some((site, self.ramp_of(site)?))
     }
 
-    /// How long it takes until all work has stopped at the site of what a cap limits, as fast as that stands it.
-    pub(super) fn longest_fall(&self, cap: LimitIx) -> Duration {
-        let falls = |(site, ramp)| time_to_fall(ramp, self.ramps.sites.get(&site)?.drawn);
+    /// How long it takes until all work has stopped at the site of what a cap limits, as fast as that stands it; and before it
+    /// stops, some job has all of its power back.
+    pub(crate) fn longest_fall(&self, cap: LimitIx, restored: Option<JobId>) -> Duration {
+        let falls = |(site, ramp)| {
+            let more = restored.map_or(0, |job| -self.fall_at(site, job, Some(Throttle::NONE)));
+            time_to_fall(ramp, self.ramps.sites.get(&site)?.drawn + more)
+        };
         self.ramp_under(cap).and_then(falls).unwrap_or(Duration::ZERO)
     }
 

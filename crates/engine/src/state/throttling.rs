@@ -172,7 +172,7 @@ impl State {
 
     /// How much less a throttled job may be throttled, so that no cap is exceeded and nothing that is kept is used up;
     /// none where not at all.
-    pub(crate) fn restorable(&self, job: JobId) -> Option<Throttle> {
+    pub(crate) fn restorable(&self, job: JobId) -> Option<(Throttle, Throttle)> {
         let Phase::Running { shape, placement, ends, stage, .. } = &self.jobs.get(&job)?.phase else { return None };
         let limits = self.capacity.limits();
         if stage.is_stopping() {
@@ -201,7 +201,7 @@ impl State {
         }
         let keeps = |hold: &&super::Hold| {
             // Where power has to fall slowly, some may have been given back long before.
-            let falls = hold.leaves().map(|(cap, _)| self.longest_fall(cap)).max().unwrap_or_default();
+            let falls = hold.leaves().map(|(cap, _)| self.longest_fall(cap, Some(job))).max().unwrap_or_default();
             let is_soon = hold.start <= self.now.saturating_add(SOON + falls);
             hold.start < *ends && (hold.job.curtailment().is_none() || is_soon)
         };
@@ -211,12 +211,13 @@ impl State {
             kept.fold(limits[limit.ix()].left_micro(), i64::min)
         };
         let drawn = self.draw_of(*shape, placement);
-        (0..above).map(Throttle).find(|to| {
+        let found = (0..above).map(Throttle).find(|to| {
             let draw = self.draw_of(*shape, &placement.throttled(*to));
             draw.into_iter().all(|(limit, draw)| {
                 let more = draw - drawn.get(&limit).copied().unwrap_or_default();
                 more <= 0 || more <= left(limit)
             })
-        })
+        });
+        found.map(|to| (to, Throttle(above)))
     }
 }
