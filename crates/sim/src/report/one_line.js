@@ -106,35 +106,33 @@ function oneLineSites(meters) {
 }
 
 function drawOneLines() {
-  if (!focus || !oneLineSites(focus.meters).length) return;
-  const hold = html('div', { class: 'panel' });
-  byId('time-body').append(hold);
-  let minute = null;
-  const draw = () => {
-    const sites = oneLineSites(chosen.policy.meters);
-    const span = sites[0].meters[0].span_s;
-    const most = Math.max(...sites.flatMap((site) => site.meters.map((m) => m.drawn.length))) - 1;
-    const tight = tightestMinute(sites.flatMap((site) => site.circuits));
-    if (minute === null) minute = tight;
-    minute = Math.min(minute, most);
-    const title = html('h3', {});
-    const slider = html('input', { type: 'range', min: 0, max: most, step: 1, value: minute, class: 'scrub', 'aria-label': 'The minute that the one-line diagram shows', on: { input: () => { minute = Number(slider.value); show(); } } });
-    const back = html('button', { type: 'button', class: 'quiet', on: { click: () => { minute = tight; slider.value = minute; show(); } } }, 'tightest minute');
-    const pictures = html('div', {});
-    const rows = () => sites.flatMap((site) => site.meters.map((m) => {
-      const reading = readingAt(m, minute);
-      return [m.name, reading.text, reading.limit ? reading.limit.name : '', reading.share === null ? '' : percent(100 * reading.share, 1), m.feeds.map(([path, share]) => path + ' ' + percent(100 * share, 0)).join(', ')];
-    }));
-    const tables = html('div', {});
-    const show = () => {
-      title.textContent = 'What each circuit carries, ' + moment(minute * span);
-      slider.setAttribute('aria-valuetext', moment(minute * span));
-      pictures.replaceChildren(...sites.map((site) => oneLine(site, minute, Math.floor(pictures.clientWidth) || PAPER_WIDTH)));
-      tables.replaceChildren(tableBehind('Each meter in this minute', () => table(['meter', 'drawn', 'limit', 'of it', 'feeds'], rows(), 'Meters, ' + moment(minute * span))));
-    };
-    hold.replaceChildren(title, html('p', { class: 'note' }, 'The one-line diagram of ' + listed(sites.map((site) => site.name)) + ': a filled square is a closed breaker, an open one a circuit that is out. Drag to another minute.'), html('div', { class: 'minutes' }, slider, back), pictures, tables);
-    show();
-    onWidth(pictures, show);
+  const sitesOf = (policy) => oneLineSites(policy.meters);
+  const spansOf = (sites) => Math.max(...sites.flatMap((site) => site.meters.map((m) => m.drawn.length)));
+  if (!focus || !sitesOf(focus).length || !spansOf(sitesOf(focus))) return;
+  let [sites, minute, tight] = [[], null, 0];
+  const slider = html('input', { type: 'range', min: 0, step: 1, class: 'scrub', 'aria-label': 'The minute that the one-line diagram shows', on: { input: () => { minute = Number(slider.value); show(); } } });
+  const back = html('button', { type: 'button', class: 'quiet', on: { click: () => { minute = tight; show(); } } }, 'tightest minute');
+  const [title, pictures, tables] = [html('h3', {}), html('div', {}), html('div', {})];
+  const note = 'The one-line diagram of ' + listed(sitesOf(focus).map((site) => site.name)) + ': a filled square is a closed breaker, an open one a circuit that is out. Drag to another minute.';
+  byId('time-body').append(html('div', { class: 'panel' }, title, html('p', { class: 'note' }, note), html('div', { class: 'minutes' }, slider, back), pictures, tables));
+  const rows = () => sites.flatMap((site) => site.meters.map((m) => {
+    const reading = readingAt(m, minute);
+    return [m.name, reading.text, reading.limit ? reading.limit.name : '', reading.share === null ? '' : percent(100 * reading.share, 1), m.feeds.map(([path, share]) => path + ' ' + percent(100 * share, 0)).join(', ')];
+  }));
+  const show = (width) => {
+    const at = moment(minute * sites[0].meters[0].span_s);
+    title.textContent = 'What each circuit carries, ' + at;
+    slider.value = minute;
+    slider.setAttribute('aria-valuetext', at);
+    pictures.replaceChildren(...sites.map((site) => oneLine(site, minute, width || Math.floor(pictures.clientWidth) || PAPER_WIDTH)));
+    tables.replaceChildren(tableBehind('Each meter in this minute', () => table(['meter', 'drawn', 'limit', 'of it', 'feeds'], rows(), 'Meters, ' + at)));
   };
-  chosen.watchers.push(draw);
+  chosen.watchers.push(() => {
+    sites = sitesOf(chosen.policy);
+    slider.max = spansOf(sites) - 1;
+    tight = tightestMinute(sites.flatMap((site) => site.circuits));
+    minute = Math.min(minute === null ? tight : minute, spansOf(sites) - 1);
+    show();
+  });
+  onWidth(pictures, (width) => { if (sites.length) show(width); });
 }
