@@ -15,6 +15,7 @@ use super::wire::Whom;
 const KILL_AGAIN_MS: u64 = 50;
 const KILL_AGAIN_LIMIT_MS: u64 = 1_600;
 const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +154,8 @@ pub struct Core {
     phase: Phase,
     lease_until_ms: u64,
     paused: bool,
+    /// Signals that wait until it goes on, each once, as in the kernel: SIGTERM and SIGCONT would wake up who stands still.
+    held: Vec<(i32, Whom)>,
     cause: Option<Cause>,
     exit: Option<Exit>,
     end: End,
@@ -182,7 +185,15 @@ enum End {
 impl Core {
     /// A worker that is prepared, with its first lease.
     pub fn new(lease_until_ms: u64) -> Self {
-        Self { phase: Phase::Prepared, lease_until_ms, paused: false, cause: None, exit: None, end: End::Open }
+        Self {
+            phase: Phase::Prepared,
+            lease_until_ms,
+            paused: false,
+            held: Vec::new(),
+            cause: None,
+            exit: None,
+            end: End::Open,
+        }
     }
 
     /// Where it stands.
@@ -219,7 +230,10 @@ impl Core {
             Input::Lease { until_ms } => self.lease_until_ms = self.lease_until_ms.max(until_ms),
             Input::Go => self.go(now_ms, &mut actions),
             Input::Signal { signal, to } => {
-                if matches!(self.phase, Phase::Running { .. } | Phase::Stopping) {
+                let waits = self.paused && signal != SIGKILL;
+                if waits && !self.held.contains(&(signal, to)) {
+                    self.held.push((signal, to));
+                } else if !waits && matches!(self.phase, Phase::Running { .. } | Phase::Stopping) {
                     actions.push(Action::Signal { signal, to });
                 }
             }
@@ -229,7 +243,12 @@ impl Core {
                     actions.push(Action::Pause(pause));
                 }
             }
-            Input::Paused(paused) => self.paused = paused,
+            Input::Paused(paused) => {
+                self.paused = paused;
+                if !paused && matches!(self.phase, Phase::Running { .. }) {
+                    actions.extend(self.held.drain(..).map(|(signal, to)| Action::Signal { signal, to }));
+                }
+            }
             // It would not hear that it is to stop, and was paused as there is no power for it to go on.
             Input::Stop(_) if self.paused => self.kill(now_ms, Cause::Stop, &mut actions),
             Input::Stop(plan) => self.stop(now_ms, plan, &mut actions),

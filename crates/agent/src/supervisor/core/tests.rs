@@ -124,6 +124,22 @@ fn memory_that_was_used_up_is_named() {
     assert_eq!(core.step(2, Input::TreeGone), recorded(Exit::Signal(9), Some(Cause::Memory)));
 }
 
+#[test]
+fn who_stands_still_gets_signals_once_it_goes_on_and_is_killed_at_once() {
+    let mut core = running();
+    assert_eq!(core.step(1, Input::Pause), [Action::Pause(true)]);
+    assert_eq!(core.step(1, Input::Paused(true)), []);
+    let signal = |signal| Input::Signal { signal, to: Whom::Worker };
+    let sent = |signal| Action::Signal { signal, to: Whom::Worker };
+    for number in [SIGTERM, 18, SIGTERM] {
+        assert_eq!(core.step(2, signal(number)), [], "it would go on");
+    }
+    assert_eq!(core.step(3, signal(SIGKILL)), [sent(SIGKILL)]);
+    assert_eq!(core.step(4, Input::Resume), [Action::Pause(false)]);
+    assert_eq!(core.step(4, Input::Paused(false)), [sent(SIGTERM), sent(18)]);
+    assert_eq!(core.step(5, signal(12)), [sent(12)]);
+}
+
 /// What may come from outside, and from the worker.
 #[derive(Clone, Debug)]
 enum Happening {
@@ -139,6 +155,8 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         Just(Input::Go),
         (0_u64..4_000).prop_map(|until_ms| Input::Lease { until_ms }),
         Just(Input::Signal { signal: 12, to: Whom::Worker }),
+        Just(Input::Signal { signal: SIGTERM, to: Whom::Tree }),
+        Just(Input::Signal { signal: SIGKILL, to: Whom::Worker }),
         (proptest::option::of(Just(10)), 0_u64..300, 0_u64..300)
             .prop_map(|(signal, a, b)| Input::Stop(plan(signal, a, b))),
         Just(Input::Pause),
@@ -188,7 +206,7 @@ impl World {
                     }
                     Action::Signal { signal, .. } => {
                         assert!(self.worker_lives || self.rest_lives);
-                        assert!(signal != SIGTERM || !self.stands_still, "nobody would hear it");
+                        assert!(signal == SIGKILL || !self.stands_still, "it would wake up, or not hear it");
                     }
                     Action::Pause(pause) => {
                         assert!(self.worker_lives && pause != self.stands_still);
