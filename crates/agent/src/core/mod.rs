@@ -177,8 +177,8 @@ struct Task {
     pause: Option<bool>,
     /// The same as it was last told, until it has answered.
     pausing: Option<bool>,
-    /// Whether they do.
-    paused: bool,
+    /// Whether they do; none where an earlier run has left them, maybe some still and some not, and nobody has said.
+    paused: Option<bool>,
     /// How far its end was ordered of those below.
     ending: Ending,
     /// Why this agent ends it, where the server does not.
@@ -290,7 +290,7 @@ const fn rank(want: Want) -> u8 {
 impl Task {
     fn new(spec: Arc<TaskSpec>, want: Want, phase: Phase) -> Self {
         let (signal, signalled, ending, end_reported, round) = (None, 0, Ending::No, None, 0);
-        let (pause, pausing, paused) = (None, None, false);
+        let (pause, pausing, paused) = (None, None, Some(false));
         Self {
             spec,
             want,
@@ -330,7 +330,7 @@ impl Task {
                 self.pause(id, actions);
             }
             // Who stands still would not hear that it is to stop, and has no power for it.
-            (Phase::Running { .. }, Want::Stop) if self.paused => self.kill(id, actions),
+            (Phase::Running { .. }, Want::Stop) if self.paused == Some(true) => self.kill(id, actions),
             (Phase::Starting | Phase::Running { .. }, Want::Stop) => {
                 if self.ending < Ending::Stop {
                     self.ending = Ending::Stop;
@@ -353,7 +353,7 @@ impl Task {
     /// Lets its workers stand still or go on, once they run.
     fn pause(&mut self, id: TaskId, actions: &mut Vec<Action>) {
         let Some(pause) = self.pause.filter(|_| matches!(self.phase, Phase::Running { .. })) else { return };
-        if pause != self.pausing.unwrap_or(self.paused) {
+        if Some(pause) != self.pausing.or(self.paused) {
             self.pausing = Some(pause);
             actions.push(Action::Pause(id, pause));
         }
@@ -476,7 +476,7 @@ impl Core {
                 if !task.is_alive() {
                     task.end_reported.get_or_insert(version);
                 }
-                TaskReport { task: *id, phase: task.reported(), paused: task.paused && task.is_alive() }
+                TaskReport { task: *id, phase: task.reported(), paused: task.paused == Some(true) && task.is_alive() }
             })
             .collect();
         Report {
@@ -532,7 +532,8 @@ impl Core {
             Stand::Running { since_ms } => (Want::Run, Phase::Running { since_ms }),
             Stand::Ended(end) => (Want::Run, Phase::Ended(end)),
         };
-        let task = Task { signalled, ..Task::new(spec, want, phase) };
+        let paused = (!matches!(phase, Phase::Running { .. })).then_some(false);
+        let task = Task { signalled, paused, ..Task::new(spec, want, phase) };
         self.alive += usize::from(task.is_alive());
         self.tasks.insert(id, task);
     }
@@ -709,7 +710,7 @@ impl Core {
     fn paused(&mut self, id: TaskId, paused: bool, actions: &mut Vec<Action>) {
         let Some(task) = self.tasks.get_mut(&id).filter(|task| task.is_alive()) else { return };
         // What it was told and has not done yet, or could not, it is told again.
-        (task.paused, task.pausing) = (paused, None);
+        (task.paused, task.pausing) = (Some(paused), None);
         actions.push(Action::Report);
         task.advance(id, None, actions);
     }

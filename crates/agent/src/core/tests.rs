@@ -226,7 +226,7 @@ fn a_signal_is_sent_once_and_not_before_somebody_can_get_it() {
     let mut next = Node::new();
     let adopted = Input::Adopted { task: id(1), spec: spec(), stand: Stand::Running { since_ms: 5 }, signalled: 2 };
     next.handle(adopted);
-    assert_eq!(next.take(with(2)), [], "the run before has sent it");
+    assert_eq!(next.take(with(2)), [Action::Pause(id(1), false)], "the run before has sent the signal");
 }
 
 #[test]
@@ -603,6 +603,19 @@ fn what_an_earlier_run_left_paused_goes_on_once_the_server_says_so_and_not_befor
     assert_eq!(node.handle(Input::Paused { task: id(1), paused: true }), [Action::Report]);
     assert_eq!(node.take(still(1, true)), []);
     assert_eq!(node.take(still(2, false)), [Action::Pause(id(1), false)]);
+}
+
+#[test]
+fn what_an_earlier_run_left_half_paused_is_told_once_what_it_is_to_do() {
+    for pause in [false, true] {
+        let mut node = Node::new();
+        // Nobody says that all of it stands still, as only some of it does.
+        node.handle(Input::Adopted { task: id(1), spec: spec(), stand: Stand::Running { since_ms: 5 }, signalled: 0 });
+        assert!(!is_paused(&mut node));
+        assert_eq!(node.take(still(1, pause)), [Action::Pause(id(1), pause)]);
+        assert_eq!(node.take(still(2, pause)), []);
+        assert_eq!(node.take(still(3, !pause)), [Action::Pause(id(1), !pause)]);
+    }
 }
 
 #[test]

@@ -480,7 +480,9 @@ impl World {
             }
             Action::Report => self.report_soon(node),
             Action::Limit(_) => unreachable!("no agent here says that it can limit chips"),
-            Action::Pause(..) => unreachable!("no job here stands a pause"),
+            Action::Pause(_, true) => unreachable!("no job here stands a pause"),
+            // What an agent finds at its start is told to go on, and does already.
+            Action::Pause(_, false) => {}
             Action::StartLog(_) | Action::StopLog(_) | Action::Ignored(..) => {}
         }
     }
