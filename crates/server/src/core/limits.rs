@@ -94,6 +94,15 @@ impl Core {
         }
     }
 
+    /// A task of work that is paused goes on, or begins only now: its agent has as long for it as after the order.
+    pub(super) fn has_to_stand_still(&mut self, job: u64) {
+        let by = self.state.now().saturating_add(OBEY_WITHIN);
+        let attempt = self.records.get_mut(&job).and_then(|record| record.live_mut());
+        let Some(attempt) = attempt.filter(|attempt| attempt.paused_since.is_some()) else { return };
+        attempt.obey_by = Some(by);
+        self.arm_obedience(job);
+    }
+
     fn arm_obedience(&mut self, job: u64) {
         let Some(attempt) = self.records.get(&job).and_then(|record| record.live()) else { return };
         if let Some(by) = attempt.obey_by {

@@ -366,7 +366,11 @@ impl Core {
         let attempt = self.records.get_mut(&id.job).and_then(|record| record.live_mut());
         let step = attempt.filter(|attempt| attempt.number == id.attempt).and_then(|it| it.steps.get_mut(&id.step));
         if let Some(task) = step.and_then(|step| step.tasks.iter_mut().find(|task| *task.node == *node)) {
+            let goes_on = task.paused && !paused;
             task.paused = paused;
+            if goes_on {
+                self.has_to_stand_still(id.job);
+            }
         }
     }
 
@@ -393,6 +397,9 @@ impl Core {
             // That it never ran is no refusal once it was not to run any more.
             end.refused = end.refused.filter(|_| !ending);
             task.end = Some(end);
+        }
+        if seen == Seen::Running && !task.paused {
+            self.has_to_stand_still(id.job);
         }
         self.touched.insert(id.job);
     }

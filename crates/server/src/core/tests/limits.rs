@@ -208,6 +208,40 @@ fn work_that_does_not_stand_still_in_time_is_killed() {
 }
 
 #[test]
+fn work_that_begins_in_its_pause_and_does_not_stand_still_is_killed() {
+    let mut world = three_nodes(Limiting::Unable);
+    let job = world.submit(&STANDS_PAUSES.replace("PAUSE", "31m"));
+    let hold = Duration::from_secs(1800);
+    let event = GridEvent { cap: "grid".to_owned(), watts: Some(2700), cut_ppm: None, at: None, hold };
+    let command = Command::Announce { name: "event".to_owned(), event: Box::new(event) };
+    world.ask(&operator(), command).expect("it is announced");
+    assert!(world.core.is_paused(job), "before it has begun");
+    world.now += 10_000;
+    world.core.pass(Timestamp::from_millis(world.now));
+    world.settle();
+    wait(&mut world, 4_000);
+    assert_eq!((world.state(job), stands_still(&world)), (JobState::Running, false));
+    wait(&mut world, 2_000);
+    assert_eq!(world.state(job), JobState::Pending);
+}
+
+#[test]
+fn work_that_somebody_lets_go_on_in_its_pause_is_killed() {
+    let mut world = three_nodes(Limiting::Obeys);
+    let job = submit_pausable(&mut world, "31m");
+    announce(&mut world, 2700);
+    wait(&mut world, 60_000);
+    assert!(stands_still(&world));
+    world.limiting = Limiting::Unable;
+    world.agents.values_mut().for_each(|agent| agent.paused.clear());
+    world.settle();
+    wait(&mut world, 4_000);
+    assert_eq!((world.state(job), stands_still(&world)), (JobState::Running, false));
+    wait(&mut world, 2_000);
+    assert_eq!(world.state(job), JobState::Pending);
+}
+
+#[test]
 fn work_that_is_stopped_in_a_pause_is_killed_and_has_saved_nothing_in_it() {
     let mut world = three_nodes(Limiting::Obeys);
     let job = submit_pausable(&mut world, "2h");
