@@ -51,6 +51,11 @@ impl Cap {
         self.derating.is_empty() && self.schedule.is_none()
     }
 
+    /// How the names of the times begin in which it allows less by its schedule.
+    pub fn hours_prefix(&self) -> String {
+        format!("hours of {} from ", self.name)
+    }
+
     /// The least that it ever allows by itself.
     pub fn least(&self) -> Watts {
         let hours = self.schedule.iter().flat_map(|schedule| &schedule.hours).map(|hours| hours.watts);
@@ -75,7 +80,7 @@ impl Fleet {
                 };
                 let times = zone.daily(span.clone(), *from, *until).filter(is_meant).map(|day| day.time);
                 found.extend(times.map(|time| {
-                    let name = format!("hours of {} from {}", cap.name, zone.local(time.start));
+                    let name = format!("{}{}", cap.hours_prefix(), zone.local(time.start));
                     Lowered { name, cap: place, time, watts: *watts }
                 }));
             }

@@ -123,6 +123,13 @@ impl World {
 
     /// With a fleet declared, of one site with such keys and such caps, all of whose nodes have joined.
     fn declared(site: &str, caps: &str) -> Self {
+        let fleet = Self::fleet(site, caps);
+        let mut world = Self::on(settings(), Some(Arc::clone(&fleet)));
+        (0..fleet.nodes.len() as u32).for_each(|node| world.join(&fleet.node_name(NodeIx(node))));
+        world
+    }
+
+    fn fleet(site: &str, caps: &str) -> Arc<Fleet> {
         let text = format!(
             r#"
             name = "declared"
@@ -136,10 +143,7 @@ impl World {
             "#
         );
         let fleet = offtake_fleet::parse(&text, "test fleet", Path::new(""), &BTreeMap::new()).expect("it is valid");
-        let fleet = Arc::new(fleet);
-        let mut world = Self::on(settings(), Some(Arc::clone(&fleet)));
-        (0..fleet.nodes.len() as u32).for_each(|node| world.join(&fleet.node_name(NodeIx(node))));
-        world
+        Arc::new(fleet)
     }
 
     fn join(&mut self, node: &str) {

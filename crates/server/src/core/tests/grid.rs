@@ -95,6 +95,45 @@ fn times_of_the_clock_are_announced_an_hour_ahead_and_once() {
     assert!(seen.iter().skip(1).all(is_as_said), "{seen:?}");
 }
 
+#[test]
+fn times_of_the_clock_that_begin_together_are_all_announced_and_go_with_the_fleet_file() {
+    let site = "nodes = { node = 3 }";
+    let cap = |hours: &str| {
+        format!(
+            "caps.grid = {{ on = \"here\", watts = 9000, meter = \"facility\", kind = \"contract\", \
+             time_zone = \"Asia/Kolkata\", hours = [{hours}] }}"
+        )
+    };
+    let two = r#"{ from = "20:30", until = "22:00", watts = 5000 }, { from = "20:30", until = "21:00", watts = 4000 }"#;
+    // It is 19:43 there.
+    let mut world = World::declared(site, &cap(two));
+    let told = |world: &World| {
+        let events = world.core.grid_events().into_iter();
+        let mut told: Vec<(String, u64, i64)> =
+            events.map(|event| (event.name, event.watts, (event.until_ms - event.from_ms) / 60_000)).collect();
+        told.sort();
+        told
+    };
+    let name = "hours of grid from 2026-09-21T20:30:00";
+    let hours = |watts, minutes| (name.to_owned(), watts, minutes);
+    assert_eq!(told(&world), [hours(4000, 30), hours(5000, 90)]);
+    announce(&mut world, "peak", event(5000, None, 86_400)).expect("it is announced");
+    let peak = ("peak".to_owned(), 5000, 1440);
+    world.restart();
+    assert_eq!(told(&world), [hours(4000, 30), hours(5000, 90), peak.clone()], "each once");
+    let other =
+        r#"{ from = "20:30", until = "22:00", watts = 3000 }, { from = "20:30", until = "21:00", watts = 4000 }"#;
+    world.declared = Some(World::fleet(site, &cap(other)));
+    world.restart();
+    assert_eq!(told(&world), [hours(3000, 90), hours(4000, 30), peak.clone()]);
+    world.now += 3_600_000;
+    world.settle();
+    let none = r#"caps.grid = { on = "here", watts = 9000, meter = "facility", kind = "contract" }"#;
+    world.declared = Some(World::fleet(site, none));
+    world.restart();
+    assert_eq!(told(&world), [peak], "also one that has begun");
+}
+
 fn announce(world: &mut World, name: &str, event: GridEvent) -> Result<GridEventView, Problem> {
     let command = Command::Announce { name: name.to_owned(), event: Box::new(event) };
     match world.ask(&operator(), command)? {
