@@ -127,6 +127,18 @@ impl State {
         self.wake_under_cap(cap);
     }
 
+    /// Whether work that was asked to have ended by an instant still has to: a curtailment of a cap under which it draws
+    /// begins then, or before its own grace would be over, or later at a site that has to fall before.
+    pub fn has_to_end_by(&self, job: JobId, by: Timestamp) -> bool {
+        let Some(work) = self.jobs.get(&job) else { return false };
+        let graced = by.saturating_add(self.policy.preemption.clone().unwrap_or_default().grace_of(&work.spec));
+        self.curtailments.values().any(|announced| {
+            let Curtailment { cap, from, .. } = announced.spec;
+            let is_meant = by <= from && (from <= graced || self.ramp_under(cap).is_some());
+            is_meant && self.drawn_by(job, cap) > Watts::ZERO
+        })
+    }
+
     /// A curtailment asks for less than is drawn without any work.
     pub(super) fn declare(&mut self, id: CurtailmentId, least: Watts) {
         if let Some(announced) = self.curtailments.get_mut(&id) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use offtake_engine::StopReason;
+use offtake_engine::{JobId, StopReason};
 use offtake_protocol::agent::NumberedSignal;
 use offtake_units::{Duration, Timestamp};
 
@@ -124,7 +124,7 @@ impl Core {
                 }
                 Timer::Kill(job, attempt) => {
                     // Whoever asked for its power may not any more.
-                    let asked = |by| self.state.curtailments().values().any(|announced| announced.spec.from >= by);
+                    let asked = |by| self.state.has_to_end_by(JobId(job), by);
                     if self.is_live(job, attempt, |attempt| attempt.stop_by.is_some_and(asked)) {
                         self.kill(job);
                     }

@@ -303,11 +303,23 @@ fn a_cap_that_is_lowered_during_an_event_gives_work_its_grace() {
 
 #[test]
 fn who_is_asked_for_an_event_that_is_withdrawn_keeps_its_grace() {
-    let mut world = three_nodes();
-    let spot = world.submit(&TRAIN.replace("TIER", "spot"));
+    let caps = r#"
+        caps.grid = { on = "here", watts = 9000, meter = "facility", kind = "contract" }
+        sites.there = { pue = 1.0, nodes = { node = 1 } }
+        caps.there = { on = "there", watts = 3000, meter = "facility", kind = "contract" }
+        "#;
+    let mut world = World::declared("nodes = { node = 3 }", caps);
+    // One of them may be elsewhere.
+    let jobs = [0, 1].map(|_| world.submit(&TRAIN.replace("TIER", "spot")));
     world.settle();
+    let is_here = |job: &u64| world.core.job(&operator(), *job).is_some_and(|it| it.job.nodes[0].starts_with("here"));
+    let spot = jobs.into_iter().find(is_here).expect("there is a single node there");
     world.stubborn = true;
     let told = announce(&mut world, "now", event(3000, None, 600)).expect("it is announced");
+    // Neither asks for its power now: one comes long after, and it draws nothing under the cap of the other.
+    announce(&mut world, "tomorrow", event(3000, Some(told.from_ms + 86_400_000), 600)).expect("it is announced");
+    let elsewhere = GridEvent { cap: "there".to_owned(), ..event(900, Some(told.from_ms), 600) };
+    announce(&mut world, "elsewhere", elsewhere).expect("it is announced");
     wait_until(&mut world, told.from_ms - 6000);
     world.ask(&operator(), Command::Withdraw("now".to_owned())).expect("it is there");
     wait_until(&mut world, told.from_ms + 5000);
