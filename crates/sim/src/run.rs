@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use offtake_engine::{
     ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, Phase, Policy, ReservationId, ServiceId, State,
+    Work,
 };
 use offtake_fleet::{Fleet, Lowered, SiteIx};
 use offtake_programmes::Series;
@@ -29,6 +30,8 @@ const BY_CLOCK: u64 = 1 << 43;
 /// How long before it begins at the least everybody learns of a time in which a cap allows less by the clock: as of heat.
 /// What outlasts its beginning starts from then on only within what it leaves, so earlier would leave power unused.
 const AHEAD: Duration = Duration::HOUR;
+/// Hours in which caps allow less repeat after a year: where nobody has come any further by then, nobody ever will.
+const HOURS_REPEAT: Duration = Duration::from_secs(366 * 24 * 3600);
 
 static NOTHING_FAILS: FailureModel = FailureModel::NOTHING;
 
@@ -232,6 +235,8 @@ struct Run<'a> {
     announced: u64,
     /// Caps that follow the clock were looked at until here.
     looked_until: Timestamp,
+    /// When a job came, ended or kept some of its work last.
+    stirred: Timestamp,
     weather: Weather<'a>,
     meters: Meters<'a>,
     energy: EnergyMeters,
@@ -269,6 +274,7 @@ impl<'a> Run<'a> {
             weather: Weather::new(setup),
             announced: 0,
             looked_until: setup.start - Duration::DAY,
+            stirred: setup.start,
             meters: Meters::new(&setup.meters, &setup.feed_losses, setup.start),
             energy: EnergyMeters::of_programmes(&setup.fleet, setup.start),
             ramps: Ramps::default(),
@@ -327,6 +333,7 @@ impl<'a> Run<'a> {
         let power = [self.grid.next(), self.feeds.next(), self.supplies.next(), self.meters.next(), rise];
         let work = power.into_iter().chain([work]).flatten().min();
         let limit = self.setup.horizon.map(|horizon| self.setup.start + horizon);
+        let work = work.or_else(|| if limit.is_none() { self.eased() } else { None });
         // Failures go on for ever; without a horizon they count as long as there is work, or one of them is not over.
         let counts = |failures: &&Process<'_>| limit.is_some() || work.is_some() || failures.is_open();
         let failure = failures.filter(counts).and_then(Process::next);
@@ -346,6 +353,17 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// When a curtailment begins or is over next, as long as a job with an end waits for its power or stands still for it.
+    fn eased(&self) -> Option<Timestamp> {
+        let state = &self.course.state;
+        let goes_on = |work: &Work| {
+            let is_there = matches!(work.phase, Phase::Pending(_) | Phase::Running { .. });
+            is_there && work.spec.duration.is_some() && work.spec.service.is_none()
+        };
+        let next = state.next_curtailment().filter(|_| state.now() - self.stirred <= HOURS_REPEAT)?;
+        state.jobs().into_iter().any(|(_, work)| goes_on(work)).then_some(next)
+    }
+
     /// A job with the time that it asks for.
     fn as_asked(&mut self, job: JobId, spec: &Arc<Job>) -> Arc<Job> {
         let Some((takes, overestimate)) = spec.duration.zip(self.setup.overestimate) else { return Arc::clone(spec) };
@@ -363,6 +381,7 @@ impl<'a> Run<'a> {
         self.grid.happen(now, &mut self.weather, &mut self.course);
         while let Some(job) = self.course.end_next(now) {
             self.outcome.jobs[job.0 as usize].finished = Some(now);
+            self.stirred = now;
             self.grid.ended(now, job);
             self.passed(now, job.0 as usize, Milestone::Succeeded);
         }
@@ -385,6 +404,7 @@ impl<'a> Run<'a> {
             self.course.tell(now, event);
             let place = self.next_job;
             self.next_job += 1;
+            self.stirred = now;
             match self.dependencies.at_arrival(place) {
                 None => {}
                 Some(Standing::Waits(_)) => self.course.tell(now, Event::JobHeld { job: JobId(place as u64) }),
@@ -516,6 +536,9 @@ impl<'a> Run<'a> {
             let chip_milli = self.setup.jobs[job.0 as usize].chip_milli();
             self.supplies.note_rework(job, chip_milli, Duration::from_millis(ended.rework));
             record.useful += Duration::from_millis(ended.useful);
+            if ended.useful > 0 {
+                self.stirred = self.course.state.now();
+            }
             record.restarts += u32::from(stopped && record.finished.is_none());
         }
     }

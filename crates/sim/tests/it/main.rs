@@ -2,6 +2,7 @@
 
 mod ahead;
 mod backup;
+mod clock;
 mod cooling;
 mod crossing;
 mod dependencies;
