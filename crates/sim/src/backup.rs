@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
 
 use offtake_engine::{
-    ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, SiteAccount, State, StopReason,
+    ChipTime, Curtailment, CurtailmentId, Event, Fact, JobId, LimitIx, SiteAccount, State, StopReason, Throttle,
 };
 use offtake_fleet::{Backup, CapKind, CapTarget, DomainIx, Fleet, Meter, SiteIx};
 use offtake_units::{CarbonMass, Duration, Energy, Money, Timestamp, Watts};
@@ -78,8 +78,10 @@ pub struct UtilityOutcome {
     pub back: Option<Timestamp>,
     /// For how long, after the UPS was empty, more could be drawn than was carried.
     pub over: Duration,
-    /// How often work was throttled further, or stopped, so that the rest could be carried.
+    /// How often work was throttled further, pauses aside, so that the rest could be carried.
     pub throttled: u64,
+    /// How often work was paused where it was.
+    pub paused: u64,
     /// Attempts that were stopped.
     pub stopped: u64,
     /// Attempts that lost their power as they ran.
@@ -407,19 +409,22 @@ impl<'a> Supplies<'a> {
         if self.open.is_empty() {
             return;
         }
+        // Paused work draws nothing, and would.
+        let draws = |job: JobId, place: &usize| {
+            course.state.drawn_by_at(job, self.losses[*place].cap, Throttle::NONE) > Watts::ZERO
+        };
+        let concerned = |job: JobId| self.open.keys().copied().find(|place| draws(job, place));
         for Fact { event, .. } in &course.decided {
-            let (job, stops) = match event {
-                Event::JobStopping { job, reason: StopReason::Curtailed, .. } => (*job, true),
-                Event::JobThrottled { job, to } if !to.is_none() => (*job, false),
-                _ => continue,
-            };
-            let draws = |place: &&usize| course.state.drawn_by(job, self.losses[**place].cap) > Watts::ZERO;
-            let Some(place) = self.open.keys().find(draws).copied() else { continue };
-            if stops {
+            let Event::JobStopping { job, reason: StopReason::Curtailed, .. } = event else { continue };
+            if let Some(place) = concerned(*job) {
                 self.outcomes[place].stopped += 1;
-                self.met.insert(job, place);
-            } else {
-                self.outcomes[place].throttled += 1;
+                self.met.insert(*job, place);
+            }
+        }
+        for (job, to) in &course.throttled {
+            if let Some(place) = concerned(*job) {
+                let came = &mut self.outcomes[place];
+                *(if to.is_paused() { &mut came.paused } else { &mut came.throttled }) += 1;
             }
         }
     }

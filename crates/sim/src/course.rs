@@ -24,6 +24,8 @@ pub(crate) struct Course {
     pub state: State,
     /// What the last pass decided.
     pub decided: Vec<Fact>,
+    /// Work that it took a level further down, paused work among it, and to which.
+    pub throttled: Vec<(JobId, Throttle)>,
     /// Attempts that have ended since somebody last took note.
     pub closed: Vec<(JobId, Ended)>,
     /// What became of the chip-time of attempts that have ended.
@@ -100,6 +102,8 @@ struct Attempt {
     progress: Progress,
     ends: Timestamp,
     placement: Arc<Placement>,
+    /// The power level that its chips were told last.
+    level: Throttle,
     /// Where it writes its checkpoints, how many bytes, and how.
     writes: Option<(SiteIx, u64, Saving)>,
 }
@@ -109,6 +113,7 @@ impl Course {
     pub fn new(state: State) -> Self {
         let mut course = Self {
             decided: Vec::new(),
+            throttled: Vec::new(),
             closed: Vec::new(),
             spent: Spent::default(),
             repairs: Repairs::default(),
@@ -385,13 +390,14 @@ impl Course {
     /// One pass; what it decided is in [`Course::decided`].
     pub fn pass(&mut self, now: Timestamp) {
         self.decided.clear();
+        self.throttled.clear();
         decide(&mut self.state, now, &mut self.decided);
         let decided = std::mem::take(&mut self.decided);
         for fact in &decided {
             match &fact.event {
                 Event::JobPlaced { job, placement } => self.begin(now, *job, placement),
                 Event::JobStopping { job, .. } => self.leave(now, *job),
-                Event::JobThrottled { job, .. } => self.throttle(now, *job),
+                Event::JobThrottled { job, to } => self.throttle(now, *job, *to),
                 Event::ReplicaRetired { replica, .. } => {
                     self.close(now, *replica, Kept::All);
                 }
@@ -439,7 +445,8 @@ impl Course {
             speed: self.speed_on(&spec, placement),
         });
         let ends = progress.ends();
-        let attempt = Attempt { number, spec, progress, ends, placement: Arc::clone(placement), writes };
+        let level = placement.throttle;
+        let attempt = Attempt { number, spec, progress, ends, placement: Arc::clone(placement), level, writes };
         if let Some(occupants) = &mut self.occupants {
             occupants.enter(job, placement);
         }
@@ -487,10 +494,13 @@ impl Course {
     }
 
     /// The chips of a job work at another power level from now on.
-    fn throttle(&mut self, now: Timestamp, job: JobId) {
+    fn throttle(&mut self, now: Timestamp, job: JobId, to: Throttle) {
         let Some(Phase::Running { placement, .. }) = self.state.job(job).map(|work| &work.phase) else { return };
         if let Some(attempt) = self.running.get_mut(&job) {
             attempt.placement = Arc::clone(placement);
+            if to > std::mem::replace(&mut attempt.level, to) {
+                self.throttled.push((job, to));
+            }
             self.change_speed(now, job);
         }
     }
@@ -560,6 +570,7 @@ fn resumed(work: &offtake_engine::Work, paused: Option<Timestamp>, fleet: &Fleet
         ends: if pause.is_some() { Timestamp::NEVER } else { *ends },
         progress,
         placement: Arc::clone(placement),
+        level: placement.throttle,
         spec: Arc::clone(&work.spec),
         writes: None,
     })

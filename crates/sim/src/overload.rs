@@ -6,7 +6,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use offtake_engine::{Curtailment, CurtailmentId, Event, Fact, LEAST_NOTICE, LimitIx, State, StopReason};
+use offtake_engine::{
+    Curtailment, CurtailmentId, Event, Fact, JobId, LEAST_NOTICE, LimitIx, State, StopReason, Throttle,
+};
 use offtake_fleet::{CapKind, CapTarget, Circuit, CircuitIx, Fleet};
 use offtake_units::{Duration, Timestamp, Watts};
 
@@ -18,8 +20,10 @@ use crate::meters::FeedLoss;
 pub struct FeedOutcome {
     /// What each other circuit carried for it.
     pub loads: Vec<FeedLoad>,
-    /// How often work was throttled further so that ratings were kept.
+    /// How often work was throttled further, pauses aside, so that ratings were kept.
     pub throttled: u64,
+    /// How often work was paused where it was.
+    pub paused: u64,
     /// Attempts that were stopped for it.
     pub stopped: u64,
 }
@@ -197,19 +201,22 @@ impl<'a> Feeds<'a> {
         if self.curtailed.is_empty() {
             return;
         }
+        // Paused work draws nothing, and would.
+        let draws = |job: JobId, place: &usize| {
+            let mut caps = self.stand_ins[*place].iter().map(|stand_in| stand_in.cap);
+            caps.any(|cap| course.state.drawn_by_at(job, cap, Throttle::NONE) > Watts::ZERO)
+        };
+        let concerned = |job: JobId| self.out.iter().copied().find(|place| draws(job, place));
         for Fact { event, .. } in &course.decided {
-            let (job, stops) = match event {
-                Event::JobStopping { job, reason: StopReason::Curtailed, .. } => (*job, true),
-                Event::JobThrottled { job, to } if !to.is_none() => (*job, false),
-                _ => continue,
-            };
-            let draws = |place: &&usize| {
-                let mut caps = self.stand_ins[**place].iter().map(|stand_in| stand_in.cap);
-                caps.any(|cap| course.state.drawn_by(job, cap) > Watts::ZERO)
-            };
-            if let Some(place) = self.out.iter().find(draws) {
-                let came = &mut self.outcomes[*place];
-                *(if stops { &mut came.stopped } else { &mut came.throttled }) += 1;
+            let Event::JobStopping { job, reason: StopReason::Curtailed, .. } = event else { continue };
+            if let Some(place) = concerned(*job) {
+                self.outcomes[place].stopped += 1;
+            }
+        }
+        for (job, to) in &course.throttled {
+            if let Some(place) = concerned(*job) {
+                let came = &mut self.outcomes[place];
+                *(if to.is_paused() { &mut came.paused } else { &mut came.throttled }) += 1;
             }
         }
     }

@@ -116,6 +116,7 @@ fn feed_lines(setup: &Setup, outcome: &Outcome) -> Vec<FeedLine> {
         at_s: (loss.at - setup.start).as_secs_f64(),
         hold_s: (loss.until - loss.at).as_secs_f64(),
         throttled: came.throttled,
+        paused: came.paused,
         stopped: came.stopped,
         others: came.loads.iter().map(|load| feed_load(setup, load)).collect(),
     };
@@ -153,6 +154,7 @@ fn backup_summary(setup: &Setup, outcome: &Outcome) -> BackupSummary {
         dark_s: came.dark.as_secs_f64(),
         over_s: came.over.as_secs_f64(),
         throttled: came.throttled,
+        paused: came.paused,
         stopped: came.stopped,
         dropped: came.dropped,
         rework_chip_hours: round(came.rework.as_chip_hours(), 3),

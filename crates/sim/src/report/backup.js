@@ -25,14 +25,14 @@ function drawBackup() {
   const body = byId('time-body');
   const hold = html('div', { class: 'panel' });
   body.append(hold);
-  const columns = ['site', 'from', 'for', 'on UPS', 'UPS kWh', 'generators', 'MWh', 'kg CO2', 'dark', 'back after', 'throttled', 'stopped', 'dropped', 'chip-hours again', 'chip-hours out'];
+  const columns = ['site', 'from', 'for', 'on UPS', 'UPS kWh', 'generators', 'MWh', 'kg CO2', 'dark', 'back after', 'throttled', 'paused', 'stopped', 'dropped', 'chip-hours again', 'chip-hours out'];
   const draw = () => {
     const { name, summary } = chosen.policy;
     const { backup } = summary;
     const figure = (v) => number(v, digitsFor(v));
     const time = (s) => (s ? duration(s) : '');
     const rows = () => backup.losses.map((l) => [l.site, moment(l.at_s), duration(l.hold_s), time(l.ups_s), figure(l.ups_kwh), time(l.generator_hours * 3600), figure(l.generated_mwh), figure(l.kg_co2), time(l.dark_s),
-      isNumber(l.back_s) ? duration(l.back_s - l.at_s) : '', number(l.throttled), number(l.stopped), number(l.dropped), figure(l.rework_chip_hours), figure(l.out_chip_hours)]);
+      isNumber(l.back_s) ? duration(l.back_s - l.at_s) : '', number(l.throttled), number(l.paused), number(l.stopped), number(l.dropped), figure(l.rework_chip_hours), figure(l.out_chip_hours)]);
     const leads = backup.sites.map((site) => html('p', { class: 'lead' }, backupLead(site)));
     hold.replaceChildren(html('h3', {}, backupTitle(backup)), ...leads, tableBehind('Each loss of a utility', () => table(columns, rows(), 'Losses of utilities under ' + name)));
   };

@@ -199,8 +199,10 @@ pub struct FeedLine {
     pub at_s: f64,
     /// For how long.
     pub hold_s: f64,
-    /// How often work was throttled further, so that the others came back to their ratings.
+    /// How often work was throttled further, pauses aside, so that the others came back to their ratings.
     pub throttled: u64,
+    /// How often work was paused where it was.
+    pub paused: u64,
     /// Attempts that were stopped for it.
     pub stopped: u64,
     /// Those that stood in for it.
@@ -291,8 +293,10 @@ pub struct UtilityLine {
     pub dark_s: f64,
     /// For how long, the UPS being empty, more could be drawn than was carried.
     pub over_s: f64,
-    /// How often work was throttled further.
+    /// How often work was throttled further, pauses aside.
     pub throttled: u64,
+    /// How often work was paused where it was.
+    pub paused: u64,
     /// Attempts that were stopped.
     pub stopped: u64,
     /// Attempts that lost their power as they ran.

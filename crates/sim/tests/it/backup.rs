@@ -122,8 +122,23 @@ fn chips_with_power_levels_go_on_slower() {
     let outcome = under(&setup, "offtake");
     let came = only(&outcome);
     assert_eq!((came.stopped, came.dropped, came.over), (0, 0, Duration::ZERO));
-    // 4.4 kW less: at 400 W instead of 600 a node gives 800 W, six of them 4.8 kW.
-    assert_eq!(came.throttled, 6);
+    // 4.4 kW less: at 400 W instead of 600 a node gives 800 W, six of them 4.8 kW. Their way back up counts for nothing.
+    assert_eq!((came.throttled, came.paused), (6, 0));
+}
+
+#[test]
+fn work_that_stands_a_pause_is_counted_as_paused_and_as_stopped_where_the_loss_lasts_longer() {
+    let pauses = |longest| ten().into_iter().map(move |job| Job { pause: Some(longest), ..job }).collect();
+    let counts = |longest: Duration| {
+        let setup =
+            with_losses(setup(pauses(longest), None, None), Some(backup(60, Some(generators(3)))), &[(7200, 7200)]);
+        let outcome = under(&setup, "offtake");
+        let came = only(&outcome);
+        (came.throttled, came.paused, came.stopped, came.over)
+    };
+    // Of ten nodes generators carry seven. Nobody knows for how long.
+    assert_eq!(counts(hours(3)), (0, 3, 0, Duration::ZERO));
+    assert_eq!(counts(secs(5400)), (0, 3, 3, Duration::ZERO));
 }
 
 #[test]

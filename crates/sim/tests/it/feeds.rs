@@ -83,6 +83,12 @@ fn more_work_runs_where_a_feed_that_is_lost_may_be_carried_for_a_minute() {
     let [came] = outcome.feeds.as_slice() else { unreachable!("one feed is lost") };
     // 10.4 kW less, of 1.2 kW each.
     assert_eq!((came.stopped, came.throttled, came.loads[0].beyond), (0, 9, Duration::ZERO));
+
+    // Who stands a pause is paused, six again.
+    let patient = fourteen().into_iter().map(|job| Job { pause: Some(hours(2)), ..job }).collect();
+    let outcome = losing(fleet(&[(400, curve); 2], false), patient, 0, 7200, 3600);
+    let [came] = outcome.feeds.as_slice() else { unreachable!("one feed is lost") };
+    assert_eq!((came.throttled, came.paused, came.stopped, came.loads[0].beyond), (0, 6, 0, Duration::ZERO));
 }
 
 #[test]
