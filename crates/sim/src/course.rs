@@ -8,7 +8,7 @@ use offtake_engine::{
     ChipTime, Event, Fact, JobId, LimitIx, Phase, Placement, ServiceId, Stage, State, StopReason, Throttle, decide,
     speed, starts_again,
 };
-use offtake_fleet::{Fleet, NodeIx, SiteIx};
+use offtake_fleet::{Fleet, Meter, NodeIx, SiteIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::Job;
 
@@ -538,6 +538,16 @@ impl Course {
         let fleet = self.state.fleet();
         let domain = fleet.limited_by(fleet.caps[cap.ix()].target).first().map(|(domain, _)| *domain);
         domain.is_some_and(|domain| sites.contains(&fleet.domains[domain.ix()].site))
+    }
+
+    /// What is drawn under a cap from its utility, which is nothing while that is lost; at servers, whoever gives it.
+    pub fn bought(&self, cap: LimitIx) -> Watts {
+        let without = match self.state.fleet().caps[cap.ix()].meter {
+            Meter::Facility => &self.off_grid,
+            Meter::It => &self.unpowered,
+        };
+        let is_out = !without.is_empty() && self.is_at(cap, without);
+        if is_out { Watts::ZERO } else { self.state.metered(cap) }
     }
 
     /// Draw at the servers and at the grid connections.

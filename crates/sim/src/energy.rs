@@ -3,7 +3,7 @@
 use offtake_engine::LimitIx;
 use offtake_fleet::Fleet;
 use offtake_programmes::Series;
-use offtake_units::{Duration, Energy, Timestamp, Watts};
+use offtake_units::{Duration, Energy, Timestamp};
 
 use crate::course::Course;
 
@@ -34,12 +34,10 @@ impl EnergyMeters {
 
     /// What is drawn has been drawn since they were read last; nothing at a site whose utility is lost.
     pub fn read(&mut self, now: Timestamp, course: &Course) {
-        let state = &course.state;
         let since = std::mem::replace(&mut self.since, now);
         for (limit, counted) in self.limits.iter().zip(&mut self.counted) {
             let Some(limit) = limit else { continue };
-            let is_off_grid = !course.off_grid.is_empty() && course.is_at(*limit, &course.off_grid);
-            let load = if is_off_grid { Watts::ZERO } else { state.metered(*limit) };
+            let load = course.bought(*limit);
             let mut at = since;
             while at < now {
                 let place = (at - self.start).as_millis() / INTERVAL.as_millis();

@@ -69,7 +69,7 @@ const SPANS: i64 = 160;
 /// What came of a grid event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GridOutcome {
-    /// What was drawn when it was announced.
+    /// What was drawn when it was announced: of a cap at the grid connection, from the utility.
     pub before: Watts,
     /// What was allowed.
     pub target: Watts,
@@ -206,15 +206,17 @@ impl<'a> Grid<'a> {
 
     /// Events are announced.
     pub fn happen(&mut self, now: Timestamp, weather: &mut Weather<'_>, course: &mut Course) {
-        self.measure(now, &course.state);
+        self.measure(now, course);
         self.open.retain(|event| self.events[*event].closes() > now);
         while let Some(event) = self.events.get(self.outcomes.len()).filter(|event| event.announced <= now) {
-            let before = course.state.metered(event.cap);
+            // Who gives it is another matter: off the grid less is asked of what will be drawn from it again.
+            let load = course.state.metered(event.cap);
             let watts = match event.cut {
                 Cut::To(watts) => watts,
-                Cut::By(share) => before - before.share_up(share),
-                Cut::Less(watts) => (before - watts).max(Watts::ZERO),
+                Cut::By(share) => load - load.share_up(share),
+                Cut::Less(watts) => (load - watts).max(Watts::ZERO),
             };
+            let before = course.bought(event.cap);
             let place = self.outcomes.len();
             self.open.push(place);
             // Who has to stop is not gone any sooner.
@@ -251,7 +253,7 @@ impl<'a> Grid<'a> {
         }
         self.hand_over(now, &course.state);
         self.judge(now, weather, &course.state);
-        self.measure(now, &course.state);
+        self.measure(now, course);
     }
 
     /// An attempt has ended and has to do so much of its work again.
@@ -412,19 +414,19 @@ impl<'a> Grid<'a> {
     }
 
     /// What the run found.
-    pub fn finish(mut self, end: Timestamp, state: &State) -> Vec<GridOutcome> {
+    pub fn finish(mut self, end: Timestamp, course: &Course) -> Vec<GridOutcome> {
         let lacking: Vec<JobId> = self.lacking.keys().copied().collect();
         lacking.into_iter().for_each(|job| self.settle(end, job));
-        self.measure(end, state);
+        self.measure(end, course);
         self.outcomes
     }
 
     /// What is drawn has been drawn since it was measured last.
-    fn measure(&mut self, now: Timestamp, state: &State) {
+    fn measure(&mut self, now: Timestamp, course: &Course) {
         let since = std::mem::replace(&mut self.since, now);
         for open in &self.open {
             let (event, outcome) = (&self.events[*open], &mut self.outcomes[*open]);
-            let load = state.metered(event.cap);
+            let load = course.bought(event.cap);
             let goal = outcome.goal_at(since);
             note_course(event, &mut outcome.course, since, now, load);
             let due = now.min(event.until) - since.max(event.at);

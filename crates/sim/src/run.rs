@@ -582,7 +582,7 @@ impl<'a> Run<'a> {
         self.outcome.failures = self.failures.map(|failures| failures.finish(end)).unwrap_or_default();
         self.outcome.spent = self.course.spent;
         self.outcome.repairs = self.course.repairs;
-        self.outcome.grid = self.grid.finish(end, &self.course.state);
+        self.outcome.grid = self.grid.finish(end, &self.course);
         self.outcome.readings = self.meters.finish(end, &self.course);
         self.outcome.metered = self.energy.finish(end, &self.course);
         self.outcome.feeds = self.feeds.finish(end, &self.course.state);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use offtake_engine::ChipTime;
-use offtake_fleet::{Backup, Fleet, Generators, SiteIx};
-use offtake_sim::{Outcome, Setup, UtilityLoss, UtilityOutcome};
+use offtake_fleet::{Backup, DomainIx, Fleet, Generators, Meter, SiteIx};
+use offtake_sim::{Cut, GridEvent, Outcome, Setup, UtilityLoss, UtilityOutcome, with_cap};
 use offtake_units::{CarbonIntensity, Currency, Duration, Energy, Ppm, PricePerMwh, Timestamp, Watts};
 use offtake_workload::Job;
 use proptest::prelude::*;
@@ -90,6 +90,33 @@ fn a_ups_bridges_until_generators_have_taken_all_blocks() {
     assert_eq!((came.stopped, came.throttled, came.dropped, came.over), (0, 0, 0, Duration::ZERO));
     assert_eq!((came.dark, came.back), (Duration::ZERO, Some(at(7200 + 3900))));
     assert_eq!(last(&outcome), at(36_000), "nobody noticed");
+}
+
+#[test]
+fn a_site_off_the_grid_draws_nothing_under_an_event() {
+    let plain = setup(ten(), None, None);
+    let (fleet, cap) = with_cap(&plain.fleet, DomainIx(0), "grid");
+    let mut fleet = Fleet::clone(&fleet);
+    fleet.caps[cap.ix()].meter = Meter::Facility;
+    let event = |announced: i64, from: i64, cut: Cut| GridEvent {
+        name: format!("from {from}"),
+        cap,
+        announced: at(announced),
+        at: at(from),
+        until: at(from + 600),
+        cut,
+        programme: None,
+    };
+    let half = Cut::By(Ppm::new(500_000));
+    let grid_events = vec![event(3600, 7800, Cut::To(Watts::new(20_000))), event(8500, 9000, half)];
+    let setup = Setup { fleet: Arc::new(fleet), grid_events, ..plain };
+    let outcome = under(&with_losses(setup, Some(backup(60, Some(generators(4)))), &[(7200, 3600)]), "offtake");
+    let [known, called] = outcome.grid.as_slice() else { unreachable!("two events are announced") };
+    assert_eq!((known.before, known.drawn, known.over), (Watts::new(30_400), Watts::ZERO, Duration::ZERO));
+    assert_eq!(known.given_back, kilojoules(304 * 60));
+    // Half of what the generators gave, not of nothing.
+    assert_eq!((called.before, called.target, called.drawn), (Watts::ZERO, Watts::new(15_200), Watts::ZERO));
+    assert_eq!((called.given_back, called.over), (Energy::ZERO, Duration::ZERO));
 }
 
 #[test]
