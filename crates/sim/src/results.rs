@@ -1,6 +1,7 @@
 //! From outcomes to figures, tables and the report: here integers become numbers for people.
 
 use std::io::Write;
+use std::ops::Range;
 
 use offtake_engine::{ChipTime, JobId, LimitIx};
 use offtake_fleet::{Basis, Cap, CapTarget, Meter as Place, SiteIx};
@@ -321,23 +322,40 @@ fn ramp_lines(setup: &Setup, outcome: &Outcome) -> Vec<RampLine> {
     outcome.ramps.iter().filter_map(line).collect()
 }
 
-/// What a cap allows from when on, in seconds and megawatts, as grid events begin and end, and as it rises again.
+/// What a cap allows from when on, in seconds and megawatts, as grid events and its hours begin and end, and as it rises
+/// again.
 fn cap_changes(setup: &Setup, outcome: &Outcome, cap: LimitIx) -> Vec<(i64, f64)> {
     let after = |at: Timestamp| (at - setup.start).as_millis() / 1000;
     let mw = |watts: Watts| round(watts.as_mw(), 3);
     let Cap { watts: declared, rise, .. } = &setup.fleet.caps[cap.ix()];
+    let events = setup.grid_events.iter().zip(&outcome.grid).filter(|(event, _)| event.cap == cap);
+    let events = events.map(|(event, came)| (event.at..event.until, came.target));
+    let of_day = setup.fleet.lowered_in(&(setup.start - Duration::DAY..outcome.end)).into_iter();
+    let of_day = of_day.filter(|lowered| LimitIx(lowered.cap) == cap && lowered.time.end > setup.start);
+    let of_day = of_day.map(|lowered| (lowered.time.start.max(setup.start)..lowered.time.end, lowered.watts));
+    let lowered: Vec<(Range<Timestamp>, Watts)> = events.chain(of_day).collect();
+    let mut instants: Vec<Timestamp> = lowered.iter().flat_map(|(time, _)| [time.start, time.end]).collect();
+    instants.sort_unstable();
+    instants.dedup();
     let mut changes = Vec::new();
-    for (event, came) in setup.grid_events.iter().zip(&outcome.grid).filter(|(event, _)| event.cap == cap) {
-        changes.push((after(event.at), mw(came.target)));
-        let (mut at, mut allowed) = (event.until, came.target);
-        if let Some(rise) = rise {
-            while allowed + *rise < *declared && at < outcome.state.now() {
-                (at, allowed) = (at + Duration::MINUTE, allowed + *rise);
+    let mut allowed = *declared;
+    for (place, begins) in instants.iter().enumerate() {
+        let until = instants.get(place + 1).copied().unwrap_or(outcome.end);
+        let lasting = lowered.iter().filter(|(time, _)| time.contains(begins));
+        let most = lasting.map(|(_, watts)| *watts).fold(*declared, Watts::min);
+        let mut at = *begins;
+        if let Some(rise) = rise.filter(|_| allowed < most) {
+            while allowed + rise < most && at + Duration::MINUTE < until {
+                (at, allowed) = (at + Duration::MINUTE, allowed + rise);
                 changes.push((after(at), mw(allowed)));
             }
             at = at + Duration::MINUTE;
+            if at >= until && place + 1 < instants.len() {
+                continue;
+            }
         }
-        changes.push((after(at), mw(*declared)));
+        allowed = most;
+        changes.push((after(at), mw(allowed)));
     }
     changes
 }
@@ -601,13 +619,15 @@ fn timeline(scenario: &Scenario, outcome: &Outcome) -> Timeline {
     };
     let caps = setup.fleet.caps.iter().zip((0..).map(LimitIx)).filter(|(_, limit)| !is_account(limit));
     let fleet_caps = caps.filter_map(|(cap, ix)| match cap.target {
-        // What heat and the clock leave of a cap is on the meters.
-        CapTarget::Domain(domain) if domain.ix() < setup.fleet.sites.len() && cap.is_constant() => Some(CapLine {
-            name: cap.name.clone(),
-            mw: round(cap.watts.as_mw(), 3),
-            meter: if cap.meter == Place::It { "it" } else { "facility" }.to_owned(),
-            changes: cap_changes(setup, outcome, ix),
-        }),
+        // What heat leaves of a cap is on the meters.
+        CapTarget::Domain(domain) if domain.ix() < setup.fleet.sites.len() && cap.derating.is_empty() => {
+            Some(CapLine {
+                name: cap.name.clone(),
+                mw: round(cap.watts.as_mw(), 3),
+                meter: if cap.meter == Place::It { "it" } else { "facility" }.to_owned(),
+                changes: cap_changes(setup, outcome, ix),
+            })
+        }
         _ => None,
     });
     Timeline {

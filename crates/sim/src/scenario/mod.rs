@@ -185,7 +185,7 @@ impl Reader {
                 || !feed_losses.is_empty()
                 || !utility_losses.is_empty()
                 || fleet.sites.iter().any(|site| site.cooling.is_some())
-                || fleet.caps.iter().any(|cap| !cap.derating.is_empty()));
+                || fleet.caps.iter().any(|cap| !cap.is_constant()));
         let meters = if is_watched { put_up(&mut fleet, &feed_losses) } else { Vec::new() };
         let cooled = weather::put_up(&mut fleet, &meters);
         let fleet = Arc::new(fleet);

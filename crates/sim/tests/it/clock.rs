@@ -1,10 +1,11 @@
 //! Caps that allow less by the clock, in a simulated course of events.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use offtake_fleet::{DomainIx, Fleet, Hours, Schedule};
 use offtake_programmes::Zone;
-use offtake_sim::{Outcome, Setup, with_cap};
+use offtake_sim::{Outcome, Overrides, Setup, read, report_data, summary, with_cap};
 use offtake_units::{Duration, Timestamp, Watts};
 use offtake_workload::Job;
 
@@ -48,4 +49,59 @@ fn a_run_without_a_horizon_ends_where_nobody_comes_any_further() {
     let job = outcome.jobs[0];
     assert_eq!((job.finished, job.useful), (None, Duration::ZERO));
     assert!(job.restarts > 365 && outcome.end < at(24 * 368), "{job:?} until {:?}", outcome.end);
+}
+
+const FLEET: &str = r#"name = "hall"
+levels = ["site"]
+[accelerators.chip]
+idle_watts = 100
+operating_watts = 500
+peak_watts = 600
+[node_kinds.node]
+accelerator = "chip"
+chips = 4
+cpu_cores = 64
+memory_gib = 256
+base_watts = 500
+[sites.here]
+pue = 1.0
+nodes = { node = 16 }
+[caps.grid]
+on = "here"
+watts = 60_000
+meter = "facility"
+kind = "contract"
+time_zone = "UTC"
+hours = [{ from = "16:00", until = "21:00", watts = 30_000 }]
+"#;
+
+#[test]
+fn the_report_shows_what_the_clock_leaves_of_a_cap() {
+    let shown = |horizon: &str| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("clock-{horizon}"));
+        std::fs::create_dir_all(&folder).expect("the folder can be made");
+        let put = |file: &str, text: &str| std::fs::write(folder.join(file), text).expect("the folder can be written");
+        put("fleet.toml", FLEET);
+        put("jobs.csv", "name,tenant,submitted,duration,workers,chips\nfirst,lab,1970-01-01T18:00:00Z,1h,1,4\n");
+        put(
+            "scenario.toml",
+            &format!(
+                "name = \"clock\"\nfleet = \"fleet.toml\"\nstart = \"1970-01-01T18:00:00Z\"\nhorizon = \"{horizon}\"\n\
+                 policies = [\"offtake\"]\n[workload]\ntrace = \"jobs.csv\"\n"
+            ),
+        );
+        let scenario = read(&folder.join("scenario.toml"), &Overrides::default()).expect("the scenario is valid");
+        let outcome = under(&scenario.setup, "offtake");
+        let figures = [summary(&scenario, &outcome)];
+        let data = report_data(&scenario, &[("offtake", &outcome)], &figures, String::new());
+        let policy = data.policies.into_iter().next().expect("there is one");
+        let cap = policy.timeline.caps.into_iter().next().expect("it is at the site");
+        (policy.meters.len(), cap.mw, cap.changes)
+    };
+    let evenings = |days: i64| {
+        let from = |day: i64| (day * 24 * 3600 - if day > 0 { 2 * 3600 } else { 0 }, 0.03);
+        (0..days).flat_map(|day| [from(day), (day * 24 * 3600 + 3 * 3600, 0.06)]).collect::<Vec<_>>()
+    };
+    assert_eq!(shown("1d"), (1, 0.06, evenings(2)), "the second begins in it");
+    assert_eq!(shown("75h"), (0, 0.06, evenings(4)));
 }
