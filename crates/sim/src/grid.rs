@@ -225,7 +225,7 @@ impl<'a> Grid<'a> {
             let GridEvent { name, cap, until, .. } = event.clone();
             let spec = Curtailment { name, cap, watts, from: event.at.max(event.met_from()), until };
             course.tell(now, Event::CurtailmentAnnounced { curtailment: CurtailmentId(place as u64), spec });
-            let runs_on = weather.announce(now, event, watts, course);
+            let runs_on = weather.announce(now, (event.cap, watts), event.at..event.until, course);
             self.outcomes.push(GridOutcome { before, target: watts, over, runs_on, ..GridOutcome::default() });
         }
     }

@@ -469,8 +469,10 @@ impl<'a> Run<'a> {
                 let (from, until) = (time.start.max(now), time.end);
                 let curtailment = CurtailmentId(BY_CLOCK + self.announced);
                 self.announced += 1;
-                let spec = Curtailment { name, cap: LimitIx(cap), watts, from, until };
+                let cap = LimitIx(cap);
+                let spec = Curtailment { name, cap, watts, from, until };
                 self.course.tell(now, Event::CurtailmentAnnounced { curtailment, spec });
+                self.weather.announce(now, (cap, watts), from..until, &mut self.course);
             }
         }
         self.looked_until = until;

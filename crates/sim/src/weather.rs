@@ -12,7 +12,7 @@ use offtake_fleet::{CapKind, CapTarget, Cooling, DomainIx, Fleet, Meter as Place
 use offtake_units::{Duration, Timestamp, Watts};
 
 use crate::course::Course;
-use crate::grid::{GridEvent, add_cap};
+use crate::grid::add_cap;
 use crate::meters::Meter;
 use crate::run::{Setup, SignalValue};
 
@@ -84,7 +84,7 @@ pub(crate) struct Weather<'a> {
     cooled: &'a [Cooled],
     /// Times that are known and not over.
     known: Vec<Known>,
-    /// Grid events that are known and not over.
+    /// Grid events and hours of caps that are known and not over.
     asked: Vec<Asked>,
     /// How many curtailments were announced.
     announced: u64,
@@ -142,17 +142,17 @@ impl<'a> Weather<'a> {
         }
     }
 
-    /// A grid event is announced that lets its cap show so much. Gives what can be had until when, where that is more for a
-    /// while: cooling runs on beside servers without any work.
+    /// A cap may show so much for a time, by a grid event or by the clock. Gives what can be had until when, where that is
+    /// more for a while: cooling runs on beside servers without any work.
     pub fn announce(
         &mut self,
         now: Timestamp,
-        event: &GridEvent,
-        watts: Watts,
+        (cap, watts): (LimitIx, Watts),
+        span: Range<Timestamp>,
         course: &mut Course,
     ) -> Option<(Watts, Timestamp)> {
-        let cooled = *self.cooled.iter().find(|cooled| cooled.cap == event.cap)?;
-        let asked = Asked { cooled, watts, span: event.at..event.until };
+        let cooled = *self.cooled.iter().find(|cooled| cooled.cap == cap)?;
+        let asked = Asked { cooled, watts, span };
         let mut had: Option<(Watts, Timestamp)> = None;
         for known in self.known.clone() {
             // Cooling may run on from an hour into the next.

@@ -82,7 +82,7 @@ function drawGrid() {
     const { grid } = summary;
     const lead = [
       grid.held_to_end === grid.feasible && grid.feasible ? 'Each was held to its end.' : '',
-      grid.declared_infeasible ? plural(grid.declared_infeasible, 'event') + ' asked for less than idle nodes draw; it was said at once what can be had.' : '',
+      grid.declared_infeasible ? plural(grid.declared_infeasible, 'event') + ' asked for less than can be had; it was said at once how much that is.' : '',
       gaveWay(grid.lines),
     ].filter(Boolean).join(' ');
     const outcome = (l) => (isNumber(l.achievable_mw) ? 'at best ' + gridPower(l.achievable_mw) : l.breach_s ? 'over for ' + duration(l.breach_s) : isNumber(l.met_after_s) ? 'met' : 'not met');

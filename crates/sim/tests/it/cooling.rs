@@ -145,6 +145,18 @@ fn with_notice_servers_draw_less_so_early_that_cooling_has_followed() {
 }
 
 #[test]
+fn hours_in_which_a_cap_allows_less_are_met_on_the_meter_too() {
+    let by_clock = "60_000\ntime_zone = \"UTC\"\nhours = [{ from = \"02:00\", until = \"03:00\", watts = 30_000 }]";
+    let cooled = with_jobs(scenario("clock", &COOL, by_clock, ""), ten(hours(20)));
+    let outcome = under(&cooled.setup, "offtake");
+    let meter = &outcome.readings[0].drawn;
+    // As with an event of that size: four nodes stop 310 seconds before.
+    assert_eq!([113, 115, 119, 120, 179].map(|minute| meter[minute].get()), [38_560, 32_160, 32_160, 29_600, 29_600]);
+    assert_eq!(outcome.jobs.iter().map(|record| record.restarts).sum::<u32>(), 4);
+    assert_eq!(outcome.cap_breaches, 0);
+}
+
+#[test]
 fn without_time_for_that_servers_give_what_cooling_still_takes() {
     let cooled = with_jobs(scenario("short", &COOL, "60_000", &event("02:00:00", "1m", 30_000)), ten(hours(20)));
     let outcome = under(&cooled.setup, "offtake");
