@@ -376,7 +376,7 @@ fn grid(grid: &GridSummary) -> String {
     };
     let unmet = match grid.declared_infeasible {
         0 => String::new(),
-        unmet => format!("; {} asked for less than idle nodes draw", grouped(unmet)),
+        unmet => format!("; {} asked for less than can be had", grouped(unmet)),
     };
     let times = |what, count| if count > 0 { format!("{what} {} times, ", grouped(count)) } else { String::new() };
     let slower = times("throttled", throttled) + &times("paused", paused);
