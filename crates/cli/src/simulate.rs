@@ -356,7 +356,8 @@ fn ramp(site: &RampLine) -> String {
         site.largest_job_mw,
         site.max_step_mw + site.smoothing_mw.unwrap_or_default(),
         site.minute_up_mw_per_s,
-        site.up_mw_per_s,
+        // A step may come on top of what the rate lets through.
+        site.up_mw_per_s + site.max_step_mw / 60.0,
     )
 }
 

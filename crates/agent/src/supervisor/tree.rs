@@ -15,7 +15,9 @@ const PASSES: usize = 16;
 const STILL: Duration = Duration::from_millis(1);
 /// How long processes may take to come to a stop that are to be paused: one that waits for a device, or for a processor that
 /// is busy, does not stop before.
-const PAUSING: Duration = Duration::from_secs(1);
+const PAUSING: Duration = Duration::from_secs(2);
+/// How long they may take at first before all are let go and stopped anew; each time twice as long.
+const FIRST_PATIENCE: Duration = Duration::from_millis(50);
 /// The variable in the environment of workers that names their supervisor.
 pub(super) const MARK: &str = "OFFTAKE_SUPERVISOR";
 
@@ -124,15 +126,22 @@ pub(super) fn terminate_all(find: impl Fn() -> Vec<i32>) {
 /// Stops all processes that `find` finds, also if they fork meanwhile; gives whether all of them stand still in time.
 pub(super) fn pause_all(find: impl Fn() -> Vec<i32>) -> bool {
     let deadline = Instant::now() + PAUSING;
-    loop {
-        let held = hold_still(&find);
-        if !held.is_empty() && held.iter().all(|pid| is_still(*pid)) {
-            return true;
+    let mut patience = FIRST_PATIENCE;
+    while Instant::now() < deadline {
+        let until = Instant::now() + patience;
+        while Instant::now() < until {
+            let held = hold_still(&find);
+            if !held.is_empty() && held.iter().all(|pid| is_still(*pid)) {
+                return true;
+            }
         }
-        if Instant::now() >= deadline {
-            return false;
-        }
+        // Whoever has vforked waits, deaf to signals, until its child executes a program; if that was stopped before it did,
+        // neither gets on. Let go for a moment, it has.
+        resume_all(&find);
+        thread::sleep(5 * STILL);
+        patience *= 2;
     }
+    false
 }
 
 /// Lets all processes that `find` finds go on.

@@ -285,3 +285,30 @@ fn the_peak_day_gives_a_quarter_back_and_no_limit_is_exceeded() {
     let hall_kva = shown(1, 18 * 60 + 20) * 1000.0 / 0.95;
     assert!((shown(3, 18 * 60 + 20) - hall_kva).abs() < 2.0, "{} {hall_kva}", shown(3, 18 * 60 + 20));
 }
+
+#[test]
+fn a_hall_that_loses_its_utility_is_carried_and_loses_no_work() {
+    let folder = Folder::new("utility-loss");
+    let scenario = repository().join("examples/utility-loss.toml");
+    let ran = folder.offtake(&format!("simulate {} --out result", scenario.display())).succeeds();
+    let policy = &folder.json("result/summary.json")["policies"]["offtake"];
+    let [blip, outage] = policy["backup"]["losses"].as_array().expect("a list").as_slice() else {
+        unreachable!("two losses")
+    };
+    let number = |loss: &Value, key: &str| loss[key].as_f64().expect("a number");
+    // Ten seconds are over before generators are there.
+    assert_eq!((number(blip, "ups_s"), number(blip, "generated_mwh"), number(blip, "stopped")), (10.0, 0.0, 0.0));
+    // An hour and a half, and five minutes until the load goes back.
+    assert_eq!((number(outage, "ups_s"), number(outage, "back_s")), (120.0, 21_600.0 + 95.0 * 60.0));
+    assert!(number(outage, "generated_mwh") < 20.0 * 95.0 / 60.0, "{outage}");
+    assert!(number(outage, "throttled") + number(outage, "paused") + number(outage, "stopped") > 0.0, "{outage}");
+    for loss in [blip, outage] {
+        assert_eq!(
+            (number(loss, "over_s"), number(loss, "dropped"), number(loss, "dark_s")),
+            (0.0, 0.0, 0.0),
+            "{loss}"
+        );
+    }
+    assert_eq!(policy["cap_breaches"], json!(0));
+    assert!(ran.stdout.contains("Utility of memphis lost 2 times: "), "{}", ran.stdout);
+}

@@ -81,11 +81,13 @@ function drawRamps() {
   if (!focus || !focus.summary.ramps) return;
   const hold = html('div', { class: 'panel' });
   byId('time-body').append(hold);
-  const columns = ['site', 'largest step up', 'down', 'allowed', 'fastest rise over a minute', 'allowed', 'fastest fall', 'allowed', 'largest job', 'smoothed', 'swings at most', 'starts that waited'];
+  const columns = ['site', 'largest step up', 'down', 'allowed', 'fastest minute up', 'allowed', 'fastest minute down', 'allowed', 'largest job', 'smoothed', 'swings at most', 'starts that waited'];
   const draw = () => {
     const { name, summary } = chosen.policy;
+    // Over a minute a step may come on top of what the rate lets through.
+    const inMinute = (r, rate) => megawatts(rate + r.max_step_mw / 60) + '/s';
     const rows = (summary.ramps || []).map((r) => [r.site, megawatts(r.step_up_mw), megawatts(r.step_down_mw), megawatts(r.max_step_mw),
-      megawatts(r.minute_up_mw_per_s) + '/s', megawatts(r.up_mw_per_s) + '/s', megawatts(r.minute_down_mw_per_s) + '/s', megawatts(r.down_mw_per_s) + '/s',
+      megawatts(r.minute_up_mw_per_s) + '/s', inMinute(r, r.up_mw_per_s), megawatts(r.minute_down_mw_per_s) + '/s', inMinute(r, r.down_mw_per_s),
       megawatts(r.largest_job_mw), isNumber(r.smoothing_mw) ? megawatts(r.smoothing_mw) : '', megawatts(r.swing_mw), number(r.waited)]);
     const waited = (summary.ramps || []).reduce((sum, r) => sum + r.waited, 0);
     const title = waited ? plural(waited, 'start') + ' waited for the ramp of a site' : 'No start waited for the ramp of a site';
