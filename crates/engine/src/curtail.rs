@@ -23,7 +23,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
-use offtake_fleet::SiteIx;
+use offtake_fleet::{DomainIx, SiteIx};
 use offtake_units::{Duration, Ppm, Timestamp, Watts};
 use offtake_workload::{ChipRequest, Job, Tier};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -226,8 +226,9 @@ pub fn keep_curtailments(state: &mut State, facts: &mut Vec<Fact>) {
 pub fn curtail(state: &mut State, facts: &mut Vec<Fact>) {
     let mut lowered: Vec<LimitIx> = std::mem::take(&mut state.lowered).into_iter().collect();
     lowered.sort_by_key(|cap| {
-        let domains = state.capacity.limits()[cap.ix()].domains.iter();
-        domains.map(|(domain, _)| state.fleet().domains[domain.ix()].nodes.len()).sum::<usize>()
+        let limit = &state.capacity.limits()[cap.ix()];
+        let nodes = |(domain, _): &(DomainIx, Ppm)| state.fleet().domains[domain.ix()].nodes.len();
+        (limit.domains.iter().map(nodes).sum::<usize>(), limit.left_micro())
     });
     for cap in lowered {
         let Some(limit) = state.capacity.limits().get(cap.ix()) else { continue };
@@ -294,7 +295,9 @@ pub fn prepare(state: &mut State, facts: &mut Vec<Fact>) -> bool {
         .filter(|(_, announced)| due(announced))
         .map(|(id, announced)| (*id, announced.spec.clone()))
         .collect();
-    ahead.sort_by_key(|(id, spec)| (spec.from, *id));
+    // Of two at one time first the one that takes more: what gives way for it may be enough for the other, too.
+    let left = |spec: &Curtailment| state.capacity.limits()[spec.cap.ix()].left_of(spec.watts);
+    ahead.sort_by_key(|(id, spec)| (spec.from, left(spec), *id));
     let before = facts.len();
     for (id, spec) in ahead {
         let (stops, look_at) = state.preparation(id, &spec);
