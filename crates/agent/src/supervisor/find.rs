@@ -122,6 +122,10 @@ pub fn clean_up(dir: &Path) -> Result<Ended, CleanUpError> {
         peak_memory_kib,
         lost_output_bytes: 0,
     };
-    Record::reopen(dir)?.commit(&Event::Ended(ended.clone()))?;
+    match Record::reopen(dir) {
+        // The agent ended before it had made the folder: nothing ran, and there is nothing to go by later.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !dir.exists() => {}
+        record => record?.commit(&Event::Ended(ended.clone()))?,
+    }
     Ok(ended)
 }

@@ -550,3 +550,11 @@ async fn a_paused_worker_dies_with_its_lease() {
     let ended = end(&mut handle).await;
     assert_eq!((ended.exit, ended.cause), (Exit::Signal(9), Some(Cause::Lease)));
 }
+
+#[test]
+fn of_a_worker_whose_folder_was_never_made_nothing_is_left() {
+    let folder = Folder::new();
+    let ended = clean_up(&folder.path().join("0")).expect("there is nothing to clean up");
+    assert!(matches!(ended.exit, Exit::NotStarted(_)) && ended.node_fault, "{ended:?}");
+    assert!(!folder.path().join("0").exists());
+}
